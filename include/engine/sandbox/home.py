@@ -1,0 +1,215 @@
+"""Where sandboxes live on disk, and what one sandbox holds.
+
+::
+
+    home = Home.of(Path("/work/main"))               # .mainstay/, or /var/tmp/… when servers cannot enter that
+    with home.sandbox("test-4711") as sandbox:       # destroyed at the end, servers first
+        where = sandbox.directory("postgres")        # belongs to the account that servers run as
+        password = sandbox.secret("postgres")        # made on the first call, 0600
+        server = sandbox.server(ServerSpec(...))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from include.engine.errors import Misconfigured, Refused
+from include.engine.sandbox import procfs
+from include.engine.sandbox.accounts import Account, own, ourselves, private_directory, server_account
+from include.engine.sandbox.ports import free_port
+from include.engine.sandbox.process import ServerProcess, ServerSpec, exclusive
+from include.engine.sandbox.record import Record
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")  # bytes; the kernel's limit for a Unix socket is 107
+_PUBLIC = Path("/var/tmp")  # noqa: S108 - what lies there survives a reboot; private_directory() guards it
+
+
+@dataclass(frozen=True)
+class Home:
+    """The directory of everything that Mainstay starts for one project.
+
+    :param root: its path; everybody may pass through it, nobody but us may list or change it
+    :param account: who runs servers
+    """
+
+    root: Path
+    account: Account
+
+    @classmethod
+    def of(cls, project: Path) -> Home:
+        """The home of the project at *project*, created when it is not there.
+
+        It is ``$MAINSTAY_HOME`` when set, else ``.mainstay/`` in the project, else, when the account of the servers
+        cannot enter the project (a clone below /root), a directory in /var/tmp named after the project's path.
+
+        :raises Misconfigured: the servers' account cannot enter ``$MAINSTAY_HOME``
+        :raises Refused: somebody else owns the directory
+        """
+        account = server_account()
+        project = project.resolve()
+        chosen = os.environ.get("MAINSTAY_HOME", "").strip()
+        root = Path(chosen).expanduser().absolute() if chosen else project / ".mainstay"
+        if not account.reaches(next(parent for parent in root.parents if parent.exists())):
+            if chosen:
+                raise Misconfigured(
+                    f"{account.name}, who runs the servers, cannot enter MAINSTAY_HOME={chosen}",
+                    hint="Open the way to it with chmod o+x, or choose a directory outside /root",
+                )
+            digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:12]
+            root = _PUBLIC / f"mainstay-{os.geteuid()}-{digest}"
+        root.parent.mkdir(parents=True, exist_ok=True)
+        return cls(root=private_directory(root, owner=ourselves(), mode=0o711), account=account)
+
+    def sandbox(self, name: str) -> Sandbox:
+        """The sandbox *name*, created when it is not there.
+
+        :raises Misconfigured: the name is not lower-case letters, digits, ``-``, ``_`` and ``.``
+        """
+        if not _NAME.fullmatch(name):
+            raise Misconfigured(f"{name!r} cannot name a sandbox", hint="Use lower-case letters, digits, -, _ and .")
+        root = self.root
+        for step in ("sandboxes", name):
+            root = private_directory(root / step, owner=ourselves(), mode=0o711)
+        for step in ("run", "log", "secrets"):
+            private_directory(root / step, owner=ourselves(), mode=0o700)
+        private_directory(root / "servers", owner=ourselves(), mode=0o711)
+        return Sandbox(name=name, root=root, home=self)
+
+    def sandboxes(self) -> list[Sandbox]:
+        """All sandboxes that are there, by name."""
+        parent = self.root / "sandboxes"
+        names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+        return [self.sandbox(name) for name in names]
+
+    def sweep(self) -> list[str]:
+        """Destroy the sandboxes that were claimed by a process that has ended, and return their names."""
+        abandoned = [sandbox for sandbox in self.sandboxes() if sandbox.abandoned]
+        for sandbox in abandoned:
+            sandbox.destroy()
+        return [sandbox.name for sandbox in abandoned]
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A set of servers that live and die together.
+
+    As a context manager it is claimed by this process and destroyed at the end; used plainly, its servers go on
+    until somebody calls :meth:`stop`, in this process or in a later one.
+    """
+
+    name: str
+    root: Path
+    home: Home
+
+    @property
+    def account(self) -> Account:
+        """Who runs its servers."""
+        return self.home.account
+
+    def directory(self, name: str) -> Path:
+        """The directory of the server *name*: the servers' account owns it, nobody else may enter."""
+        return private_directory(self.root / "servers" / name, owner=self.account, mode=0o700)
+
+    def socket_directory(self, name: str) -> Path:
+        """A directory for the Unix sockets of the server *name*, with a path short enough for the kernel."""
+        self.directory(name)
+        return private_directory(self._socket_directory(name), owner=self.account, mode=0o700)
+
+    def secret(self, name: str) -> str:
+        """The secret *name*: 32 letters and digits, made on the first call and the same ever after; 0600."""
+        path = self.root / "secrets" / name
+        with exclusive(self.root / "run" / "secrets.lock"):
+            if not path.exists():
+                draft = path.with_name(f".{name}")
+                draft.touch(mode=0o600)
+                draft.write_text(secrets.token_hex(16))
+                draft.replace(path)
+        return path.read_text()
+
+    def port(self, name: str) -> int:
+        """The port of the server *name*: chosen free on the first call, the same ever after."""
+        path = self.root / "run" / f"{name}.port"
+        with exclusive(self.root / "run" / "ports.lock"):
+            if not path.exists():
+                taken = {int(other.read_text()) for other in path.parent.glob("*.port")}
+                port = next(port for port in iter(free_port, 0) if port not in taken)
+                path.write_text(str(port))
+        return int(path.read_text())
+
+    def server(self, spec: ServerSpec) -> ServerProcess:
+        """The process of the server that *spec* describes, started or not."""
+        run, log = self.root / "run", self.root / "log"
+        return ServerProcess(
+            spec, state=run / f"{spec.name}.json", log=log / f"{spec.name}.log", account=self.account
+        )
+
+    def running(self) -> list[Record]:
+        """The servers that run now, in the order in which they were started."""
+        records = (Record.load(path) for path in (self.root / "run").glob("*.json"))
+        alive = [record for record in records if record is not None and record.alive]
+        return sorted(alive, key=lambda record: record.started_at)
+
+    def stop(self) -> list[str]:
+        """Stop all its servers, the last started first, and return their names; what they wrote stays.
+
+        :raises Contended: a process did not even die of SIGKILL
+        """
+        records = [record for path in (self.root / "run").glob("*.json") if (record := Record.load(path))]
+        stopped = [record.name for record in records if record.alive]
+        for record in sorted(records, key=lambda record: record.started_at, reverse=True):
+            record.stop()
+            record.path.unlink(missing_ok=True)
+        return stopped
+
+    def destroy(self) -> None:
+        """Stop all its servers and delete everything that belongs to the sandbox.
+
+        :raises Refused: its directory does not lie in its home
+        :raises Contended: a process did not even die of SIGKILL
+        """
+        if self.root.parent.parent != self.home.root:
+            raise Refused(f"{self.root} does not lie in {self.home.root}", hint="Delete it by hand if it should go")
+        self.stop()
+        for server in (self.root / "servers").iterdir():
+            shutil.rmtree(self._socket_directory(server.name), ignore_errors=True)
+        shutil.rmtree(self.root)
+
+    def claim(self) -> None:
+        """Bind the sandbox to the life of this process: when it is gone, :meth:`Home.sweep` may destroy it."""
+        identity = procfs.identity(os.getpid())
+        assert identity is not None
+        (self.root / "owner.json").write_text(json.dumps(asdict(identity)))
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that claimed it has ended; False when nobody claimed it."""
+        try:
+            owner = procfs.Identity(**json.loads((self.root / "owner.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return False
+        return not owner.alive
+
+    def _socket_directory(self, name: str) -> Path:
+        path = self.root / "servers" / name / "socket"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_DIRECTORY:
+            return path
+        return _PUBLIC / f"mainstay-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+    def __enter__(self) -> Self:
+        self.claim()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.destroy()

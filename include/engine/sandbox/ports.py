@@ -1,0 +1,84 @@
+"""TCP ports on loopback: free ones for tests and drills, fixed ones for the demo, and who holds a busy one."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from pathlib import Path
+
+from include.engine.errors import Contended, Misconfigured
+from include.engine.sandbox import procfs
+
+LOOPBACK = "127.0.0.1"
+
+_TRIES = 200
+
+
+def free_port() -> int:
+    """A port that nobody listens on now.
+
+    It lies below the kernel's ephemeral range: a port from inside it can be taken by any outgoing connection while
+    the server that owns it restarts.
+    """
+    top = _first_ephemeral_port()
+    ports = random.SystemRandom().sample(range(max(1024, top - 12_000), top), _TRIES)
+    for port in ports:
+        if is_free(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def fixed_port(name: str, default: int) -> int:
+    """The port of the demo's server *name*: *default*, unless its variable ``MAINSTAY_PORT_<NAME>`` says otherwise.
+
+    :raises Misconfigured: the variable holds no port
+    """
+    variable = variable_of(name)
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        raise Misconfigured(f"{variable}={text} is not a port", hint=f"Set {variable} to a number from 1 to 65535")
+    return int(text)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable that moves the server *name* to another port."""
+    return "MAINSTAY_PORT_" + "".join(letter if letter.isalnum() else "_" for letter in name).upper()
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on *port* on loopback now."""
+    with socket.socket() as probe:
+        # Servers set this too: a connection of the last life that still lingers does not block the next one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(name: str, port: int) -> None:
+    """Check that the server *name* can listen on *port*.
+
+    :raises Contended: somebody listens there; the message names the port and the process, the hint the variable
+    """
+    if is_free(port):
+        return
+    pid = procfs.listener(port)
+    holder = "another process" if pid is None else f"process {pid} ({procfs.command(pid)})"
+    raise Contended(
+        f"Port {port}, which {name} needs, is held by {holder}",
+        hint=f"Stop it, or choose another port with {variable_of(name)}",
+    )
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768

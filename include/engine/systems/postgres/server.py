@@ -1,0 +1,306 @@
+"""A real PostgreSQL in a sandbox: on loopback, with passwords, throw-away.
+
+::
+
+    primary = PostgresServer(sandbox, "main", major=17)
+    primary.start()                                        # initdb the first time; what runs already is reused
+    with primary.connect() as connection:                  # psycopg, autocommit, as the superuser
+        connection.execute("create table t (n int)")
+    role = primary.create_backup_role()                    # what a production server grants to Mainstay
+    standby = StandbyServer(primary, "standby").start()    # standby.py
+    primary.stop()
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from include.engine.errors import Corrupt, NotFound, Unreachable
+from include.engine.sandbox.accounts import own
+from include.engine.sandbox.distributions import Shelf
+from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.ports import LOOPBACK
+from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
+from include.engine.systems.postgres.binaries import PostgresBinaries
+
+if TYPE_CHECKING:
+    import psycopg
+
+SUPERUSER = "postgres"
+BACKUP_ROLE = "mainstay"
+
+_SETTINGS = {
+    "wal_level": "replica",
+    "hot_standby": "on",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": "512MB",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d/%a ",
+}
+_UNSAFE_BUT_QUICK = {"fsync": "off"}  # survives the death of every process, not that of the machine
+_STOP = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+class PostgresServer:
+    """One PostgreSQL server, started or not.
+
+    Whoever constructs it again with the same sandbox and name, in this process or a later one, has the same server.
+
+    :param name: unique among the sandbox's PostgreSQL servers
+    :param major: major version; the exact one is pinned in :mod:`binaries`
+    :param port: TCP port on 127.0.0.1; a free one that stays the same when not given
+    :param settings: configuration parameters, written to ``postgresql.conf`` when the data directory is made
+    :param durable: whether commits are flushed to the disk; a demo wants it, a test is quicker without
+    """
+
+    host = LOOPBACK
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        name: str = "main",
+        *,
+        major: int = 17,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        durable: bool = False,
+    ) -> None:
+        self.sandbox = sandbox
+        self.name = name
+        self.major = major
+        self.label = f"postgres-{name}"
+        self.port = port or sandbox.port(self.label)
+        self.settings = _SETTINGS | ({} if durable else _UNSAFE_BUT_QUICK) | dict(settings or {})
+
+    @cached_property
+    def binaries(self) -> PostgresBinaries:
+        """Its programs, fetched when they are not there.
+
+        :raises NotFound: this major version cannot be had
+        """
+        return PostgresBinaries.find(self.major, Shelf.of(self.sandbox.home))
+
+    @cached_property
+    def directory(self) -> Path:
+        """What belongs to the server: the data directory and whatever lies beside it."""
+        return self.sandbox.directory(self.label)
+
+    @property
+    def data_directory(self) -> Path:
+        """PGDATA."""
+        return self.directory / "data"
+
+    @cached_property
+    def socket_directory(self) -> Path:
+        """Where its Unix socket is; only the account that runs the server, and root, may enter."""
+        return self.sandbox.socket_directory(self.label)
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        return self.sandbox.secret(self.label)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return self._process.running
+
+    @property
+    def log(self) -> Path:
+        """The file with its log."""
+        return self._process.log
+
+    def conninfo(self, dbname: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A libpq connection string, with the password: do not log it."""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo(
+            host=self.host, port=self.port, user=user, password=password or self.password, dbname=dbname
+        )
+
+    def connect(self, dbname: str = "postgres") -> psycopg.Connection:
+        """A connection of the superuser in autocommit mode.
+
+        :raises Unreachable: the server refused or did not answer
+        """
+        import psycopg
+
+        try:
+            return psycopg.connect(self.conninfo(dbname), autocommit=True, connect_timeout=10)
+        except psycopg.OperationalError as error:
+            raise Unreachable(f"{self.label} refused a connection: {error}", hint=f"Read {self.log}") from error
+
+    def start(self, *, timeout: float = 60.0) -> Self:
+        """Make the data directory when there is none, start the server, and wait until it takes connections.
+
+        :param timeout: seconds until it takes connections; give more when it has to replay much
+        :raises Contended: somebody else holds the port
+        :raises Unreachable: it ended or did not answer in time; the hint shows its log
+        """
+        if not self.running:
+            self._prepare()
+            self._process.start()
+        self._process.wait_ready(self._answers, timeout=timeout)
+        return self
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop it; ``immediate`` leaves the crash recovery to the next start.  No process of it is left."""
+        self._process.stop(_STOP[mode])
+
+    def kill(self) -> None:
+        """SIGKILL all its processes at once, as the death of its machine would."""
+        self._process.kill()
+
+    def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> Self:
+        """Stop and start it."""
+        self.stop(mode)
+        return self.start()
+
+    def promote(self, *, timeout: float = 60.0) -> None:
+        """End recovery: make a standby or a recovered copy a primary, and wait until it takes writes.
+
+        :raises Unreachable: it did not within *timeout* seconds
+        """
+        with self.connect() as connection:
+            connection.execute("select pg_promote(wait => false)")
+        self.wait_until_primary(timeout=timeout)
+
+    def wait_until_primary(self, *, timeout: float = 60.0) -> None:
+        """Wait until recovery has ended and it takes writes.
+
+        :raises Unreachable: it did not within *timeout* seconds
+        """
+
+        def writable() -> bool:
+            with self.connect() as connection:
+                row = connection.execute("select pg_is_in_recovery()").fetchone()
+            return row is not None and not row[0]
+
+        self._process.wait_ready(writable, timeout=timeout)
+
+    def control_data(self) -> dict[str, str]:
+        """What ``pg_controldata`` says about the data directory, by its English labels; works on a stopped server.
+
+        :raises PermanentError: there is no data directory, or its control file is damaged
+        """
+        text = self.run("pg_controldata", "-D", self.data_directory)
+        pairs = (line.partition(":") for line in text.splitlines())
+        return {label.strip(): value.strip() for label, _, value in pairs}
+
+    def system_identifier(self) -> str:
+        """The number that a cluster, its standbys and its physical copies share, and no other cluster has."""
+        try:
+            return self.control_data()["Database system identifier"]
+        except KeyError as error:
+            raise Corrupt(f"{self.label} has no system identifier", hint=f"Look at {self.data_directory}") from error
+
+    def run(
+        self, tool: str, *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 300.0
+    ) -> str:
+        """Run one of PostgreSQL's tools as the account of the server, and return what it prints.
+
+        :raises PermanentError: it failed; the hint shows what it said
+        :raises Unreachable: it did not end within *timeout* seconds
+        """
+        return run_tool(
+            [self.binaries.tool(tool), *arguments],
+            account=self.sandbox.account,
+            directory=self.directory,
+            environment={"LC_ALL": "C", **self.binaries.environment, **(environment or {})},
+            timeout=timeout,
+        )
+
+    def create_backup_role(self, name: str = BACKUP_ROLE) -> str:
+        """Give the role *name* all that Mainstay asks of a production server, and return its password.
+
+        That is: LOGIN and REPLICATION, for the backup; pg_monitor, for the probes; pg_read_all_data, for the checks;
+        and EXECUTE on pg_create_restore_point, for the cut.  It may not write.
+        """
+        password = self.create_role(name, "replication")
+        with self.connect() as connection:
+            connection.execute(f"grant pg_monitor, pg_read_all_data to {_quoted(name)}")
+            connection.execute(f"grant execute on function pg_create_restore_point(text) to {_quoted(name)}")
+        return password
+
+    def create_role(self, name: str, *attributes: str) -> str:
+        """Make a role that may log in, or set it right when it is there, and return its password.
+
+        :param attributes: in SQL, such as ``replication`` or ``createdb``
+        """
+        password = self.sandbox.secret(f"{self.label}-{name}")
+        with self.connect() as connection:
+            # The server gets the verifier, never the password: statements may be logged.
+            verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+            exists = connection.execute("select 1 from pg_roles where rolname = %s", (name,)).fetchone()
+            verb = "alter" if exists else "create"
+            options = " ".join(attributes)
+            connection.execute(f"{verb} role {_quoted(name)} login {options} password '{verifier}'")
+        return password
+
+    @cached_property
+    def _process(self) -> ServerProcess:
+        return self.sandbox.server(
+            ServerSpec(
+                name=self.label,
+                command=self._command(),
+                directory=self.directory,
+                environment=self.binaries.environment,
+                ports={self.label: self.port},
+                stop_signal=signal.SIGINT,
+            )
+        )
+
+    def _command(self) -> list[str | Path]:
+        # What is this server's own, and must not come back with a restored copy of it, is not in postgresql.conf.
+        own_settings = {
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            "unix_socket_directories": str(self.socket_directory),
+            "cluster_name": self.name,
+        } | self._options()
+        options = [part for key, value in own_settings.items() for part in ("-c", f"{key}={value}")]
+        return [self.binaries.tool("postgres"), "-D", self.data_directory, *options]
+
+    def _options(self) -> dict[str, str]:
+        """Settings for the command line."""
+        return {}
+
+    def _prepare(self) -> None:
+        """Make the data directory when there is none: complete or absent, never half."""
+        if not (self.data_directory / "PG_VERSION").exists():
+            draft = self.directory / "draft"
+            _remove(draft)
+            self._fill(draft)
+            draft.rename(self.data_directory)
+
+    def _fill(self, data: Path) -> None:
+        """Create the new cluster in *data*."""
+        password_file = self.directory / "password"
+        password_file.touch(mode=0o600)
+        own(password_file, self.sandbox.account)
+        password_file.write_text(self.password)
+        auth = ["--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile={password_file}"]
+        try:
+            self.run("initdb", "-D", data, *auth, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
+        finally:
+            password_file.unlink()
+        settings = dict(self.settings) | ({"summarize_wal": "on"} if self.major >= 17 else {})
+        with (data / "postgresql.conf").open("a") as configuration:
+            configuration.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
+
+    def _answers(self) -> bool:
+        from psycopg import pq
+
+        conninfo = f"host={self.host} port={self.port} user={SUPERUSER} connect_timeout=5"
+        return pq.PGconn.ping(conninfo.encode()) == pq.Ping.OK

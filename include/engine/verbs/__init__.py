@@ -1,0 +1,1 @@
+"""The procedures: what is done to any target, whatever its system.  They know contracts only."""

@@ -1,0 +1,152 @@
+"""Back up: freeze the cut, copy the bytes, seal the set, verify it, release what was left on the servers.
+
+Each step is named after the run and can be repeated: it finds what an earlier attempt has done and goes on from there.
+Airflow runs them as tasks; the shell runs them in a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+
+from include.engine.contracts import Clock, CopyJob, Progress, Stop
+from include.engine.errors import Incomplete, MainstayError, Refused
+from include.engine.model import Freeze, Manifest, Part, SetManifest, Target, backup_time
+from include.engine.store.lease import hold
+from include.engine.store.vault import VaultReader, VaultWriter
+from include.engine.verbs.pipeline import Pipeline
+
+
+def freeze(pipeline: Pipeline, set_id: str, targets: Sequence[Target], *, clock: Clock) -> Freeze:
+    """Fix the cut of a set over *targets*, in the order that makes it consistent.  A retry keeps the cut of the first.
+
+    :raises Refused: when no target is left to freeze
+    """
+    backup_time(set_id)
+    found = pipeline.catalog.find_freeze(set_id)
+    if found is not None:
+        return found
+    if not targets:
+        raise Refused(
+            "a set over no target would prove nothing", hint="name at least one target, or add one to the inventory"
+        )
+    started = clock()
+    cuts = {str(target): pipeline.lookup.source(target).freeze(set_id, clock) for target in targets}
+    left_out = tuple(str(target) for target in pipeline.targets if target not in targets)
+    return pipeline.catalog.commit_freeze(
+        Freeze(id=set_id, started=started, frozen=clock(), cuts=cuts, left_out=left_out)
+    )
+
+
+def copy(
+    pipeline: Pipeline, set_id: str, target: Target, *, progress: Progress, stop: Stop, clock: Clock, full: bool = False
+) -> Manifest:
+    """Take the backup of one target of a frozen set, and commit it.  A backup that exists already is given as it is.
+
+    :raises Incomplete: when the set was not frozen, or the backup holds nothing
+    """
+    catalog = pipeline.catalog
+    done = catalog.find(target, set_id)
+    if done is not None:
+        progress.say(f"{target} {set_id} is complete already")
+        return done
+    cut = _frozen(pipeline, set_id).cuts.get(str(target))
+    if cut is None:
+        raise Incomplete(
+            f"{target} is not in the frozen set {set_id}", hint="run the backup again with this target in it"
+        )
+    terms = pipeline.terms[target]
+    attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
+    writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
+    with hold(catalog.bucket, attempt, until=clock() + terms.timeout, clock=clock):
+        manifest = pipeline.lookup.source(target).copy(
+            CopyJob(
+                id=set_id,
+                target=target,
+                cut=cut,
+                writer=writer,
+                reader=VaultReader(catalog.bucket, identities=terms.identities),
+                history=catalog.backups(target),
+                progress=progress,
+                stop=stop,
+                clock=clock,
+                full=full,
+            )
+        )
+        if not manifest.entries or manifest.bytes == 0:
+            raise Incomplete(
+                f"the backup {set_id} of {target} holds nothing", hint="check that the target is the right server"
+            )
+        stop.check()
+        return catalog.commit(manifest)
+
+
+def seal(pipeline: Pipeline, set_id: str, *, clock: Clock) -> SetManifest:
+    """Write the set: only when every target that was frozen has its backup.
+
+    :raises Incomplete: naming the targets that have none
+    """
+    catalog = pipeline.catalog
+    done = catalog.find_set(set_id)
+    if done is not None:
+        return done
+    frozen = _frozen(pipeline, set_id)
+    manifests = {name: catalog.find(Target.parse(name), set_id) for name in frozen.cuts}
+    missing = sorted(name for name, manifest in manifests.items() if manifest is None)
+    if missing:
+        raise Incomplete(
+            f"the set {set_id} lacks the backup of {', '.join(missing)}",
+            hint="clear the failed copy: its retry finds the frozen set",
+        )
+    parts = tuple(_part(pipeline, manifest) for manifest in manifests.values() if manifest is not None)
+    by_hand = "\n\n".join(
+        pipeline.lookup.engine(manifest.target).by_hand(manifest)
+        for manifest in manifests.values()
+        if manifest is not None
+    )
+    return catalog.commit_set(
+        SetManifest(
+            id=set_id,
+            pipeline=pipeline.name,
+            started=frozen.started,
+            frozen=frozen.frozen,
+            finished=clock(),
+            parts=parts,
+            left_out=frozen.left_out,
+            by_hand=by_hand,
+        )
+    )
+
+
+def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> None:
+    """Clear what a run left on the servers.  Tries every target before it raises the first error."""
+    errors: list[MainstayError] = []
+    for target in targets:
+        try:
+            pipeline.lookup.source(target).release(set_id)
+        except MainstayError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _frozen(pipeline: Pipeline, set_id: str) -> Freeze:
+    frozen = pipeline.catalog.find_freeze(set_id)
+    if frozen is None:
+        raise Incomplete(f"the set {set_id} was never frozen", hint="run the freeze step first")
+    return frozen
+
+
+def _part(pipeline: Pipeline, manifest: Manifest) -> Part:
+    key = pipeline.catalog.manifest_key(manifest.target, manifest.id)
+    raw = pipeline.catalog.bucket.read(key)
+    return Part(
+        target=manifest.target,
+        backup=manifest.id,
+        manifest_key=key,
+        manifest_sha256=hashlib.sha256(raw).hexdigest(),
+        cut=manifest.cut,
+        bytes=manifest.bytes,
+        recoverable_to=manifest.recoverable_to,
+    )

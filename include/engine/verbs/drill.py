@@ -1,0 +1,165 @@
+"""Drill: restore into a sandbox, check, judge, measure RPO and RTO, tear down, record.  A check that could not run is no pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include.engine.contracts import Clock, Progress, Rehearsal, Stop
+from include.engine.errors import MainstayError, NotFound, TransientError
+from include.engine.inventory import Objectives
+from include.engine.model import Check, DestinationKind, DrillReport, Stage, Target, Verdict, worst
+from include.engine.verbs import restore
+from include.engine.verbs.pipeline import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """What a drill restores: the parts of one set, or one backup."""
+
+    set_id: str | None
+    backups: tuple[tuple[Target, str], ...]
+
+
+def choose(pipeline: Pipeline, *, target: Target | None = None, set_id: str | None = None) -> Exercise:
+    """Choose what to drill: a named set, else the newest; all of its parts, or the one of *target*.
+
+    :raises NotFound: when there is no such set, or *target* is not in it
+    """
+    sets = pipeline.catalog.sets()
+    if set_id is None and not sets:
+        raise NotFound("there is no set to drill", hint="run a backup first: `./mainstay backup`")
+    chosen = pipeline.catalog.set(set_id) if set_id else sets[-1]
+    parts = tuple((part.target, part.backup) for part in chosen.parts if target in (None, part.target))
+    if not parts:
+        raise NotFound(
+            f"the set {chosen.id} has no part {target}",
+            hint=f"it has: {', '.join(str(p.target) for p in chosen.parts)}",
+        )
+    return Exercise(set_id=chosen.id, backups=parts)
+
+
+def drill(
+    pipeline: Pipeline,
+    exercise: Exercise,
+    *,
+    drill_id: str,
+    point: str = "latest",
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+) -> DrillReport:
+    """Restore *exercise* into a sandbox, check it and record the verdict.
+
+    Everything that happens is in the report: a restore that fails is a FAIL with its error, what the store or the sandbox
+    did not allow to look at is UNVERIFIED.  Only a stop comes through as an error.
+    """
+    started = clock()
+    checks: list[Check] = []
+    stages: list[Stage] = []
+    ages: list[float | None] = []
+    size = 0
+    with ExitStack() as sandboxes:
+        for target, backup in exercise.backups:
+            stop.check()
+            try:
+                manifest = pipeline.catalog.backup(target, backup)
+                size += manifest.bytes
+                plan = restore.plan(pipeline, target, point=point, backup=backup, destination=DestinationKind.SANDBOX)
+                job = restore.job(pipeline, plan, progress=progress, stop=stop, clock=clock)
+                disaster = clock()
+                rehearsal = sandboxes.enter_context(pipeline.lookup.engine(target).rehearse(job))
+            except MainstayError as error:
+                stop.check()
+                verdict = Verdict.UNVERIFIED if isinstance(error, TransientError) else Verdict.FAIL
+                checks.append(Check(name=f"{target}: restore", verdict=verdict, detail=str(error)))
+                continue
+            checks += [_named(target, check) for check in rehearsal.checks]
+            stages += [_staged(target, stage) for stage in rehearsal.restored.stages]
+            ages.append(_age(rehearsal, disaster))
+    report = judge(
+        drill_id=drill_id,
+        exercise=exercise,
+        checks=checks,
+        stages=stages,
+        ages=ages,
+        objectives=_objectives(pipeline, exercise),
+        size=size,
+        started=started,
+        finished=clock(),
+    )
+    pipeline.catalog.record_drill(report)
+    return report
+
+
+def judge(
+    *,
+    drill_id: str,
+    exercise: Exercise,
+    checks: Sequence[Check],
+    stages: Sequence[Stage],
+    ages: Sequence[float | None],
+    objectives: Objectives,
+    size: int,
+    started: datetime,
+    finished: datetime,
+) -> DrillReport:
+    """Give the verdict.  Pure.
+
+    RTO is the time of all stages that a real restore would take too; RPO is the greatest age of the newest record that came
+    back.  Both are compared with the objectives, and an age that is not known leaves the RPO unverified.
+    """
+    complete = len(ages) == len(exercise.backups)
+    rto = sum(stage.seconds for stage in stages if stage.counts) if complete else None
+    known = [age for age in ages if age is not None]
+    rpo = max(known) if complete and len(known) == len(ages) else None
+    all_checks = [*checks, _within("rto", rto, objectives.rto), _within("rpo", rpo, objectives.rpo)]
+    single = exercise.backups[0] if len(exercise.backups) == 1 else (None, None)
+    return DrillReport(
+        id=drill_id,
+        started=started,
+        finished=finished,
+        set_id=exercise.set_id,
+        target=single[0],
+        backup=single[1],
+        stages=tuple(stages),
+        checks=tuple(all_checks),
+        verdict=worst([check.verdict for check in all_checks]) if checks else Verdict.UNVERIFIED,
+        bytes=size,
+        rto_seconds=rto,
+        rpo_seconds=rpo,
+        rto_objective=objectives.rto.total_seconds(),
+        rpo_objective=objectives.rpo.total_seconds(),
+    )
+
+
+def _within(name: str, achieved: float | None, objective: timedelta) -> Check:
+    limit = objective.total_seconds()
+    if achieved is None:
+        return Check(
+            name=name, verdict=Verdict.UNVERIFIED, detail=f"could not be measured; the objective is {limit:.0f} s"
+        )
+    verdict = Verdict.PASS if achieved <= limit else Verdict.FAIL
+    return Check(name=name, verdict=verdict, detail=f"achieved {achieved:.1f} s, the objective is {limit:.0f} s")
+
+
+def _age(rehearsal: Rehearsal, disaster: datetime) -> float | None:
+    if rehearsal.newest_record is None:
+        return None
+    return max(0.0, ((rehearsal.newest_at_source or disaster) - rehearsal.newest_record).total_seconds())
+
+
+def _named(target: Target, check: Check) -> Check:
+    return Check(name=f"{target}: {check.name}", verdict=check.verdict, detail=check.detail, seconds=check.seconds)
+
+
+def _staged(target: Target, stage: Stage) -> Stage:
+    return Stage(name=f"{target}: {stage.name}", seconds=stage.seconds, bytes=stage.bytes, counts=stage.counts)
+
+
+def _objectives(pipeline: Pipeline, exercise: Exercise) -> Objectives:
+    if len(exercise.backups) == 1 and exercise.backups[0][0] in pipeline.terms:
+        return pipeline.terms[exercise.backups[0][0]].objectives
+    return pipeline.objectives

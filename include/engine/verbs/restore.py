@@ -1,0 +1,76 @@
+"""Restore one target: plan, look at the plan, do it.  Needs the bucket only; the source may be gone."""
+
+from __future__ import annotations
+
+from include.engine.contracts import Clock, PlanRequest, Progress, RestoreJob, Stop
+from include.engine.errors import NotFound, Refused
+from include.engine.model import DestinationKind, RecoveryPoint, Restored, RestorePlan, Target
+from include.engine.store.vault import VaultReader
+from include.engine.verbs.pipeline import Pipeline, Terms
+
+
+def plan(
+    pipeline: Pipeline,
+    target: Target,
+    *,
+    point: str = "latest",
+    backup: str | None = None,
+    destination: DestinationKind = DestinationKind.DIRECTORY,
+    path: str = "",
+    server: str = "",
+    confirm: str = "",
+) -> RestorePlan:
+    """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
+
+    :raises NotFound: when there is no backup, or none that reaches the point
+    :raises Refused: when the destination is in use, is the source, or is not empty and *confirm* does not name it
+    """
+    RecoveryPoint.parse(point)
+    manifests = pipeline.catalog.backups(target)
+    if not manifests:
+        raise NotFound(
+            f"{pipeline.catalog.bucket.url} holds no backup of {target}",
+            hint="check the URL; `./mainstay catalog` lists all",
+        )
+    return pipeline.lookup.engine(target).plan(
+        PlanRequest(
+            manifests=manifests,
+            backup=backup,
+            destination_kind=destination,
+            path=path,
+            server=server,
+            point=point,
+            confirm=confirm,
+        )
+    )
+
+
+def restore(
+    pipeline: Pipeline, plan: RestorePlan, *, reason: str, progress: Progress, stop: Stop, clock: Clock
+) -> Restored:
+    """Do what *plan* says and read back that it was done.
+
+    :raises Refused: without a reason
+    """
+    if len(reason.strip()) < MINIMUM_REASON:
+        raise Refused(
+            "a restore needs a reason", hint=f"say why, in at least {MINIMUM_REASON} characters: it is recorded"
+        )
+    return pipeline.lookup.engine(plan.target).restore(job(pipeline, plan, progress=progress, stop=stop, clock=clock))
+
+
+MINIMUM_REASON = 10
+
+
+def job(pipeline: Pipeline, plan: RestorePlan, *, progress: Progress, stop: Stop, clock: Clock) -> RestoreJob:
+    """Put together what a system needs to carry out *plan*."""
+    catalog = pipeline.catalog
+    identities = pipeline.terms.get(plan.target, Terms()).identities
+    return RestoreJob(
+        plan=plan,
+        chain=[catalog.backup(plan.target, backup) for backup in plan.chain],
+        reader=VaultReader(catalog.bucket, identities=identities),
+        progress=progress,
+        stop=stop,
+        clock=clock,
+    )

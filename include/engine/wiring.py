@@ -1,0 +1,158 @@
+"""Puts contracts and implementations together: the only module, besides the systems themselves, that knows all systems.
+
+Two ways in: :func:`open_pipeline` from the inventory, for whoever runs the pipeline; :func:`open_bucket` from the bucket alone,
+for whoever must restore it on a bare machine.  System modules are imported when one of their targets is asked for, so
+listing targets at DAG parsing loads no client library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from include.engine import inventory as inventories
+from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
+from include.engine.errors import Misconfigured, NotFound, Unsupported
+from include.engine.inventory import Inventory, Objectives, TargetSettings
+from include.engine.model import System, Target
+from include.engine.store.bucket import Bucket
+from include.engine.store.catalog import Catalog
+from include.engine.store.encryption import identities_in
+from include.engine.store.retention import Policy
+from include.engine.verbs.pipeline import Pipeline, Terms
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# A new system is a folder with these four names in it, and one line here.
+_FOLDERS: Mapping[System, str] = {System.POSTGRES: "include.engine.systems.postgres"}
+
+
+def inventory_path() -> Path:
+    """Give where the inventory is: ``MAINSTAY_INVENTORY``, else the repository's own."""
+    return Path(os.environ.get("MAINSTAY_INVENTORY") or PROJECT / "include" / "config" / "inventory.yaml")
+
+
+def load_inventory(path: Path | None = None) -> Inventory:
+    """Read the inventory with the settings of every system that is installed.  Reads YAML only, so DAG files may call it."""
+    schemas = {system: cast("type[TargetSettings]", _attribute(system, "settings", "Settings")) for system in _FOLDERS}
+    return inventories.load(path or inventory_path(), schemas)
+
+
+def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
+    """Build the pipeline that *inventory* describes.  Asks no server for anything yet."""
+    store = connections.get(inventory.store.connection) if inventory.store.connection else None
+    bucket = Bucket.open(inventory.store.url, store)
+    catalog = Catalog(bucket)
+    terms = {target: _terms(inventory, connections, target) for target in inventory.targets}
+    keep = inventory.retention
+    return Pipeline(
+        name=inventory.pipeline,
+        terms=terms,
+        catalog=catalog,
+        lookup=_Lookup(catalog, terms, inventory, connections),
+        policy=Policy(
+            redundancy=keep.redundancy,
+            recovery_window=keep.recovery_window,
+            daily=keep.daily,
+            weekly=keep.weekly,
+            monthly=keep.monthly,
+            yearly=keep.yearly,
+        ),
+        objectives=inventory.objectives,
+        lock=inventory.store.lock,
+    )
+
+
+def open_bucket(url: str, connection: Connection | None = None, *, identities: Sequence[str] = ()) -> Pipeline:
+    """Build a pipeline from nothing but its bucket: it can be listed, verified and restored, not backed up."""
+    catalog = Catalog(Bucket.open(url, connection))
+    terms = {target: Terms(identities=tuple(identities)) for target in catalog.targets()}
+    return Pipeline(
+        name=url,
+        terms=terms,
+        catalog=catalog,
+        lookup=_Lookup(catalog, terms, None, None),
+        policy=Policy(),
+        objectives=Objectives(),
+    )
+
+
+class EnvironmentConnections:
+    """Connections from ``AIRFLOW_CONN_<NAME>``, as a URI or JSON: the same names and forms that Airflow reads."""
+
+    def get(self, name: str) -> Connection:
+        """Give the connection *name*.
+
+        :raises Misconfigured: when the variable is not set or cannot be read; its value is never quoted
+        """
+        variable = f"AIRFLOW_CONN_{name.upper()}"
+        value = os.environ.get(variable)
+        if not value:
+            raise Misconfigured(
+                f"the connection {name} is not defined",
+                hint=f"set {variable} to a URI (type://login:password@host:port/schema?extra=…) or to Airflow's JSON form",
+            )
+        from include.engine.connection_forms import parse
+
+        return parse(value, variable)
+
+
+class _Lookup:
+    """Finds a target's implementations by the names that every system's folder has."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        terms: Mapping[Target, Terms],
+        inventory: Inventory | None,
+        connections: Connections | None,
+    ) -> None:
+        self._catalog = catalog
+        self._terms = terms
+        self._inventory = inventory
+        self._connections = connections
+
+    def source(self, target: Target) -> BackupSource:
+        if self._inventory is None or self._connections is None:
+            raise Misconfigured(f"{target} can only be backed up with an inventory", hint="set MAINSTAY_INVENTORY")
+        settings = self._inventory.settings(target)
+        connection = self._connections.get(settings.connection)
+        return cast("BackupSource", _attribute(target.system, "backup", "open_source")(target, settings, connection))
+
+    def engine(self, target: Target) -> RestoreEngine:
+        opener = _attribute(target.system, "restore", "open_engine")
+        servers = self._inventory.servers if self._inventory else {}
+        identities = self._terms[target].identities if target in self._terms else ()
+        return cast("RestoreEngine", opener(target, self._catalog, identities=identities, servers=servers))
+
+    def archive(self, target: Target) -> Archive | None:
+        opener = _attribute(target.system, "archive", "open_archive", required=False)
+        return cast("Archive", opener(target, self._catalog)) if opener else None
+
+
+def _terms(inventory: Inventory, connections: Connections, target: Target) -> Terms:
+    encryption = inventory.encryption_of(target)
+    identities: tuple[str, ...] = ()
+    if encryption.identity:
+        identities = tuple(identities_in(connections.get(encryption.identity).password))
+    return Terms(
+        objectives=inventory.objectives_of(target),
+        recipients=encryption.recipients,
+        identities=identities,
+        timeout=inventory.settings(target).timeout,
+    )
+
+
+def _attribute(system: System, module: str, name: str, *, required: bool = True) -> Any:
+    folder = _FOLDERS.get(system)
+    if folder is None:
+        raise Unsupported(f"this Mainstay knows no {system}", hint=f"it knows {', '.join(_FOLDERS)}")
+    try:
+        return getattr(import_module(f"{folder}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if not required and error.name == f"{folder}.{module}":
+            return None
+        raise NotFound(f"the Python module {error.name} is not installed", hint="install requirements.txt") from error
