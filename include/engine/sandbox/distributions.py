@@ -19,7 +19,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -186,13 +186,17 @@ class Shelf:
 
     cache: Path
     home: Home
-    say: Say = field(default=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T20,T201
+    say: Say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     @classmethod
     def of(cls, home: Home) -> Shelf:
         """The shelf in ``$MAINSTAY_CACHE``, else in the user's cache directory."""
         chosen = os.environ.get("MAINSTAY_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/mainstay"
         return cls(cache=Path(chosen).expanduser().absolute() / "dist", home=home)
+
+    def holds(self, wanted: Distribution) -> bool:
+        """Whether *wanted* is there already."""
+        return (self.cache / f"{wanted.name}-{wanted.version}").is_dir()
 
     def obtain(self, wanted: Distribution) -> Path:
         """The directory of *wanted*, whose files the servers' account can execute; installed when it is not there.

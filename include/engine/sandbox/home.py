@@ -6,7 +6,7 @@
     with home.sandbox("test-4711") as sandbox:       # destroyed at the end, servers first
         where = sandbox.directory("postgres")        # belongs to the account that servers run as
         password = sandbox.secret("postgres")        # made on the first call, 0600
-        server = sandbox.server(ServerSpec(...))
+        server = sandbox.server("postgres")          # see process.py
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Self
 
 from include.engine.errors import Misconfigured, Refused
 from include.engine.sandbox import procfs
-from include.engine.sandbox.accounts import Account, own, ourselves, private_directory, server_account
-from include.engine.sandbox.ports import free_port
-from include.engine.sandbox.process import ServerProcess, ServerSpec, exclusive
-from include.engine.sandbox.record import Record
+from include.engine.sandbox.accounts import Account, ourselves, private_directory, server_account
+from include.engine.sandbox.ports import fixed_port, free_port
+from include.engine.sandbox.process import ServerProcess, exclusive
+from include.engine.sandbox.record import Record, kill_all, marked
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")  # bytes; the kernel's limit for a Unix socket is 107
@@ -136,8 +136,16 @@ class Sandbox:
                 draft.replace(path)
         return path.read_text()
 
-    def port(self, name: str) -> int:
-        """The port of the server *name*: chosen free on the first call, the same ever after."""
+    def port(self, name: str, default: int | None = None) -> int:
+        """The port of the server *name*: ``$MAINSTAY_PORT_<NAME>`` when set, else *default*, else a free one.
+
+        A free one is chosen on the first call and is the same ever after.
+
+        :raises Misconfigured: the variable holds no port
+        """
+        fixed = fixed_port(name, default)
+        if fixed is not None:
+            return fixed
         path = self.root / "run" / f"{name}.port"
         with exclusive(self.root / "run" / "ports.lock"):
             if not path.exists():
@@ -146,12 +154,10 @@ class Sandbox:
                 path.write_text(str(port))
         return int(path.read_text())
 
-    def server(self, spec: ServerSpec) -> ServerProcess:
-        """The process of the server that *spec* describes, started or not."""
-        run, log = self.root / "run", self.root / "log"
-        return ServerProcess(
-            spec, state=run / f"{spec.name}.json", log=log / f"{spec.name}.log", account=self.account
-        )
+    def server(self, name: str) -> ServerProcess:
+        """The process of the server *name*, started or not."""
+        state, log = self.root / "run" / f"{name}.json", self.root / "log" / f"{name}.log"
+        return ServerProcess(name, state=state, log=log, account=self.account)
 
     def running(self) -> list[Record]:
         """The servers that run now, in the order in which they were started."""
@@ -169,6 +175,7 @@ class Sandbox:
         for record in sorted(records, key=lambda record: record.started_at, reverse=True):
             record.stop()
             record.path.unlink(missing_ok=True)
+        kill_all(lambda: marked(self.root / "run"), self.name)  # started by somebody who died before writing it down
         return stopped
 
     def destroy(self) -> None:

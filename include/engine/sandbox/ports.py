@@ -31,8 +31,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def fixed_port(name: str, default: int) -> int:
-    """The port of the demo's server *name*: *default*, unless its variable ``MAINSTAY_PORT_<NAME>`` says otherwise.
+def fixed_port(name: str, default: int | None = None) -> int | None:
+    """The port that the variable ``MAINSTAY_PORT_<NAME>`` gives to the server *name*, else *default*.
 
     :raises Misconfigured: the variable holds no port
     """

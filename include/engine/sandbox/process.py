@@ -2,9 +2,11 @@
 
 ::
 
-    spec = ServerSpec(name="kafka", command=[...], directory=sandbox.directory("kafka"), ports={"kafka": 9092})
-    server = sandbox.server(spec)
-    server.start()                                   # False when it already runs
+    def prepare() -> ServerSpec:                     # called only when the server has to be started
+        return ServerSpec(command=[...], directory=sandbox.directory("kafka"), ports={"kafka": 9092})
+
+    server = sandbox.server("kafka")
+    server.start(prepare)                            # False when it already runs
     server.wait_ready(lambda: answers(9092), timeout=60)
     server.stop()
 """
@@ -36,22 +38,23 @@ _TAIL = 15  # lines of a log that an error shows
 class ServerSpec:
     """How to run one server.
 
-    :param name: unique in its sandbox; names the log, the record and, in errors, the server
     :param command: argument list without secrets: every user of the machine can read it
-    :param directory: working directory; the server writes only below it
+    :param directory: working directory
     :param environment: added to a small set that is inherited; secrets go here
     :param ports: server or listener name to TCP port; all must be free before the start
     :param stop_signal: what makes it stop in good order
     :param grace: seconds it may take to stop before it is killed
+    :param hides_environment: its processes overwrite their environment with a title for ``ps``, as PostgreSQL's do;
+        what a crash left of them is then found by its program and working directory
     """
 
-    name: str
     command: Sequence[str | Path]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 30.0
+    hides_environment: bool = False
 
 
 class ServerProcess:
@@ -59,13 +62,14 @@ class ServerProcess:
 
     Whoever asks for the same name in the same sandbox, in this process or in a later one, gets the same server.
 
+    :param name: unique in its sandbox; names the log, the record and, in errors, the server
     :param state: the file that records the running server
     :param log: the file that gets its standard output and error
     :param account: who runs it
     """
 
-    def __init__(self, spec: ServerSpec, *, state: Path, log: Path, account: Account) -> None:
-        self.spec = spec
+    def __init__(self, name: str, *, state: Path, log: Path, account: Account) -> None:
+        self.name = name
         self.state = state
         self.log = log
         self.account = account
@@ -82,11 +86,13 @@ class ServerProcess:
         record = Record.load(self.state)
         return record.identity.pid if record is not None and record.alive else None
 
-    def start(self) -> bool:
+    def start(self, prepare: Callable[[], ServerSpec]) -> bool:
         """Start it, detached from this process; return False when it already runs.
 
-        What a crash left behind of an earlier life is killed first: it would hold ports and files.
+        What a crash left behind of an earlier life is killed first: it would hold ports and files.  Nobody else
+        starts or stops the server meanwhile.
 
+        :param prepare: called only when it has to be started: makes what it needs, and says how to run it
         :raises Contended: a port is held by somebody else
         :raises NotFound: the program is not there, or the account may not execute it
         """
@@ -94,9 +100,10 @@ class ServerProcess:
             if self.running:
                 return False
             self._kill_remains()
-            for name, port in self.spec.ports.items():
+            spec = prepare()
+            for name, port in spec.ports.items():
                 require_free(name, port)
-            self._spawn()
+            self._spawn(spec)
             return True
 
     def wait_ready(self, probe: Callable[[], bool], *, timeout: float) -> None:
@@ -116,20 +123,19 @@ class ServerProcess:
             except TransientError as error:
                 reason = f": {error.message}"
             if ended:
-                raise Unreachable(f"{self.spec.name} ended while it was starting", hint=self._evidence())
+                raise Unreachable(f"{self.name} ended while it was starting", hint=self._evidence())
             if time.monotonic() >= deadline:
-                raise Unreachable(
-                    f"{self.spec.name} did not answer within {timeout:g} s{reason}", hint=self._evidence()
-                )
+                raise Unreachable(f"{self.name} did not answer within {timeout:g} s{reason}", hint=self._evidence())
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals | None = None) -> None:
         """Stop it in good order, or kill it after its grace; no process is left.  Nothing happens when none runs.
 
+        :param how: the signal, when it is not the one of the spec
         :raises Contended: a process did not even die of SIGKILL
         """
-        self._end(Record.stop)
+        self._end(lambda record: record.stop(how))
 
     def kill(self) -> None:
         """SIGKILL all its processes at once, as a crash would; no process is left.
@@ -153,16 +159,16 @@ class ServerProcess:
     def _kill_remains(self) -> None:
         """Kill processes of this server whose record is missing or whose first process has gone."""
         record = Record.load(self.state)
-        kill_all(record.members if record else lambda: marked(self.state), self.spec.name)
+        kill_all(record.members if record else lambda: marked(self.state), self.name)
 
-    def _spawn(self) -> None:
-        command = [str(part) for part in self.spec.command]
-        environment = clean_environment(self.spec.directory, self.spec.environment) | {MARK: str(self.state)}
+    def _spawn(self, spec: ServerSpec) -> None:
+        command = [str(part) for part in spec.command]
+        environment = clean_environment(spec.directory, spec.environment) | {MARK: str(self.state)}
         with self.log.open("ab") as log:
             try:
                 child = subprocess.Popen(
                     command,
-                    cwd=self.spec.directory,
+                    cwd=spec.directory,
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -176,17 +182,17 @@ class ServerProcess:
         adopt(child)
         identity = procfs.identity(child.pid)
         if identity is None:
-            raise Unreachable(f"{self.spec.name} ended at once", hint=self._evidence())
+            raise Unreachable(f"{self.name} ended at once", hint=self._evidence())
         Record(
             path=self.state,
-            name=self.spec.name,
+            name=self.name,
             identity=identity,
-            program=procfs.executable(child.pid) or command[0],
-            directory=self.spec.directory,
+            program=procfs.executable(child.pid) if spec.hides_environment else None,
+            directory=spec.directory,
             log=self.log,
-            stop_signal=self.spec.stop_signal,
-            grace=self.spec.grace,
-            ports=dict(self.spec.ports),
+            stop_signal=spec.stop_signal,
+            grace=spec.grace,
+            ports=dict(spec.ports),
         ).save()
 
     def _evidence(self) -> str:

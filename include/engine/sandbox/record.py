@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -46,15 +47,14 @@ class Record:
 
     :param path: where the record itself lies; its value marks the server's processes
     :param identity: the first process, which leads its own session and process group
-    :param program: the file that it executes, as the kernel names it
-    :param directory: where the server works; its processes run *program* from inside it
+    :param program: the file that its processes execute from inside *directory*, when they hide their environment
     :param grace: seconds between the request to stop and the kill
     """
 
     path: Path
     name: str
     identity: Identity
-    program: str
+    program: str | None
     directory: Path
     log: Path
     stop_signal: int = signal.SIGTERM
@@ -87,16 +87,15 @@ class Record:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def stop(self) -> None:
+    def stop(self, how: int | None = None) -> None:
         """Ask the server to stop, wait ``grace`` seconds, then kill what is left of it.
 
+        :param how: the signal, when it is not the recorded one
         :raises Contended: a process did not even die of SIGKILL
         """
         if self.alive:
-            try:
-                os.killpg(self.identity.pid, self.stop_signal)
-            except ProcessLookupError:
-                pass
+            with suppress(ProcessLookupError):
+                os.killpg(self.identity.pid, how or self.stop_signal)
             if _until(lambda: not self.members(), self.grace):
                 return
         self.kill()
@@ -110,21 +109,28 @@ class Record:
 
     def members(self) -> set[int]:
         """The pids of the server's processes that run now, its first one or not."""
-        reap()
         found = marked(self.path)
-        for pid in procfs.pids():
-            # PostgreSQL overwrites its environment with the text that ps shows: the mark is gone, the place is not.
-            if procfs.executable(pid) == self.program and _inside(procfs.directory(pid), self.directory):
-                found.add(pid)
+        if self.program is not None:
+            found |= {
+                pid
+                for pid in procfs.pids()
+                if procfs.executable(pid) == self.program and _inside(procfs.directory(pid), self.directory)
+            }
         if self.identity.alive:
             found.add(self.identity.pid)
         return {pid for pid in found if procfs.identity(pid) is not None}
 
 
 def marked(path: Path) -> set[int]:
-    """The pids of the processes that carry the mark of the record at *path*."""
+    """The pids of the processes that carry the mark of the record at *path*, or of any record below it; never ours."""
+    reap()
     mark = f"{MARK}={path}".encode()
-    return {pid for pid in procfs.pids() if mark in procfs.environment(pid)}
+    found = {
+        pid
+        for pid in procfs.pids()
+        if any(entry == mark or entry.startswith(mark + b"/") for entry in procfs.environment(pid))
+    }
+    return {pid for pid in found - {os.getpid()} if procfs.identity(pid) is not None}
 
 
 def kill_all(members: Callable[[], set[int]], name: str) -> None:

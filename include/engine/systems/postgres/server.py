@@ -13,26 +13,26 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from include.engine.errors import Corrupt, NotFound, Unreachable
+from include.engine.errors import Corrupt, Unreachable
 from include.engine.sandbox.accounts import own
 from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
 from include.engine.systems.postgres.binaries import PostgresBinaries
+from include.engine.systems.postgres.roles import BACKUP_ROLE, ensure_backup_role
 
 if TYPE_CHECKING:
     import psycopg
 
 SUPERUSER = "postgres"
-BACKUP_ROLE = "mainstay"
 
 _SETTINGS = {
     "wal_level": "replica",
@@ -44,6 +44,7 @@ _SETTINGS = {
     "min_wal_size": "32MB",
     "max_wal_size": "512MB",
     "password_encryption": "scram-sha-256",
+    "wal_retrieve_retry_interval": "500ms",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d/%a ",
@@ -59,7 +60,8 @@ class PostgresServer:
 
     :param name: unique among the sandbox's PostgreSQL servers
     :param major: major version; the exact one is pinned in :mod:`binaries`
-    :param port: TCP port on 127.0.0.1; a free one that stays the same when not given
+    :param port: TCP port on 127.0.0.1, unless ``$MAINSTAY_PORT_POSTGRES_<NAME>`` says otherwise; a free one that stays
+        the same when neither is given
     :param settings: configuration parameters, written to ``postgresql.conf`` when the data directory is made
     :param durable: whether commits are flushed to the disk; a demo wants it, a test is quicker without
     """
@@ -80,7 +82,8 @@ class PostgresServer:
         self.name = name
         self.major = major
         self.label = f"postgres-{name}"
-        self.port = port or sandbox.port(self.label)
+        self.port = sandbox.port(self.label, port)
+        self.durable = durable
         self.settings = _SETTINGS | ({} if durable else _UNSAFE_BUT_QUICK) | dict(settings or {})
 
     @cached_property
@@ -148,9 +151,7 @@ class PostgresServer:
         :raises Contended: somebody else holds the port
         :raises Unreachable: it ended or did not answer in time; the hint shows its log
         """
-        if not self.running:
-            self._prepare()
-            self._process.start()
+        self._process.start(self._spec)
         self._process.wait_ready(self._answers, timeout=timeout)
         return self
 
@@ -222,43 +223,29 @@ class PostgresServer:
         )
 
     def create_backup_role(self, name: str = BACKUP_ROLE) -> str:
-        """Give the role *name* all that Mainstay asks of a production server, and return its password.
+        """Make the role that Mainstay logs in as, with what :func:`roles.ensure_backup_role` grants, or set it right.
 
-        That is: LOGIN and REPLICATION, for the backup; pg_monitor, for the probes; pg_read_all_data, for the checks;
-        and EXECUTE on pg_create_restore_point, for the cut.  It may not write.
-        """
-        password = self.create_role(name, "replication")
-        with self.connect() as connection:
-            connection.execute(f"grant pg_monitor, pg_read_all_data to {_quoted(name)}")
-            connection.execute(f"grant execute on function pg_create_restore_point(text) to {_quoted(name)}")
-        return password
-
-    def create_role(self, name: str, *attributes: str) -> str:
-        """Make a role that may log in, or set it right when it is there, and return its password.
-
-        :param attributes: in SQL, such as ``replication`` or ``createdb``
+        :returns: its password
         """
         password = self.sandbox.secret(f"{self.label}-{name}")
         with self.connect() as connection:
-            # The server gets the verifier, never the password: statements may be logged.
-            verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-            exists = connection.execute("select 1 from pg_roles where rolname = %s", (name,)).fetchone()
-            verb = "alter" if exists else "create"
-            options = " ".join(attributes)
-            connection.execute(f"{verb} role {_quoted(name)} login {options} password '{verifier}'")
+            ensure_backup_role(connection, password, name=name)
         return password
 
-    @cached_property
+    @property
     def _process(self) -> ServerProcess:
-        return self.sandbox.server(
-            ServerSpec(
-                name=self.label,
-                command=self._command(),
-                directory=self.directory,
-                environment=self.binaries.environment,
-                ports={self.label: self.port},
-                stop_signal=signal.SIGINT,
-            )
+        return self.sandbox.server(self.label)
+
+    def _spec(self) -> ServerSpec:
+        """Make what the server needs, and say how to run it."""
+        self._prepare()
+        return ServerSpec(
+            command=self._command(),
+            directory=self.data_directory,
+            environment=self.binaries.environment,
+            ports={self.label: self.port},
+            stop_signal=_STOP["fast"],
+            hides_environment=True,
         )
 
     def _command(self) -> list[str | Path]:
@@ -280,7 +267,7 @@ class PostgresServer:
         """Make the data directory when there is none: complete or absent, never half."""
         if not (self.data_directory / "PG_VERSION").exists():
             draft = self.directory / "draft"
-            _remove(draft)
+            shutil.rmtree(draft, ignore_errors=True)
             self._fill(draft)
             draft.rename(self.data_directory)
 
@@ -292,7 +279,8 @@ class PostgresServer:
         password_file.write_text(self.password)
         auth = ["--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile={password_file}"]
         try:
-            self.run("initdb", "-D", data, *auth, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
+            speed = [] if self.durable else ["--no-sync"]
+            self.run("initdb", "-D", data, *auth, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", *speed)
         finally:
             password_file.unlink()
         settings = dict(self.settings) | ({"summarize_wal": "on"} if self.major >= 17 else {})

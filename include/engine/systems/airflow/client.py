@@ -1,0 +1,356 @@
+"""Talks to an Airflow 3 over its REST API, with the standard library only.
+
+::
+
+    airflow = AirflowClient("http://127.0.0.1:8080", "admin", "admin")
+    airflow.unpause("backup")
+    run = airflow.trigger("backup", {"targets": ["postgres/main"]})
+    for seen in airflow.follow("backup", run, timeout=300):        # a value at every change, the last one is final
+        print(seen.state, [f"{t.name}: {t.state}" for t in seen.tasks])
+    summary = airflow.xcom("backup", run, "seal")
+
+    for approval in airflow.approvals("restore", run):             # what waits for a person, with its Markdown body
+        airflow.answer(approval, "Approve")
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from include.engine.errors import Contended, NotFound, PermanentError, Unauthorized, Unreachable
+
+FINAL = frozenset({"success", "failed"})
+_POLL = 0.5  # seconds between two looks at a run
+_SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task instance of a run, as it is now."""
+
+    name: str
+    state: str
+    map_index: int = -1
+    tries: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a DAG, as it is now."""
+
+    dag: str
+    id: str
+    state: str
+    run_after: str
+    tasks: tuple[Task, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in FINAL
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether a task of it waits for an answer."""
+        return any(task.state == "awaiting_input" for task in self.tasks)
+
+    def task(self, name: str, map_index: int = -1) -> Task:
+        """Give one of its tasks.
+
+        :raises NotFound: it has none of that name
+        """
+        for task in self.tasks:
+            if task.name == name and task.map_index == map_index:
+                return task
+        raise NotFound(
+            f"run {self.id} of {self.dag} has no task {name}[{map_index}]",
+            hint=f"It has: {', '.join(sorted({task.name for task in self.tasks}))}",
+        )
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A question of a run that waits for a person."""
+
+    dag: str
+    run: str
+    task: str
+    subject: str
+    body: str
+    options: tuple[str, ...]
+    asked: float  # seconds since the epoch
+
+
+class AirflowClient:
+    """One user's view of one Airflow.  Logs in on the first request.
+
+    :param url: where its API server is, without a path
+    """
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self.url = url.rstrip("/")
+        self.username = username
+        self._password = password
+        self._token = ""
+
+    # the server --------------------------------------------------------------------------------------------------
+
+    def health(self) -> dict[str, str]:
+        """Give the status of each component, ``healthy`` or not; needs no login.
+
+        :raises Unreachable: the API server did not answer
+        """
+        found = self._send("GET", "/api/v2/monitor/health", None, {})
+        return {name: str((told or {}).get("status")) for name, told in found.items()}
+
+    def import_errors(self) -> dict[str, str]:
+        """Give the DAG files that cannot be read, each with its traceback."""
+        found = self.get("importErrors")["import_errors"]
+        return {str(error["filename"]): str(error["stack_trace"]) for error in found}
+
+    def put_pool(self, name: str, slots: int, description: str = "", *, include_deferred: bool = True) -> None:
+        """Create a pool, or set it right when it is there."""
+        pool = {"name": name, "slots": slots, "description": description, "include_deferred": include_deferred}
+        try:
+            self.post("pools", pool)
+        except Contended:
+            self.patch(f"pools/{quote(name)}", {"pool": name, **{k: v for k, v in pool.items() if k != "name"}})
+
+    # DAGs and runs -----------------------------------------------------------------------------------------------
+
+    def wait_for_dag(self, dag: str, *, timeout: float = 120.0) -> None:
+        """Wait until the DAG processor has read *dag*.
+
+        :raises PermanentError: a DAG file cannot be read; the hint shows why
+        :raises Unreachable: it was not there in time
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.get(f"dags/{quote(dag)}")
+                return
+            except NotFound:
+                for file, trace in self.import_errors().items():
+                    raise PermanentError(f"Airflow cannot read {file}", hint=trace.strip().splitlines()[-1]) from None
+            if time.monotonic() >= deadline:
+                raise Unreachable(
+                    f"Airflow has not found the DAG {dag} within {timeout:g} s", hint="Read the dag-processor's log"
+                )
+            time.sleep(_POLL)
+
+    def unpause(self, dag: str) -> None:
+        """Let the scheduler run *dag*.  The DAGs of this project do not catch up, so nothing starts by itself."""
+        self.patch(f"dags/{quote(dag)}", {"is_paused": False})
+
+    def pause(self, dag: str) -> None:
+        """Keep the scheduler from starting runs of *dag*."""
+        self.patch(f"dags/{quote(dag)}", {"is_paused": True})
+
+    def trigger(self, dag: str, conf: Mapping[str, Any] | None = None, *, note: str | None = None) -> str:
+        """Ask for a run of *dag* with *conf* for its params, and give the run's id.
+
+        :raises PermanentError: the params are not what the DAG's form allows
+        """
+        body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
+        if note:
+            body["note"] = note
+        return str(self.post(f"dags/{quote(dag)}/dagRuns", body)["dag_run_id"])
+
+    def runs(self, dag: str, *, limit: int = 20) -> list[str]:
+        """Give the ids of the newest runs of *dag*, newest first."""
+        found = self.get(f"dags/{quote(dag)}/dagRuns", limit=limit, order_by="-run_after")
+        return [str(run["dag_run_id"]) for run in found["dag_runs"]]
+
+    def run(self, dag: str, run: str) -> Run:
+        """Give a run and its tasks as they are now."""
+        where = f"dags/{quote(dag)}/dagRuns/{quote(run)}"
+        found = self.get(where)
+        tasks = self.get(f"{where}/taskInstances", limit=100)["task_instances"]
+        return Run(
+            dag=dag,
+            id=run,
+            state=str(found["state"]),
+            run_after=str(found["run_after"]),
+            tasks=tuple(
+                Task(
+                    name=str(task["task_id"]),
+                    state=str(task["state"] or "none"),
+                    map_index=int(task["map_index"]),
+                    tries=int(task["try_number"]),
+                    seconds=task["duration"],
+                )
+                for task in tasks
+            ),
+        )
+
+    def follow(self, dag: str, run: str, *, timeout: float) -> Iterator[Run]:
+        """Yield the run at every change of it or of its tasks, until it is over.
+
+        :raises Unreachable: it was not over in time; the message says which tasks were not
+        """
+        deadline = time.monotonic() + timeout
+        last = None
+        while True:
+            seen = self.run(dag, run)
+            shape = (seen.state, tuple((task.name, task.map_index, task.state, task.tries) for task in seen.tasks))
+            if shape != last:
+                last = shape
+                yield seen
+            if seen.ended:
+                return
+            if time.monotonic() >= deadline:
+                open_ = ", ".join(f"{t.name} is {t.state}" for t in seen.tasks if t.state not in (*FINAL, "skipped"))
+                raise Unreachable(
+                    f"{dag} {run} was not over within {timeout:g} s: {open_}",
+                    hint=f"Look at it: {self.url}/dags/{quote(dag)}/runs/{quote(run)}",
+                )
+            time.sleep(_POLL)
+
+    def wait(self, dag: str, run: str, *, timeout: float) -> Run:
+        """Wait until a run is over, and give it."""
+        *_, last = self.follow(dag, run, timeout=timeout)
+        return last
+
+    def xcom(self, dag: str, run: str, task: str, *, map_index: int = -1, key: str = "return_value") -> Any:
+        """Give what a task has returned.
+
+        :raises NotFound: it returned nothing
+        """
+        where = f"dags/{quote(dag)}/dagRuns/{quote(run)}/taskInstances/{quote(task)}/xcomEntries/{quote(key)}"
+        return self.get(where, map_index=map_index, deserialize="false")["value"]
+
+    def log(self, dag: str, run: str, task: str, *, map_index: int = -1, attempt: int = 1) -> str:
+        """Give the log of one try of a task, one event a line."""
+        where = f"dags/{quote(dag)}/dagRuns/{quote(run)}/taskInstances/{quote(task)}/logs/{attempt}"
+        found = self.get(where, map_index=map_index, full_content="true")["content"]
+        return "\n".join(_line(event) for event in found) if isinstance(found, list) else str(found)
+
+    def asset_events(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Give the asset events that a run has caused, each with ``uri`` and ``extra``."""
+        found = self.get("assets/events", source_dag_id=dag, source_run_id=run, limit=100)["asset_events"]
+        return [dict(event) for event in found]
+
+    # people ------------------------------------------------------------------------------------------------------
+
+    def approvals(self, dag: str, run: str) -> list[Approval]:
+        """Give what waits for a person in a run."""
+        found = self.get(f"dags/{quote(dag)}/dagRuns/{quote(run)}/hitlDetails")["hitl_details"]
+        return [
+            Approval(
+                dag=dag,
+                run=run,
+                task=str(detail["task_instance"]["task_id"]),
+                subject=str(detail["subject"]),
+                body=str(detail["body"] or ""),
+                options=tuple(detail["options"]),
+                asked=_epoch(str(detail["created_at"])),
+            )
+            for detail in found
+            if not detail["response_received"] and detail["task_instance"]["state"] == "awaiting_input"
+        ]
+
+    def wait_for_approval(self, dag: str, run: str, *, timeout: float) -> Approval:
+        """Wait until a run asks a person, and give what it asks.
+
+        :raises PermanentError: it ended without asking
+        """
+        for seen in self.follow(dag, run, timeout=timeout):
+            if seen.waits_for_a_person and (waiting := self.approvals(dag, run)):
+                return waiting[0]
+        raise PermanentError(f"{dag} {run} ended without asking anybody", hint="Read its tasks' logs")
+
+    def answer(self, approval: Approval, option: str, params: Mapping[str, Any] | None = None) -> None:
+        """Answer for a person.
+
+        Waits until the question is five seconds old: an answer within a second or two of the task's parking meets the
+        scheduler before it has noticed the parking, and Airflow 3.3 then asks again.
+
+        :raises Unauthorized: this user may not
+        """
+        time.sleep(max(0.0, approval.asked + _SETTLE - time.time()))
+        self.patch(
+            f"dags/{quote(approval.dag)}/dagRuns/{quote(approval.run)}/taskInstances/{quote(approval.task)}/-1/hitlDetails",
+            {"chosen_options": [option], "params_input": dict(params or {})},
+        )
+
+    # plain requests ----------------------------------------------------------------------------------------------
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET ``/api/v2/<path>``."""
+        return self._request("GET", f"{path}?{urlencode(query)}" if query else path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """POST *body* to ``/api/v2/<path>``."""
+        return self._request("POST", path, body)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PATCH ``/api/v2/<path>`` with *body*."""
+        return self._request("PATCH", path, body)
+
+    def bearer(self) -> str:
+        """Log in when that was not done yet, and give the token."""
+        if not self._token:
+            credentials = {"username": self.username, "password": self._password}
+            self._token = str(self._send("POST", "/auth/token", credentials, {})["access_token"])
+        return self._token
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        return self._send(method, f"/api/v2/{path}", body, {"Authorization": f"Bearer {self.bearer()}"})
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+        raw = None if body is None else json.dumps(body).encode()
+        request = Request(  # noqa: S310 - the URL is the operator's own
+            self.url + path,
+            data=raw,
+            method=method,
+            headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
+        )
+        what = f"{method} {self.url}{path.partition('?')[0]}"
+        try:
+            with urlopen(request, timeout=60) as response:  # noqa: S310
+                return json.loads(response.read() or b"null")
+        except HTTPError as error:
+            raise _told(what, error) from error
+        except (URLError, TimeoutError, ConnectionError) as error:
+            raise Unreachable(f"{what} got no answer: {error}", hint="Check that Airflow's API server runs") from error
+        except ValueError as error:  # Airflow answers an unknown path with its page and 200
+            raise PermanentError(f"{what} was not answered with JSON", hint="Check the URL") from error
+
+
+def _told(what: str, error: HTTPError) -> Exception:
+    text = error.read().decode(errors="replace")
+    try:
+        text = str(json.loads(text).get("detail", text))
+    except (ValueError, AttributeError):
+        pass
+    message = f"{what} was answered {error.code}: {text[:500]}"
+    if error.code in (401, 403):
+        return Unauthorized(message, hint="Log in as a user who may do this")
+    if error.code == 404:
+        return NotFound(message, hint="Check its name; a new DAG is found within a minute")
+    if error.code == 409:
+        return Contended(message, hint="It is there already")
+    if error.code >= 500:
+        return Unreachable(message, hint="Read the API server's log")
+    return PermanentError(message, hint="Mend the request")
+
+
+def _line(event: Any) -> str:
+    if not isinstance(event, dict):
+        return str(event)
+    rest = {key: value for key, value in event.items() if key not in ("event", "timestamp", "level", "logger")}
+    return f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event') or ''} {rest or ''}".strip()
+
+
+def _epoch(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,44 @@
+"""The roles that servers give to Mainstay and to standbys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psycopg
+
+BACKUP_ROLE = "mainstay"
+REPLICATOR_ROLE = "replicator"
+
+
+def ensure_role(connection: psycopg.Connection, name: str, password: str, *, attributes: str = "") -> None:
+    """Make the role *name*, which may log in, or set its password and attributes right when it is there.
+
+    :param attributes: in SQL, such as ``replication createdb``
+    """
+    from psycopg import sql
+
+    # The server gets the verifier, never the password: it may log its statements.
+    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", (name,)).fetchone()
+    statement = sql.SQL("{verb} role {name} login {attributes} password {verifier}").format(
+        verb=sql.SQL("alter" if exists else "create"),
+        name=sql.Identifier(name),
+        attributes=sql.SQL(attributes),  # type: ignore[arg-type] # written by us, never by a user
+        verifier=sql.Literal(verifier),
+    )
+    connection.execute(statement)
+
+
+def ensure_backup_role(connection: psycopg.Connection, password: str, *, name: str = BACKUP_ROLE) -> None:
+    """Give the role *name* all that Mainstay asks of a server, and no more: it may not write.
+
+    LOGIN and REPLICATION for the backup, pg_monitor for the probes, pg_read_all_data for the checks, and EXECUTE on
+    pg_create_restore_point for the cut.  The last is granted in the database of *connection* only: use ``postgres``.
+    """
+    from psycopg import sql
+
+    ensure_role(connection, name, password, attributes="replication")
+    role = sql.Identifier(name)
+    connection.execute(sql.SQL("grant pg_monitor, pg_read_all_data to {}").format(role))
+    connection.execute(sql.SQL("grant execute on function pg_create_restore_point(text) to {}").format(role))

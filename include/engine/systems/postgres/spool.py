@@ -1,0 +1,241 @@
+"""Feeds recovery with the log from the bucket, with bounded disk and no Python on the server's side.
+
+PostgreSQL runs a ten-line shell script for each file that it wants.  The two sides talk through a directory:
+
+- the script creates ``want/<file>`` and waits;
+- we put the file into ``done/`` (complete, then renamed there), or create ``absent/<file>``;
+- ``failed`` means that the archive has the file and it cannot be had: the script exits with 200, and PostgreSQL, which takes
+  a code above 125 for a broken archive and not for its end, stops instead of opening with half of the data.
+
+The segments after the one that was asked for are fetched meanwhile, a few at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from include.engine.errors import Incomplete, MainstayError
+from include.engine.model import Target
+from include.engine.sandbox.accounts import Account, own
+from include.engine.store.bucket import Bucket
+from include.engine.systems.postgres.lsn import SEGMENT_BYTES, Segment, parse_history_name
+from include.engine.systems.postgres.wal_audit import Archive
+from include.engine.systems.postgres.wal_objects import WalKind, WalObject, check_segment, fetch, list_wal
+
+AHEAD = 8  # segments in the spool at most: 128 MiB at PostgreSQL's own size
+_AT_ONCE = 3
+_POLL = 0.01  # seconds between two looks at ``want/``
+_RELIST = 1.0  # seconds that an answer of the store about what it has is believed
+
+# $1 is %f, $2 is %p.  A kill of the restoring process must not leave recovery waiting for ever: it beats in `alive`.
+_SCRIPT = """#!/bin/sh
+# Asks the Mainstay process that runs this restore for one WAL file.  Exit 1: there is none.  200: stop, it is damaged.
+spool={spool}
+: > "$spool/want/$1" || exit 200
+waited=0
+while :; do
+    if [ -e "$spool/done/$1" ]; then mv -f "$spool/done/$1" "$2" && exit 0; exit 200; fi
+    if [ -e "$spool/absent/$1" ]; then rm -f "$spool/absent/$1"; exit 1; fi
+    if [ -e "$spool/failed" ]; then exit 200; fi
+    waited=$((waited + 1))
+    if [ $((waited % 100)) -eq 0 ] && [ -z "$(find "$spool/alive" -mmin -2 2>/dev/null)" ]; then exit 200; fi
+    if [ "$waited" -ge {polls} ]; then exit 200; fi
+    sleep 0.02 2>/dev/null || sleep 1
+done
+"""
+
+
+class WalSpool:
+    """Serves ``restore_command`` of one recovering server while the context is open.
+
+    :param directory: created anew, on the file system of the data directory, so that handing over is a rename
+    :param account: who runs the server
+    :param system_identifier: the cluster that every segment must come from
+    :param timeout: seconds that the server waits for one file before recovery gives up
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        target: Target,
+        directory: Path,
+        *,
+        account: Account,
+        identities: Sequence[str] = (),
+        segment_size: int = SEGMENT_BYTES,
+        system_identifier: str | None = None,
+        ahead: int = AHEAD,
+        timeout: float = 900.0,
+    ) -> None:
+        self.bucket, self.target, self.directory = bucket, target, directory
+        self.account, self.identities = account, tuple(identities)
+        self.segment_size, self.system_identifier, self.ahead = segment_size, system_identifier, ahead
+        self.timeout = timeout
+        self.served: list[str] = []
+        self.served_bytes = 0
+        self._failure: MainstayError | None = None
+        self._archive = Archive((), segment_size)
+        self._listed = float("-inf")
+        self._coming: dict[str, Future[None]] = {}
+        self._closing = threading.Event()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="wal")
+        self._thread = threading.Thread(target=self._serve, name="wal-spool", daemon=True)
+
+    @property
+    def restore_command(self) -> str:
+        """The value of PostgreSQL's setting."""
+        return f"{shlex.quote(str(self.directory / 'fetch')).replace('%', '%%')} %f %p"
+
+    @property
+    def failure(self) -> MainstayError | None:
+        """Why recovery was stopped, when it was us who stopped it."""
+        return self._failure
+
+    def __enter__(self) -> Self:
+        self._prepare()
+        self._refresh()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        clear(self.directory)
+
+    def _prepare(self) -> None:
+        clear(self.directory)
+        for path in (self.directory, *(self.directory / name for name in ("want", "done", "absent", "coming"))):
+            path.mkdir(mode=0o700)
+            own(path, self.account)
+        script = self.directory / "fetch"
+        polls = int(self.timeout / 0.02)
+        script.write_text(_SCRIPT.format(spool=shlex.quote(str(self.directory)), polls=polls))
+        own(script, self.account, mode=0o500)
+        self._beat()
+
+    def _serve(self) -> None:
+        beaten = time.monotonic()
+        while not self._closing.is_set():
+            try:
+                for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
+                    self._answer(name)
+            except MainstayError as error:
+                self._fail(error)
+                return
+            except OSError as error:
+                self._fail(_disk(error, self.directory))
+                return
+            if time.monotonic() - beaten > 10:
+                self._beat()
+                beaten = time.monotonic()
+            self._closing.wait(_POLL)
+
+    def _beat(self) -> None:
+        (self.directory / "alive").touch()
+
+    def _answer(self, name: str) -> None:
+        segment = Segment.parse(name, self.segment_size)
+        found = self._find(name, segment)
+        (self.directory / "want" / name).unlink(missing_ok=True)
+        if found is None:
+            self._place(self.directory / "absent" / name, b"")
+            return
+        waited_for = self._order(found, segment)
+        if segment is not None:
+            self._order_ahead(segment)
+        waited_for.result()
+        self._coming.pop(found.key, None)
+        self.served.append(name)
+        self.served_bytes += found.bytes
+
+    def _order_ahead(self, segment: Segment) -> None:
+        wanted = [segment.next]
+        for _ in range(self.ahead - 2):
+            wanted.append(wanted[-1].next)
+        keep = {segment.name, *(one.name for one in wanted)}
+        for waiting in (self.directory / "done").iterdir():
+            if waiting.name not in keep:  # recovery has jumped to another timeline: nobody will fetch these
+                waiting.unlink(missing_ok=True)
+        for one in wanted:
+            ahead = self._archive.whole.get(one.timeline, {}).get(one.number)
+            if ahead is None:
+                return
+            self._order(ahead, one)
+
+    def _order(self, wal: WalObject, segment: Segment | None) -> Future[None]:
+        ready = self.directory / "done" / wal.name
+        coming = self._coming.get(wal.key)
+        if coming is not None and (not coming.done() or coming.exception() is not None or ready.exists()):
+            return coming
+        self._coming[wal.key] = coming = self._pool.submit(self._fetch, wal, segment)
+        return coming
+
+    def _fetch(self, wal: WalObject, segment: Segment | None) -> None:
+        content = fetch(self.bucket, wal, self.identities)
+        if segment is not None:
+            valid = wal.valid if wal.kind is WalKind.PARTIAL else 0
+            check_segment(wal.key, content, segment, self.system_identifier, valid)
+            content = content.ljust(self.segment_size, b"\0")
+        self._place(self.directory / "done" / wal.name, content)
+
+    def _place(self, path: Path, content: bytes) -> None:
+        """Make a file appear as a whole, and the server's own."""
+        draft = self.directory / "coming" / path.name
+        with draft.open("wb") as stream:
+            stream.write(content)
+        own(draft, self.account, mode=0o600)
+        draft.replace(path)
+
+    def _find(self, name: str, segment: Segment | None) -> WalObject | None:
+        """What the archive has for a file name; the store is asked again before it is called absent."""
+        for attempt in ("known", "asked"):
+            if attempt == "asked" and time.monotonic() - self._listed < _RELIST:
+                break
+            if attempt == "asked":
+                self._refresh()
+            if segment is not None:
+                found = self._archive.find(segment)
+                if found is not None and (found.kind is WalKind.SEGMENT or attempt == "asked"):
+                    return found
+            else:
+                history = self._archive.histories.get(parse_history_name(name) or 0)
+                if history is not None:
+                    return history
+        return self._archive.find(segment) if segment is not None else None
+
+    def _refresh(self) -> None:
+        self._archive = Archive(list_wal(self.bucket, self.target), self.segment_size)
+        self._listed = time.monotonic()
+
+    def _fail(self, error: MainstayError) -> None:
+        self._failure = error
+        (self.directory / "failed").touch()
+
+
+def clear(directory: Path) -> None:
+    """Remove a spool, whatever is left of it."""
+    for parent, folders, files in os.walk(directory, topdown=False):
+        for name in files:
+            Path(parent, name).unlink(missing_ok=True)
+        for name in folders:
+            Path(parent, name).rmdir()
+    if directory.exists():
+        directory.rmdir()
+
+
+def _disk(error: OSError, directory: Path) -> MainstayError:
+    return Incomplete(
+        f"the WAL spool {directory} cannot be written: {error.strerror or error}",
+        hint=f"recovery needs {AHEAD} segments of free space beside the data; free some and run the restore again",
+    )
