@@ -1,0 +1,1 @@
+"""Apache Kafka: topics to Parquet segments and back, consumer groups exactly, mirrors, probes; and a real one for sandboxes."""

@@ -1,0 +1,333 @@
+"""Asks a cluster and changes it: metadata, offsets, groups, configurations.  Pure Python, so nothing here can crash a process.
+
+Records move through librdkafka, in a child process (``isolation``); everything else goes through kafka-python, because one
+call of the usual admin client segfaults when a coordinator is not ready.
+
+::
+
+    with open_admin(connection) as admin:
+        ends = admin.offsets(partitions, LATEST)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from include.engine.contracts import Connection
+from include.engine.errors import (
+    Contended,
+    MainstayError,
+    NotFound,
+    PermanentError,
+    Refused,
+    Unauthorized,
+    Unreachable,
+    Unsupported,
+)
+from include.engine.systems.kafka.access import kafka_python_settings
+
+LATEST, EARLIEST, NEWEST = -1, -2, -3  # ListOffsets' own numbers; NEWEST is the offset of the greatest timestamp
+_PATIENCE = 30.0  # seconds that a question may be repeated: an election takes up to ten
+Answer = TypeVar("Answer")
+
+
+class TP(NamedTuple):
+    """A topic-partition."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Broker(Struct, frozen=True):
+    """A registered broker."""
+
+    id: int
+    host: str
+    port: int
+    fenced: bool = False
+
+
+class PartitionState(Struct, frozen=True):
+    """Who leads a partition and who has it."""
+
+    index: int
+    leader: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+
+
+class TopicState(Struct, frozen=True):
+    """A topic as the cluster describes it."""
+
+    name: str
+    id: str
+    internal: bool
+    partitions: tuple[PartitionState, ...]
+
+    @property
+    def factor(self) -> int:
+        """Its replication factor: the least of its partitions'."""
+        return min((len(partition.replicas) for partition in self.partitions), default=0)
+
+
+class ConfigEntry(Struct, frozen=True):
+    """One configuration value that is not the default, and where it comes from."""
+
+    value: str | None
+    source: str
+
+
+class TopicPlan(Struct, frozen=True, kw_only=True):
+    """A topic to create."""
+
+    name: str
+    partitions: int
+    factor: int
+    configs: Mapping[str, str] = {}
+
+
+class Admin:
+    """An open admin connection.  Every method raises Mainstay's errors only, and repeats what a retry can mend."""
+
+    def __init__(self, client: Any, *, patience: float = _PATIENCE) -> None:
+        self.client = client
+        self._patience = patience
+
+    def cluster_id(self) -> str:
+        """Give the id that tells this cluster from all others."""
+        return str(self.ask("the cluster's id", self.client.describe_cluster)["cluster_id"])
+
+    def brokers(self) -> list[Broker]:
+        """Give the registered brokers."""
+        found = self.ask("the brokers", self.client.describe_cluster)["brokers"]
+        return [Broker(b["broker_id"], b["host"], b["port"], bool(b.get("is_fenced"))) for b in found]
+
+    def version(self) -> str:
+        """Give the broker's version, as far as its protocol tells it."""
+        return ".".join(map(str, self.client._manager.broker_version))  # noqa: SLF001 - it has no public name
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicState]:
+        """Describe topics, all when *names* is None.  Those that do not exist are left out."""
+        if names is not None and not names:
+            return {}
+        found = self.ask("the topics", lambda: self.client.describe_topics(None if names is None else sorted(names)))
+        return {topic["name"]: _topic(topic) for topic in found if topic["error_code"] == 0}
+
+    def offsets(self, partitions: Iterable[TP], when: int, *, committed: bool = True) -> dict[TP, int]:
+        """Give each partition's offset at *when*: ``EARLIEST``, ``LATEST``, ``NEWEST`` or a timestamp in milliseconds.
+
+        :param committed: do not look past the first open transaction
+        :raises NotFound: when a partition does not exist
+        """
+        return {tp: offset for tp, (offset, _) in self.offsets_and_times(partitions, when, committed=committed).items()}
+
+    def offsets_and_times(
+        self, partitions: Iterable[TP], when: int, *, committed: bool = True
+    ) -> dict[TP, tuple[int, int]]:
+        """Give each partition's offset at *when* and the timestamp that goes with it (−1 when the broker gives none)."""
+        from kafka import TopicPartition
+
+        wanted = {TopicPartition(*tp): when for tp in partitions}
+        if not wanted:
+            return {}
+        isolation = 1 if committed else 0
+        found = self.ask("offsets", lambda: self.client.list_partition_offsets(wanted, isolation_level=isolation))
+        return {TP(tp.topic, tp.partition): (at.offset, at.timestamp) for tp, at in found.items()}
+
+    def groups(self) -> dict[str, str]:
+        """Give every group with its type: consumer, classic, share or streams."""
+        found = self.ask("the groups", self.client.list_groups)
+        return {_field(g, "group_id"): str(_field(g, "group_type") or "classic").lower() for g in found}
+
+    def describe_groups(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Describe groups: state and members."""
+        if not names:
+            return {}
+        return dict(self.ask("the groups", lambda: self.client.describe_groups(sorted(names))))
+
+    def committed(self, groups: Collection[str]) -> dict[str, dict[TP, tuple[int, str]]]:
+        """Give what each group has committed: offset and metadata by partition.  A group that is not known has nothing."""
+        if not groups:
+            return {}
+        specs = dict.fromkeys(sorted(groups))
+        found = self.ask("the groups' offsets", lambda: self.client.list_group_offsets(dict(specs)))
+        return {
+            group: {TP(tp.topic, tp.partition): (at.offset, at.metadata or "") for tp, at in offsets.items() if at.offset >= 0}
+            for group, offsets in found.items()
+        }
+
+    def commit(self, group: str, offsets: Mapping[TP, tuple[int, str]]) -> None:
+        """Set a group's positions, and read them back.
+
+        :raises Contended: when the group has members: their own commits would overwrite ours
+        """
+        from kafka import TopicPartition
+        from kafka.structs import OffsetAndMetadata
+
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, note, -1) for tp, (offset, note) in offsets.items()}
+        if not wanted:
+            return
+
+        def attempt() -> None:
+            for tp, error in self.client.alter_group_offsets(group, wanted).items():
+                if error.__name__ != "NoError":
+                    raise error(f"group {group}, {tp.topic}-{tp.partition}")
+
+        self.ask(f"the positions of the group {group}", attempt)
+        # An offset commit was once seen to return without an error while nothing was stored.
+        stored = self.committed([group]).get(group, {})
+        wrong = [str(tp) for tp, position in offsets.items() if stored.get(tp) != tuple(position)]
+        if wrong:
+            raise Unreachable(
+                f"the group {group} does not have the positions that were just committed: {', '.join(wrong[:5])}",
+                hint="a coordinator moved or a consumer of the group runs; stop its consumers and run it again",
+            )
+
+    def delete_groups(self, groups: Collection[str]) -> None:
+        """Remove groups; those that are not there are no error."""
+        if groups:
+            self.ask("the groups", lambda: self.client.delete_groups(sorted(groups)))
+
+    def ask(self, what: str, question: Callable[[], Answer]) -> Answer:
+        """Ask, and ask again while the cluster says that it is not ready, until patience ends."""
+        deadline = time.monotonic() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                with told(what):
+                    return question()
+            except Unreachable:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+
+@contextmanager
+def open_admin(connection: Connection, *, patience: float = _PATIENCE) -> Iterator[Admin]:
+    """Open an admin connection.
+
+    :param patience: seconds to wait for a first answer, and for each later one
+    :raises Unreachable: when no server answers
+    :raises Unauthorized: when the credentials or the certificate are not accepted
+    """
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    settings = kafka_python_settings(connection)
+    servers = ",".join(settings["bootstrap_servers"])
+    with _listening() as said:
+        try:
+            client = KafkaAdminClient(bootstrap_timeout_ms=int(patience * 1000), **settings)
+        except (KafkaError, OSError) as error:
+            raise _no_bootstrap(servers, said, error) from error
+    try:
+        yield Admin(client, patience=patience)
+    finally:
+        client.close()
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn kafka-python's errors into ours."""
+    from kafka import errors as theirs
+
+    try:
+        yield
+    except MainstayError:
+        raise
+    except (theirs.SaslAuthenticationFailedError, theirs.UnsupportedSaslMechanismError) as error:
+        raise _not_accepted(str(error)) from error
+    except theirs.AuthorizationError as error:
+        raise Unauthorized(
+            f"Kafka does not let us ask for {what}: {error}",
+            hint="give Mainstay's user the ACLs that docs/kafka.md lists",
+        ) from error
+    except (theirs.UnknownMemberIdError, theirs.NonEmptyGroupError) as error:
+        raise Contended(f"consumers are running: {error}", hint="stop the consumers of the group first") from error
+    except theirs.UnknownTopicOrPartitionError as error:
+        raise NotFound(f"Kafka does not know a topic or partition: {error}", hint="list the cluster's topics") from error
+    except theirs.TopicAlreadyExistsError as error:
+        raise Refused(f"the topic exists: {error}", hint="restore under another name, or delete the topic") from error
+    except theirs.UnsupportedVersionError as error:
+        raise Unsupported(f"this Kafka cannot be asked for {what}: {error}", hint="Kafka 3.0 or newer is needed") from error
+    except (theirs.RetriableError, OSError) as error:
+        raise Unreachable(
+            f"Kafka did not answer when asked for {what}: {error}", hint="check the brokers; the run can be repeated"
+        ) from error
+    except theirs.KafkaError as error:
+        raise PermanentError(f"Kafka refused {what}: {error}", hint="see the broker's log") from error
+
+
+class _Listener(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect what kafka-python logs: a failed bootstrap only says "timeout", the cause is in the log alone.
+
+    The level also keeps its debug lines away, which quote passwords.
+    """
+    logger = logging.getLogger("kafka")
+    lines: list[str] = []
+    listener = _Listener(lines)
+    propagate = logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield lines
+    finally:
+        logger.propagate = propagate
+        logger.setLevel(logging.ERROR)
+        logger.removeHandler(listener)
+
+
+def _no_bootstrap(servers: str, said: Sequence[str], error: Exception) -> MainstayError:
+    for line in said:
+        if "SaslAuthenticationFailed" in line or "UnsupportedSaslMechanism" in line:
+            return _not_accepted(f"{servers}: {line.rpartition(':')[2].strip()}")
+    for line in said:
+        if "SSL" in line or "certificate" in line.lower():
+            return Unauthorized(
+                f"TLS with {servers} failed: {line.partition('failed: ')[2] or line}",
+                hint="check security.protocol and ssl.ca.location of the connection: is this a TLS port, and whose certificate?",
+            )
+    reason = next((line for line in reversed(said) if "failed" in line), str(error))
+    return Unreachable(
+        f"no Kafka broker answered at {servers}: {reason[:200]}",
+        hint="check the address and that the brokers run; the run can be repeated",
+    )
+
+
+def _not_accepted(reason: str) -> Unauthorized:
+    return Unauthorized(
+        f"Kafka did not accept the credentials: {reason}", hint="check login, password and sasl.mechanism of the connection"
+    )
+
+
+def _topic(found: Mapping[str, Any]) -> TopicState:
+    partitions = tuple(
+        PartitionState(p["partition_index"], p["leader_id"], tuple(p["replica_nodes"]), tuple(p["isr_nodes"]))
+        for p in sorted(found["partitions"], key=lambda p: int(p["partition_index"]))
+    )
+    return TopicState(found["name"], str(found["topic_id"]), bool(found["is_internal"]), partitions)
+
+
+def _field(found: Any, name: str) -> Any:
+    return found.get(name) if isinstance(found, dict) else getattr(found, name, None)

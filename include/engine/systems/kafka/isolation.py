@@ -1,0 +1,208 @@
+"""Runs native client code in a child process with a time limit: when librdkafka crashes, a task fails, not the worker.
+
+A child is a fresh Python on one module of this folder (``reader``, ``loader``).  Parent and child exchange frames over the
+child's standard input and output: a length, then msgpack.  Credentials travel in a frame, so they are in no argument list,
+no environment and no file.
+
+::
+
+    with Child("reader", patience=120) as child:
+        child.send({"settings": ..., "work": ...})
+        for frame in child.frames(): ...
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import msgspec
+
+from include.engine import errors
+from include.engine.errors import MainstayError, TransientError, Unreachable
+
+_PACKAGE = __name__.rpartition(".")[0]
+_ROOT = Path(__file__).resolve().parents[4]
+_LENGTH = struct.Struct(">Q")
+_KEPT = 40  # lines of a child's stderr
+
+Frame = dict[str, Any]
+
+
+class Child:
+    """A running child.
+
+    :param module: which module of this folder it runs
+    :param patience: seconds without a frame after which it counts as stuck and is killed
+    """
+
+    def __init__(self, module: str, *, patience: float = 120.0) -> None:
+        self.module = module
+        self._patience = patience
+        self._stuck = False
+        self._said: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{_PACKAGE}.{module}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            start_new_session=True,  # a Ctrl-C is for the parent, which stops its children in good order
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, frame: Frame) -> None:
+        """Give it a frame.
+
+        :raises TransientError: when it has died
+        """
+        assert self._process.stdin is not None
+        try:
+            write_frame(self._process.stdin, frame)
+        except (BrokenPipeError, ValueError) as error:
+            raise self._death() from error
+
+    def finish_sending(self) -> None:
+        """Say that no more frames come."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError as error:
+            raise self._death() from error
+
+    def frames(self) -> Iterator[Frame]:
+        """Give its frames until the one that says it is done.
+
+        :raises MainstayError: what it raised, as it raised it
+        :raises TransientError: when it crashed or was stuck
+        """
+        assert self._process.stdout is not None
+        while True:
+            timer = threading.Timer(self._patience, self._give_up)
+            timer.daemon = True
+            timer.start()
+            try:
+                frame = read_frame(self._process.stdout)
+            finally:
+                timer.cancel()
+            if frame is None:
+                raise self._death()
+            if "error" in frame:
+                raise _revived(frame["error"])
+            if "done" in frame:
+                return
+            yield frame
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            try:
+                stream.close()
+            except BrokenPipeError:
+                continue
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._listener.join(timeout=5)
+
+    def _give_up(self) -> None:
+        self._stuck = True
+        self.kill()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                self._said.append(line.decode(errors="replace").rstrip())
+                del self._said[:-_KEPT]
+
+    def _death(self) -> MainstayError:
+        if self._stuck:
+            return Unreachable(
+                f"the Kafka {self.module} gave no sign of life for {self._patience:.0f} s and was killed",
+                hint="check the brokers; the run can be repeated",
+            )
+        self.kill()
+        code = self._process.wait()
+        self._listener.join(timeout=5)
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        last = self._said[-1] if self._said else "it said nothing"
+        return TransientError(f"the Kafka {self.module} ended {how}: {last}", hint="the run can be repeated")
+
+
+def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> None:
+    """Be the child: call *work* with the incoming frames and a function that sends one, and report how it ended."""
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not land between frames
+
+    def frames() -> Iterator[Frame]:
+        while (frame := read_frame(incoming)) is not None:
+            yield frame
+
+    def send(frame: Frame) -> None:
+        write_frame(outgoing, frame)
+
+    try:
+        work(frames(), send)
+        send({"done": True})
+    except MainstayError as error:
+        send({"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}})
+    except BrokenPipeError:
+        pass  # the parent is gone, and with it everybody who wants to know
+    # librdkafka's threads may hang in a destructor; everything that matters was flushed above.
+    outgoing.flush()
+    os._exit(0)
+
+
+def write_frame(stream: IO[bytes], frame: Frame) -> None:
+    """Write one frame."""
+    raw = msgspec.msgpack.encode(frame)
+    stream.write(_LENGTH.pack(len(raw)))
+    stream.write(raw)
+    stream.flush()
+
+
+def read_frame(stream: IO[bytes]) -> Frame | None:
+    """Read one frame; None when the other side has ended, in the middle of a frame too."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    raw = stream.read(length)
+    if len(raw) < length:
+        return None
+    frame: Frame = msgspec.msgpack.decode(raw)
+    return frame
+
+
+def _revived(told: dict[str, str]) -> MainstayError:
+    kind = getattr(errors, told["kind"], TransientError)
+    error: MainstayError = kind(told["message"], hint=told["hint"])
+    return error

@@ -1,0 +1,240 @@
+"""The reading child: consumes ranges of partitions, read_committed, and gives them back as finished segments.
+
+In: one frame with settings, limits and the ranges.  Out: a frame per segment (facts and Parquet bytes), a frame per hole that
+retention tore while we read, a frame per finished range.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from include.engine.errors import Incomplete, MainstayError, NotFound, PermanentError, Unauthorized, Unreachable
+from include.engine.systems.kafka.isolation import Frame, serve
+from include.engine.systems.kafka.segments import Columns, encode, facts
+
+_BATCH = 10_000
+_WAIT = 0.1  # seconds: `consume` waits all of it for a full batch, even after the end of the partition
+_PATIENCE = 90.0  # seconds without a record or an end, with a leader election and a broker's restart in mind
+
+CONSUMER = {
+    "group.id": "mainstay-reader",  # never committed to, never joined: assign() only
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",  # retention that overtakes us must be seen, not skipped
+    "isolation.level": "read_committed",
+    "check.crcs": True,
+    "fetch.wait.max.ms": 100,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 131_072,
+    "fetch.message.max.bytes": 8 << 20,
+    "fetch.max.bytes": 64 << 20,
+    "receive.message.max.bytes": 1 << 30,
+    "allow.auto.create.topics": False,
+    "log_level": 2,
+}
+
+
+class Range(Struct, frozen=True, kw_only=True):
+    """What to read: ``[start, stop)`` of a partition."""
+
+    topic: str
+    partition: int
+    start: int
+    stop: int
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How large a segment may get."""
+
+    records: int = 500_000
+    raw_bytes: int = 64 << 20
+    cuts: tuple[int, ...] = ()  # instead: segments of exactly these many records, for comparing with known ones
+
+
+def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
+    """Read everything that the first frame asks for."""
+    from confluent_kafka import Consumer
+
+    order = next(frames)
+    consumer = Consumer(order["settings"] | CONSUMER)
+    for wanted in msgspec.convert(order["ranges"], list[Range]):
+        cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
+        limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
+        _Reading(consumer, wanted, limits, send).run()
+        send({"finished": msgspec.to_builtins(wanted)})
+
+
+class _Reading:
+    """One range on its way into segments."""
+
+    def __init__(self, consumer: Any, wanted: Range, limits: Limits, send: Callable[[Frame], None]) -> None:
+        self._consumer = consumer
+        self._wanted = wanted
+        self._limits = limits
+        self._send = send
+        self._columns = Columns()
+        self._start = wanted.start
+        self._cuts = list(reversed(limits.cuts))
+
+    def run(self) -> None:
+        from confluent_kafka import KafkaError
+
+        wanted = self._wanted
+        self._assign(wanted.start)
+        alive = time.monotonic()
+        ended = False
+        while not ended:
+            messages = self._consumer.consume(_BATCH, _WAIT)
+            if messages:
+                alive = time.monotonic()
+            elif time.monotonic() - alive > _PATIENCE:
+                raise Unreachable(
+                    f"{wanted.topic}-{wanted.partition} gave no record for {_PATIENCE:.0f} s before offset {wanted.stop}",
+                    hint="check that the partition has a leader; the run can be repeated",
+                )
+            good = []
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    good.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
+                    ended = True
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+                    self._take(good)
+                    good = []
+                    self._resume_after_hole()
+                else:
+                    _judge(error, wanted)
+            ended = self._take(good) or ended
+        self._flush(wanted.stop)
+
+    def _assign(self, offset: int) -> None:
+        from confluent_kafka import TopicPartition
+
+        self._consumer.assign([TopicPartition(self._wanted.topic, self._wanted.partition, offset)])
+
+    def _take(self, messages: list[Any]) -> bool:
+        """Keep what lies before the end of the range; give whether the end was reached."""
+        if not messages:
+            return False
+        reached = messages[-1].offset() >= self._wanted.stop - 1
+        if messages[-1].offset() >= self._wanted.stop:
+            messages = [message for message in messages if message.offset() < self._wanted.stop]
+        while messages:
+            room = self._room()
+            self._append(messages[:room])
+            messages = messages[room:]
+            if self._full():
+                self._flush(self._columns.offsets[-1] + 1)
+        return reached
+
+    def _room(self) -> int:
+        most = self._cuts[-1] if self._cuts else self._limits.records
+        # A quarter of a batch at a time, so that large records do not take a segment far past its limit.
+        return max(1, min(most - len(self._columns), _BATCH // 4))
+
+    def _full(self) -> bool:
+        if self._limits.cuts:
+            return bool(self._cuts) and len(self._columns) >= self._cuts[-1]
+        return len(self._columns) >= self._limits.records or self._columns.raw_bytes >= self._limits.raw_bytes
+
+    def _append(self, messages: list[Any]) -> None:
+        columns = self._columns
+        keys = [message.key() for message in messages]
+        values = [message.value() for message in messages]
+        headers = [message.headers() for message in messages]
+        stamps = [message.timestamp() for message in messages]
+        columns.offsets += [message.offset() for message in messages]
+        columns.keys += keys
+        columns.values += values
+        columns.headers += headers
+        columns.times += [stamp[1] for stamp in stamps]
+        columns.types += [1 if stamp[0] == 2 else 0 for stamp in stamps]
+        columns.raw_bytes += sum(map(len, filter(None, keys))) + sum(map(len, filter(None, values)))
+        columns.raw_bytes += sum(len(k) + len(v or b"") for each in headers if each for k, v in each)
+
+    def _flush(self, stop: int) -> None:
+        if self._columns:
+            table = self._columns.table()
+            described = facts(
+                table,
+                topic=self._wanted.topic,
+                partition=self._wanted.partition,
+                start=self._start,
+                stop=stop,
+                raw_bytes=self._columns.raw_bytes,
+            )
+            self._send({"segment": msgspec.to_builtins(described), "raw": encode(table)})
+            self._columns = Columns()
+            if self._cuts:
+                self._cuts.pop()
+        self._start = stop
+
+    def _resume_after_hole(self) -> None:
+        """Retention has moved past our position: say which offsets are gone, and go on after them."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        wanted = self._wanted
+        here = self._columns.offsets[-1] + 1 if self._columns else self._start
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(wanted.topic, wanted.partition), timeout=30, cached=False
+            )
+        except KafkaException as error:
+            _judge(error.args[0], wanted)
+            raise
+        if high < here:
+            raise Incomplete(
+                f"{wanted.topic}-{wanted.partition} ends at {high} now, before offset {here} that it had: its log was truncated",
+                hint="a leader was elected uncleanly or the topic was recreated; take a new set",
+            )
+        self._flush(here)
+        if low <= here:  # it was the broker that had not caught up yet
+            self._assign(here)
+            return
+        self._send({"gap": {"topic": wanted.topic, "partition": wanted.partition, "start": here, "stop": min(low, wanted.stop)}})
+        self._start = min(low, wanted.stop)
+        self._assign(low)
+
+
+def _judge(error: Any, wanted: Range) -> None:
+    """Raise what a person must know; return when librdkafka mends it by itself."""
+    from confluent_kafka import KafkaError
+
+    where = f"{wanted.topic}-{wanted.partition}"
+    code = error.code()
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
+        raise Incomplete(
+            f"{where} is gone: it was deleted after the cut",
+            hint="take a new set; exclude the topic in the inventory if it comes and goes",
+        )
+    raise failure(error, where)
+
+
+def failure(error: Any, where: str) -> MainstayError:
+    """Turn librdkafka's error into ours."""
+    from confluent_kafka import KafkaError
+
+    code, said = error.code(), f"{where}: {error.str()}"
+    if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):  # noqa: SLF001
+        return Unauthorized(f"Kafka did not accept the credentials, {said}", hint="check the connection's login and TLS files")
+    if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        return Unauthorized(f"Kafka does not let us read or write {said}", hint="docs/kafka.md lists the ACLs that are needed")
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
+        return NotFound(f"Kafka does not know {said}", hint="the topic was deleted in the meantime")
+    if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        return PermanentError(
+            f"a record is larger than the target takes, {said}",
+            hint="raise max.message.bytes of the topic (and message.max.bytes of the brokers) on the target",
+        )
+    return Unreachable(f"Kafka failed on {said}", hint="check the brokers; the run can be repeated")
+
+
+if __name__ == "__main__":
+    serve(work)
