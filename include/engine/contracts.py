@@ -7,7 +7,7 @@ Each Protocol has one suite in ``tests/contracts/`` that every implementation pa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -127,6 +127,16 @@ class Writer(Protocol):
         """
         ...
 
+    def share(self, name: str, data: bytes, *, original_bytes: int | None = None) -> Entry:
+        """Store *data*, small enough to be held, as an object that later backups may name too, and give its entry.
+
+        The key carries the digest of what is stored: equal objects are stored once, different ones never meet, and an
+        attempt that is repeated finds its own.  The entry's name is *name*.  What no manifest names is swept.
+
+        :raises Unreachable: when the store fails after its own retries
+        """
+        ...
+
 
 class Reader(Protocol):
     """Reads back what a backup stored, believing nothing."""
@@ -205,6 +215,9 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     server: str
     point: str
     confirm: str  # the name that a person typed to allow overwriting
+    only: Sequence[str] = ()  # the parts to restore (topics, keyspaces, tables); empty for all
+    rename: Mapping[str, str] = {}  # part to the name that it gets
+    append: bool = False  # add to parts that hold something already, instead of refusing them
 
 
 @runtime_checkable

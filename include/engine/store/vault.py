@@ -72,6 +72,23 @@ class VaultWriter:
         self.written.append(entry)
         return entry
 
+    def share(self, name: str, data: bytes, *, original_bytes: int | None = None) -> Entry:
+        """Store *data* once for this and later backups of the target (see ``contracts.Writer``).
+
+        :raises Refused: when *name* ends like an encrypted object's key
+        """
+        self._take(name)
+        sealed = b"".join(encryption.encrypt([data], self._recipients)) if self._recipients else data
+        digest = hashlib.sha256(sealed).hexdigest()
+        target = "/".join(self._folder.split("/")[:2])
+        stem, dot, suffix = name.rpartition(".")
+        marked = f"{stem}.{digest[:20]}.{suffix}" if dot else f"{name}.{digest[:20]}"
+        key = f"{target}/objects/{marked}{_SUFFIX if self._recipients else ''}"
+        self._bucket.create(key, sealed)  # when it is there, it is the same: the digest is in its key
+        entry = Entry(name=name, key=key, bytes=len(sealed), sha256=digest, original_bytes=original_bytes)
+        self.written.append(entry)
+        return entry
+
     def _take(self, name: str) -> None:
         if name.endswith(_SUFFIX):
             raise Refused(

@@ -133,7 +133,7 @@ class Admin:
     def offsets_and_times(
         self, partitions: Iterable[TP], when: int, *, committed: bool = True
     ) -> dict[TP, tuple[int, int]]:
-        """Give each partition's offset at *when* and the timestamp that goes with it (−1 when the broker gives none)."""
+        """Give each partition's offset at *when* and the timestamp that goes with it (-1 when the broker gives none)."""
         from kafka import TopicPartition
 
         wanted = {TopicPartition(*tp): when for tp in partitions}
@@ -161,7 +161,11 @@ class Admin:
         specs = dict.fromkeys(sorted(groups))
         found = self.ask("the groups' offsets", lambda: self.client.list_group_offsets(dict(specs)))
         return {
-            group: {TP(tp.topic, tp.partition): (at.offset, at.metadata or "") for tp, at in offsets.items() if at.offset >= 0}
+            group: {
+                TP(tp.topic, tp.partition): (at.offset, at.metadata or "")
+                for tp, at in offsets.items()
+                if at.offset >= 0
+            }
             for group, offsets in found.items()
         }
 
@@ -255,11 +259,15 @@ def told(what: str) -> Iterator[None]:
     except (theirs.UnknownMemberIdError, theirs.NonEmptyGroupError) as error:
         raise Contended(f"consumers are running: {error}", hint="stop the consumers of the group first") from error
     except theirs.UnknownTopicOrPartitionError as error:
-        raise NotFound(f"Kafka does not know a topic or partition: {error}", hint="list the cluster's topics") from error
+        raise NotFound(
+            f"Kafka does not know a topic or partition: {error}", hint="list the cluster's topics"
+        ) from error
     except theirs.TopicAlreadyExistsError as error:
         raise Refused(f"the topic exists: {error}", hint="restore under another name, or delete the topic") from error
     except theirs.UnsupportedVersionError as error:
-        raise Unsupported(f"this Kafka cannot be asked for {what}: {error}", hint="Kafka 3.0 or newer is needed") from error
+        raise Unsupported(
+            f"this Kafka cannot be asked for {what}: {error}", hint="Kafka 3.0 or newer is needed"
+        ) from error
     except (theirs.RetriableError, OSError) as error:
         raise Unreachable(
             f"Kafka did not answer when asked for {what}: {error}", hint="check the brokers; the run can be repeated"
@@ -317,7 +325,8 @@ def _no_bootstrap(servers: str, said: Sequence[str], error: Exception) -> Mainst
 
 def _not_accepted(reason: str) -> Unauthorized:
     return Unauthorized(
-        f"Kafka did not accept the credentials: {reason}", hint="check login, password and sasl.mechanism of the connection"
+        f"Kafka did not accept the credentials: {reason}",
+        hint="check login, password and sasl.mechanism of the connection",
     )
 
 

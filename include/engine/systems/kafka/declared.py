@@ -58,9 +58,7 @@ def effective_configs(admin: Admin, name: str) -> dict[str, str]:
     from kafka.admin import ConfigResource, ConfigResourceType
 
     resource = ConfigResource(ConfigResourceType.TOPIC, name)
-    found = admin.ask(
-        "topic configurations", lambda: admin.client.describe_configs([resource], config_filter="all")
-    )
+    found = admin.ask("topic configurations", lambda: admin.client.describe_configs([resource], config_filter="all"))
     return {key: entry["value"] or "" for key, entry in found["topic"][name].items()}
 
 
@@ -103,7 +101,7 @@ def change_configs(admin: Admin, topic: str, *, set_: Mapping[str, str], reset: 
     from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType
 
     changes: dict[str, Any] = {key: (AlterConfigOp.SET, value) for key, value in set_.items()}
-    changes |= {key: (AlterConfigOp.DELETE, None) for key in reset}
+    changes |= dict.fromkeys(reset, (AlterConfigOp.DELETE, None))
     if not changes:
         return
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=changes)

@@ -49,7 +49,9 @@ class KafkaJars:
         """
         maven = shutil.which("mvn")
         if maven is None:
-            raise NotFound("Kafka's jars are fetched by Maven, which is not there", hint="Install it: apt install maven")
+            raise NotFound(
+                "Kafka's jars are fetched by Maven, which is not there", hint="Install it: apt install maven"
+            )
         pom = into / "pom.xml"
         pom.write_text(_pom())
         done = subprocess.run(
@@ -79,7 +81,9 @@ def java(jars: Path, main_class: str, *arguments: str | Path, heap: str = "384m"
     home = os.environ.get("JAVA_HOME")
     program = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if program is None:
-        raise NotFound("Kafka runs on Java, which is not there", hint="Install Java 17: apt install default-jre-headless")
+        raise NotFound(
+            "Kafka runs on Java, which is not there", hint="Install Java 17: apt install default-jre-headless"
+        )
     options: Sequence[str] = (
         f"-Xmx{heap}",
         "-XX:+UseSerialGC",

@@ -104,7 +104,8 @@ class _Reading:
                 if error is None:
                     good.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                    ended = True
+                    # A new leader may end earlier than the old one did, until it knows what its followers have.
+                    ended = message.offset() >= wanted.stop
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                     self._take(good)
                     good = []
@@ -123,7 +124,7 @@ class _Reading:
         """Keep what lies before the end of the range; give whether the end was reached."""
         if not messages:
             return False
-        reached = messages[-1].offset() >= self._wanted.stop - 1
+        reached = bool(messages[-1].offset() >= self._wanted.stop - 1)
         if messages[-1].offset() >= self._wanted.stop:
             messages = [message for message in messages if message.offset() < self._wanted.stop]
         while messages:
@@ -198,7 +199,16 @@ class _Reading:
         if low <= here:  # it was the broker that had not caught up yet
             self._assign(here)
             return
-        self._send({"gap": {"topic": wanted.topic, "partition": wanted.partition, "start": here, "stop": min(low, wanted.stop)}})
+        self._send(
+            {
+                "gap": {
+                    "topic": wanted.topic,
+                    "partition": wanted.partition,
+                    "start": here,
+                    "stop": min(low, wanted.stop),
+                }
+            }
+        )
         self._start = min(low, wanted.stop)
         self._assign(low)
 
@@ -223,9 +233,13 @@ def failure(error: Any, where: str) -> MainstayError:
 
     code, said = error.code(), f"{where}: {error.str()}"
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):  # noqa: SLF001
-        return Unauthorized(f"Kafka did not accept the credentials, {said}", hint="check the connection's login and TLS files")
+        return Unauthorized(
+            f"Kafka did not accept the credentials, {said}", hint="check the connection's login and TLS files"
+        )
     if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-        return Unauthorized(f"Kafka does not let us read or write {said}", hint="docs/kafka.md lists the ACLs that are needed")
+        return Unauthorized(
+            f"Kafka does not let us read or write {said}", hint="docs/kafka.md lists the ACLs that are needed"
+        )
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
         return NotFound(f"Kafka does not know {said}", hint="the topic was deleted in the meantime")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:

@@ -1,6 +1,6 @@
 """Segments: the records of an offset range as one Parquet file, readable with stock tools.
 
-Columns: ``offset``, ``timestamp`` (milliseconds; −1 is "none"), ``timestamp_type`` (0 create, 1 log append), ``key``,
+Columns: ``offset``, ``timestamp`` (milliseconds; -1 is "none"), ``timestamp_type`` (0 create, 1 log append), ``key``,
 ``value`` (null is a tombstone) and ``headers``, a list that keeps order, duplicates, empty and null values.
 """
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -235,28 +235,17 @@ class KafkaNode:
 
     def launch(self) -> None:
         """Format it when it is new and start it, without waiting for the cluster."""
-        if self.running:
-            return
-        configuration = self._configure()
-        if not (self.data / "meta.properties").exists():
-            arguments = ("format", f"--cluster-id={self.cluster.cluster_id}", "-c", configuration, "--ignore-formatted")
-            run_tool(
-                java(self.cluster.jars, "kafka.tools.StorageTool", *arguments, heap="128m"),
-                account=self.cluster.sandbox.account,
-                directory=self.directory,
-            )
-        self._process.start()
+        self._process.start(self._spec)
 
-    def wait(self, answers: object, *, timeout: float) -> None:
+    def wait(self, answers: Callable[[], bool], *, timeout: float) -> None:
         """Wait until *answers*, a probe of the cluster, says yes.
 
         :raises Unreachable: this node ended, or the probe did not say yes in time
         """
-        assert callable(answers)
 
         def probe() -> bool:
             try:
-                return bool(answers())
+                return answers()
             except MainstayError as error:
                 raise Unreachable(error.message, hint=error.hint) from error
 
@@ -272,20 +261,27 @@ class KafkaNode:
 
     @cached_property
     def _process(self) -> ServerProcess:
+        return self.cluster.sandbox.server(self.label)
+
+    def _spec(self) -> ServerSpec:
         cluster = self.cluster
-        command = java(cluster.jars, "kafka.Kafka", self.directory / "server.properties", quick=cluster.quick)
-        return cluster.sandbox.server(
-            ServerSpec(
-                name=self.label,
-                command=command,
+        configuration = self._configure()
+        if not (self.data / "meta.properties").exists():
+            arguments = ("format", f"--cluster-id={cluster.cluster_id}", "-c", configuration, "--ignore-formatted")
+            run_tool(
+                java(cluster.jars, "kafka.tools.StorageTool", *arguments, heap="128m"),
+                account=cluster.sandbox.account,
                 directory=self.directory,
-                ports={
-                    self.label: self.port,
-                    f"{self.label}-controller": self.controller_port,
-                    f"{self.label}-sasl": self.sasl_port,
-                },
-                grace=15,
             )
+        return ServerSpec(
+            command=java(cluster.jars, "kafka.Kafka", configuration, quick=cluster.quick),
+            directory=self.directory,
+            ports={
+                self.label: self.port,
+                f"{self.label}-controller": self.controller_port,
+                f"{self.label}-sasl": self.sasl_port,
+            },
+            grace=15,
         )
 
     def _configure(self) -> Path:

@@ -1,0 +1,143 @@
+"""Which offsets a backup has to read, which segments of earlier backups it can name again, and what is lost.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from msgspec import Struct
+
+from include.engine.model import Entry
+from include.engine.systems.kafka.client import TP
+from include.engine.systems.kafka.cut import KafkaCut, TopicCut
+from include.engine.systems.kafka.detail import Gap, SegmentRef, TopicDetail
+from include.engine.systems.kafka.reader import Range
+
+CHUNK = 1_000_000  # offsets that one reader takes at a time: one partition may be most of a cluster
+
+
+class Previous(Struct, frozen=True, kw_only=True):
+    """What the newest backup has saved."""
+
+    backup: str
+    at: datetime
+    topics: Mapping[str, TopicDetail]
+    cut: KafkaCut
+    segments: Sequence[SegmentRef]
+    gaps: Sequence[Gap] = ()
+    entries: Mapping[str, Entry] = {}
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What a topic's configuration means for a backup."""
+
+    compacted: bool = False
+    tombstones_live: float = 86_400.0  # seconds (delete.retention.ms)
+
+
+class ReadPlan(Struct, frozen=True, kw_only=True):
+    """What one backup does."""
+
+    ranges: tuple[Range, ...]
+    kept: tuple[SegmentRef, ...]
+    gaps: tuple[Gap, ...]
+    notes: tuple[str, ...]
+
+
+def plan_reads(
+    cut: KafkaCut,
+    previous: Previous | None,
+    *,
+    policies: Mapping[str, Policy],
+    seconds_since: float,
+    keep_expired: bool,
+) -> ReadPlan:
+    """Decide what to read.
+
+    :param seconds_since: between the previous cut and this one
+    """
+    ranges: list[Range] = []
+    kept: list[SegmentRef] = []
+    gaps: list[Gap] = []
+    notes: list[str] = []
+    saved = _by_partition(previous.segments if previous else ())
+    torn = previous.gaps if previous else ()
+    for name, topic in sorted(cut.topics.items()):
+        before = previous.cut.topics.get(name) if previous else None
+        why = _starts_over(name, topic, before, policies.get(name, Policy()), seconds_since)
+        if why:
+            notes.append(why)
+            before = None
+        for partition in range(topic.partitions):
+            low, high = topic.low[partition], topic.high[partition]
+            since = before.high[partition] if before and partition < before.partitions else None
+            if since is not None and since > high:
+                notes.append(
+                    f"{name}-{partition} ends at {high}, before {since} where the last backup stopped: its log was "
+                    "truncated (an unclean election?) and is read anew"
+                )
+                since = None
+            if since is None:
+                ranges += _chunks(name, partition, low, high)
+                continue
+            kept += [s for s in saved.get(TP(name, partition), []) if keep_expired or s.facts.last >= low]
+            gaps += [g for g in torn if (g.topic, g.partition) == (name, partition) and (keep_expired or g.stop > low)]
+            if low > since:
+                gaps.append(Gap(topic=name, partition=partition, start=since, stop=low))
+            ranges += _chunks(name, partition, max(low, since), high)
+    return ReadPlan(ranges=tuple(ranges), kept=tuple(kept), gaps=tuple(gaps), notes=tuple(notes))
+
+
+def shares(ranges: Sequence[Range], readers: int) -> list[list[Range]]:
+    """Deal *ranges* out to readers, the longest first, each to whoever has least; empty hands are left out."""
+    hands: list[list[Range]] = [[] for _ in range(max(1, readers))]
+    loads = [0] * len(hands)
+    for wanted in sorted(ranges, key=lambda r: r.start - r.stop):
+        least = loads.index(min(loads))
+        hands[least].append(wanted)
+        loads[least] += wanted.stop - wanted.start
+    return [hand for hand in hands if hand]
+
+
+def overlapping(segments: Sequence[SegmentRef]) -> list[str]:
+    """Name the segments that hold offsets of an earlier one: restored, those records would be doubled."""
+    problems = []
+    for tp, found in _by_partition(segments).items():
+        ordered = sorted(found, key=lambda s: s.facts.first)
+        problems += [
+            f"{tp} [{later.facts.first}, {later.facts.last}]"
+            for earlier, later in pairwise(ordered)
+            if later.facts.first <= earlier.facts.last
+        ]
+    return problems
+
+
+def _starts_over(
+    name: str, topic: TopicCut, before: TopicCut | None, policy: Policy, seconds_since: float
+) -> str | None:
+    """Say why nothing that was saved of a topic can be built on; None when all of it can."""
+    if before is None:
+        return None
+    if before.id != topic.id:
+        return f"{name} was deleted and created again since the last backup: it is read anew"
+    if topic.partitions < before.partitions:
+        return f"{name} has fewer partitions than in the last backup: it is read anew"
+    if policy.compacted and seconds_since >= policy.tombstones_live:
+        # A key deleted after the last cut may have lost its tombstone by now: it would rise from our old segments.
+        return f"{name} is compacted and tombstones may have gone since the last backup: it is read anew"
+    return None
+
+
+def _chunks(topic: str, partition: int, low: int, high: int) -> list[Range]:
+    return [
+        Range(topic=topic, partition=partition, start=start, stop=min(start + CHUNK, high))
+        for start in range(low, high, CHUNK)
+    ]
+
+
+def _by_partition(segments: Sequence[SegmentRef]) -> dict[TP, list[SegmentRef]]:
+    found: dict[TP, list[SegmentRef]] = {}
+    for segment in segments:
+        found.setdefault(TP(segment.facts.topic, segment.facts.partition), []).append(segment)
+    return found
