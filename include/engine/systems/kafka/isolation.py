@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -149,16 +150,28 @@ class Child:
                 f"the Kafka {self.module} gave no sign of life for {self._patience:.0f} s and was killed",
                 hint="check the brokers; the run can be repeated",
             )
-        self.kill()
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
         self._listener.join(timeout=5)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         last = self._said[-1] if self._said else "it said nothing"
         return TransientError(f"the Kafka {self.module} ended {how}: {last}", hint="the run can be repeated")
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Keeps pandas out: pyarrow imports it, where it is installed, for the first array that it makes, which takes seconds."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname, name=fullname)
+
+
 def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> None:
     """Be the child: call *work* with the incoming frames and a function that sends one, and report how it ended."""
+    sys.meta_path.insert(0, _WithoutPandas())
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between frames
 

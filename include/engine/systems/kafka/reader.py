@@ -66,14 +66,23 @@ def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
     for wanted in msgspec.convert(order["ranges"], list[Range]):
         cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
         limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
-        _Reading(consumer, wanted, limits, send).run()
+        _Reading(consumer, wanted, limits, send, digests_only=bool(order.get("digests_only"))).run()
         send({"finished": msgspec.to_builtins(wanted)})
 
 
 class _Reading:
     """One range on its way into segments."""
 
-    def __init__(self, consumer: Any, wanted: Range, limits: Limits, send: Callable[[Frame], None]) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        wanted: Range,
+        limits: Limits,
+        send: Callable[[Frame], None],
+        *,
+        digests_only: bool = False,
+    ) -> None:
+        self._digests_only = digests_only
         self._consumer = consumer
         self._wanted = wanted
         self._limits = limits
@@ -90,7 +99,8 @@ class _Reading:
         alive = time.monotonic()
         ended = False
         while not ended:
-            messages = self._consumer.consume(_BATCH, _WAIT)
+            # No more than can come: a full batch is given at once, a short one after the whole wait.
+            messages = self._consumer.consume(max(1, min(_BATCH, wanted.stop - self._here)), _WAIT)
             if messages:
                 alive = time.monotonic()
             elif time.monotonic() - alive > _PATIENCE:
@@ -114,6 +124,10 @@ class _Reading:
                     _judge(error, wanted)
             ended = self._take(good) or ended
         self._flush(wanted.stop)
+
+    @property
+    def _here(self) -> int:
+        return self._columns.offsets[-1] + 1 if self._columns else self._start
 
     def _assign(self, offset: int) -> None:
         from confluent_kafka import TopicPartition
@@ -171,7 +185,8 @@ class _Reading:
                 stop=stop,
                 raw_bytes=self._columns.raw_bytes,
             )
-            self._send({"segment": msgspec.to_builtins(described), "raw": encode(table)})
+            raw = b"" if self._digests_only else encode(table)
+            self._send({"segment": msgspec.to_builtins(described), "raw": raw})
             self._columns = Columns()
             if self._cuts:
                 self._cuts.pop()
@@ -182,7 +197,7 @@ class _Reading:
         from confluent_kafka import KafkaException, TopicPartition
 
         wanted = self._wanted
-        here = self._columns.offsets[-1] + 1 if self._columns else self._start
+        here = self._here
         try:
             low, high = self._consumer.get_watermark_offsets(
                 TopicPartition(wanted.topic, wanted.partition), timeout=30, cached=False

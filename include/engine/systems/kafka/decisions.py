@@ -1,0 +1,188 @@
+"""What a restore would do to each topic: name, partitions, replicas, configuration during the load and after it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.systems.kafka.client import ConfigEntry
+from include.engine.systems.kafka.detail import Saved
+
+_FOREVER = str((1 << 63) - 1)
+# While records are loaded nothing may delete them, compact them away, or give them another time.
+LOADING: Mapping[str, str] = {
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.before.max.ms": _FOREVER,
+    "message.timestamp.after.max.ms": _FOREVER,
+    "max.message.bytes": str(1 << 30),
+    "segment.bytes": str(1 << 30),
+    "segment.ms": _FOREVER,  # times that jump would roll a file per batch
+}
+# Names brokers or needs what another cluster may not have.
+_NOT_CARRIED = (
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "remote.storage.enable",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "local.retention.ms",
+    "local.retention.bytes",
+)
+_DEFAULT_RETENTION_MS = 604_800_000
+
+
+class TopicDecision(Struct, frozen=True, kw_only=True):
+    """What happens to one topic."""
+
+    source: str
+    name: str
+    partitions: int
+    factor: int
+    configs: dict[str, str]  # after the load
+    exists: bool = False
+
+
+class Decisions(Struct, frozen=True, kw_only=True):
+    """What a restore would do."""
+
+    topics: tuple[TopicDecision, ...]
+    until: int | None = None  # milliseconds
+    append: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Existing(Struct, frozen=True, kw_only=True):
+    """A topic that the destination has already."""
+
+    partitions: int
+    records: int  # an upper bound: the sum of ends less beginnings
+
+
+def decide(
+    saved: Saved,
+    *,
+    only: Sequence[str],
+    rename: Mapping[str, str],
+    append: bool,
+    until: int | None,
+    brokers: int,
+    existing: Mapping[str, Existing],
+    resuming: frozenset[str],
+    now: datetime,
+) -> Decisions:
+    """Decide, or say why it cannot be done.
+
+    :param brokers: of the destination
+    :param existing: topics of the destination, by name
+    :param resuming: topics of the destination that an earlier attempt at this restore has begun
+    :raises NotFound: when a topic is asked for that the backup does not have
+    :raises Refused: when a topic of the destination holds records or has other partitions
+    """
+    topics = saved.detail.topics
+    unknown = sorted({*only, *rename} - set(topics))
+    if unknown:
+        raise NotFound(
+            f"the backup {saved.manifest.id} has no topic {', '.join(unknown)}",
+            hint=f"it has: {', '.join(sorted(topics))}",
+        )
+    chosen = sorted(set(only) or set(topics))
+    names = {topic: rename.get(topic, topic) for topic in chosen}
+    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    if twice:
+        raise Misconfigured(f"two topics would be restored as {', '.join(twice)}", hint="rename them differently")
+    warnings: list[str] = []
+    decided = []
+    for topic in chosen:
+        name, detail = names[topic], topics[topic]
+        found = existing.get(name)
+        if found is not None:
+            _admit(name, found, detail.partitions, append=append or name in resuming)
+        factor = min(detail.factor, brokers)
+        configs, said = _final(topic, detail.configs, factor, saved, now)
+        if factor < detail.factor:
+            said.append(f"{name} gets {factor} replicas instead of {detail.factor}: there are {brokers} brokers")
+        warnings += said
+        decided.append(
+            TopicDecision(
+                source=topic,
+                name=name,
+                partitions=detail.partitions,
+                factor=factor,
+                configs=configs,
+                exists=found is not None,
+            )
+        )
+    left = saved.detail.declared
+    if left.acls or left.quotas or left.scram_users:
+        warnings.append(
+            f"not put back: {len(left.acls)} ACLs, {len(left.quotas)} quotas, {len(left.scram_users)} SCRAM users; "
+            "topics.json of the backup lists them"
+        )
+    return Decisions(topics=tuple(decided), until=until, append=append, warnings=tuple(warnings))
+
+
+def back_to(configs: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Give what to set and what to reset so that a topic leaves the load with *configs*."""
+    return {k: v for k, v in configs.items() if k in LOADING}, [k for k in LOADING if k not in configs]
+
+
+def loading(configs: Mapping[str, str]) -> dict[str, str]:
+    """Give the configuration of a topic while it is loaded."""
+    return {**configs, **LOADING}
+
+
+def _admit(name: str, found: Existing, partitions: int, *, append: bool) -> None:
+    if found.partitions != partitions:
+        raise Refused(
+            f"the topic {name} has {found.partitions} partitions there, {partitions} in the backup",
+            hint="restore under another name, or delete the topic: keys would move to other partitions",
+        )
+    if found.records and not append:
+        raise Refused(
+            f"the topic {name} is there and holds up to {found.records} records",
+            hint="restore under another name, delete the topic, or ask for appending",
+        )
+
+
+def _final(
+    topic: str, configs: Mapping[str, ConfigEntry], factor: int, saved: Saved, now: datetime
+) -> tuple[dict[str, str], list[str]]:
+    final = {
+        key: entry.value
+        for key, entry in configs.items()
+        if entry.source == "DYNAMIC_TOPIC_CONFIG" and entry.value is not None and key not in _NOT_CARRIED
+    }
+    said = []
+    if int(final.get("min.insync.replicas", "1")) > factor:
+        said.append(f"{topic}: min.insync.replicas is lowered from {final['min.insync.replicas']} to {factor}")
+        final["min.insync.replicas"] = str(factor)
+    held = _would_expire(topic, final, saved, now)
+    if held:
+        said.append(
+            f"{topic}: retention.ms stays -1 instead of {held}: it would delete at once what was restored; "
+            f"set it back when the records are no longer needed"
+        )
+        final["retention.ms"] = "-1"
+    return final, said
+
+
+def _would_expire(topic: str, final: Mapping[str, str], saved: Saved, now: datetime) -> str | None:
+    """Give the retention that would delete all of a partition as soon as it is switched on."""
+    if "delete" not in final.get("cleanup.policy", "delete"):
+        return None
+    retention = int(final.get("retention.ms", str(_DEFAULT_RETENTION_MS)))
+    newest: dict[int, int] = {}
+    for segment in saved.detail.segments:
+        if segment.facts.topic == topic:
+            partition = segment.facts.partition
+            newest[partition] = max(newest.get(partition, -1), segment.facts.newest)
+    edge = now.astimezone(UTC).timestamp() * 1000 - retention
+    if retention >= 0 and any(0 <= time < edge for time in newest.values()):
+        return str(retention)
+    return None

@@ -1,0 +1,92 @@
+"""Moves consumer groups to restored partitions: their positions by rank, written and read back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from include.engine.contracts import Reader
+from include.engine.systems.kafka.client import TP, Admin
+from include.engine.systems.kafka.detail import Saved
+from include.engine.systems.kafka.loading import LoadedPartition
+from include.engine.systems.kafka.rank import Offsets, rank
+from include.engine.systems.kafka.segments import SegmentFacts
+
+
+class Moved(Struct, frozen=True, kw_only=True):
+    """One group's position in one partition, before and after."""
+
+    group: str
+    source: TP
+    target: TP
+    before: int
+    after: int
+    metadata: str
+
+
+def translate(saved: Saved, partitions: Sequence[LoadedPartition], *, until: int | None, reader: Reader) -> list[Moved]:
+    """Give every group's new positions.  Reads a segment only where its offsets have holes."""
+    cache: dict[str, Offsets] = {}
+    by_content = {_key(s.facts): s for s in saved.detail.segments}
+
+    def offsets(facts: SegmentFacts) -> Offsets:
+        segment = by_content[_key(facts)]
+        if segment.entry not in cache:
+            raw = b"".join(reader.read(saved.entry(segment)))
+            table = pq.read_table(io.BytesIO(raw), columns=["offset", "timestamp"])
+            found = table["offset"].to_numpy()
+            if until is not None:
+                found = found[table["timestamp"].to_numpy() <= until]
+            cache[segment.entry] = found
+        return cache[segment.entry]
+
+    restored = {partition.source: partition for partition in partitions}
+    moved = []
+    for group, positions in sorted(saved.cut.groups.items()):
+        for position in positions:
+            source = TP(position.topic, position.partition)
+            partition = restored.get(source)
+            if partition is None:
+                continue
+            segments = [segment.facts for segment in saved.segments(source)]
+            count = rank(position.offset, segments, until=until, offsets=offsets)
+            moved.append(
+                Moved(
+                    group=group,
+                    source=source,
+                    target=partition.tp,
+                    before=position.offset,
+                    after=partition.base + count,
+                    metadata=position.metadata,
+                )
+            )
+    return moved
+
+
+def apply(admin: Admin, moved: Sequence[Moved]) -> None:
+    """Write the positions and read them back.
+
+    :raises Contended: when a group has members on the destination
+    """
+    by_group: dict[str, dict[TP, tuple[int, str]]] = {}
+    for one in moved:
+        by_group.setdefault(one.group, {})[one.target] = (one.after, one.metadata)
+    for group, offsets in sorted(by_group.items()):
+        admin.commit(group, offsets)
+
+
+def differences(admin: Admin, moved: Sequence[Moved]) -> list[str]:
+    """Name the positions that are not what they should be, as the destination tells them now."""
+    stored: Mapping[str, Mapping[TP, tuple[int, str]]] = admin.committed({one.group for one in moved})
+    return [
+        f"{one.group} {one.target}: {stored.get(one.group, {}).get(one.target)} instead of {one.after}"
+        for one in moved
+        if stored.get(one.group, {}).get(one.target) != (one.after, one.metadata)
+    ]
+
+
+def _key(facts: SegmentFacts) -> tuple[str, int, int]:
+    return facts.topic, facts.partition, facts.first

@@ -1,0 +1,43 @@
+"""Clusters that a restore starts itself: one that stays, in a directory; one that is thrown away, for a drill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from include.engine.errors import Misconfigured
+from include.engine.model import Target
+from include.engine.sandbox.accounts import ourselves, private_directory, server_account
+from include.engine.sandbox.home import Home
+from include.engine.systems.kafka.server import KafkaCluster
+
+_PROJECT = Path(__file__).resolve().parents[4]
+
+
+def new_cluster(path: Path, name: str) -> KafkaCluster:
+    """Start a cluster of one broker whose data lie below *path*; it stays when we end.
+
+    Called again with the same directory it is the same cluster, so a restore that died goes on.
+
+    :raises Misconfigured: when the account that runs servers cannot enter the directory
+    """
+    account = server_account()
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not account.reaches(path.parent):
+        raise Misconfigured(
+            f"{account.name}, who runs the broker, cannot enter {path.parent}",
+            hint="choose a directory outside /root, or open the way to it with chmod o+x",
+        )
+    home = Home(root=private_directory(path, owner=ourselves(), mode=0o711), account=account)
+    return KafkaCluster(home.sandbox("kafka"), name, quick=False).start()
+
+
+@contextmanager
+def sandbox_cluster(target: Target, backup: str) -> Iterator[KafkaCluster]:
+    """Start a cluster of one broker that is destroyed at the end, whatever happens."""
+    name = f"drill-{target.name}-{backup}-{os.getpid()}".lower()[:63]
+    with Home.of(_PROJECT).sandbox(name) as sandbox:
+        yield KafkaCluster(sandbox, "drill").start()

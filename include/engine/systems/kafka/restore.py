@@ -1,0 +1,305 @@
+"""Restores topics and groups from the bucket alone: into a running cluster, a new one in a directory, or a sandbox."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
+from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.model import (
+    Check,
+    Destination,
+    DestinationKind,
+    Manifest,
+    PointKind,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    Stage,
+    Target,
+    Verdict,
+)
+from include.engine.systems.kafka import checks, groups
+from include.engine.systems.kafka import detail as details
+from include.engine.systems.kafka.by_hand import instructions
+from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
+from include.engine.systems.kafka.decisions import Decisions, Existing, decide
+from include.engine.systems.kafka.detail import Saved
+from include.engine.systems.kafka.groups import Moved
+from include.engine.systems.kafka.loading import MARKER, LoadedPartition, Loading
+from include.engine.systems.kafka.places import new_cluster, sandbox_cluster
+
+
+def open_engine(
+    target: Target,
+    catalog: object,
+    *,
+    identities: Sequence[str] = (),
+    servers: Mapping[str, object] | None = None,
+    connections: Connections | None = None,
+) -> KafkaRestore:
+    """Open what restores *target*.
+
+    :param connections: finds the cluster that a restore to a ``server`` names, by the name of its connection
+    """
+    del catalog, identities, servers
+    return KafkaRestore(target, connections)
+
+
+@dataclass
+class _Loaded:
+    """A cluster after the records are in."""
+
+    partitions: list[LoadedPartition]
+    moved: list[Moved]
+    stages: list[Stage] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+
+class KafkaRestore:
+    """Restores one cluster's backups (see ``contracts.RestoreEngine``)."""
+
+    def __init__(self, target: Target, connections: Connections | None) -> None:
+        self.target = target
+        self._connections = connections
+
+    def plan(self, request: PlanRequest) -> RestorePlan:
+        """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
+        point = RecoveryPoint.parse(request.point)
+        saved = details.read(_choose(self.target, request, point))
+        until = int(point.time.timestamp() * 1000) if point.time is not None else None
+        kind = DestinationKind(request.destination_kind)
+        now = datetime.now(UTC)
+        destination = Destination(kind=kind, path=request.path, name=request.server)
+        if kind is DestinationKind.SERVER:
+            with open_admin(self._connection(request.server)) as admin:
+                self._guard(admin, saved, request)
+                decisions = _decide(admin, saved, request, until, now)
+        else:
+            if kind is DestinationKind.DIRECTORY:
+                _admit_directory(request.path)
+            decisions = decide(
+                saved,
+                only=request.only,
+                rename=request.rename,
+                append=request.append,
+                until=until,
+                brokers=1,
+                existing={},
+                resuming=frozenset(),
+                now=now,
+            )
+        return _plan(self.target, saved, point, destination, decisions)
+
+    def restore(self, job: RestoreJob) -> Restored:
+        """Do what the plan says; the cluster serves afterwards (see ``contracts.RestoreEngine``)."""
+        saved, decisions = details.read(job.chain[-1]), _decisions(job.plan)
+        destination = job.plan.destination
+        if destination.kind is DestinationKind.SERVER:
+            connection = self._connection(destination.name)
+            # The plan may be a day old: what is there now decides.
+            return self._into(connection, saved, decisions, job, stages=[])
+        if destination.kind is DestinationKind.DIRECTORY:
+            began = time.monotonic()
+            cluster = new_cluster(Path(destination.path), self.target.name)
+            stages = [Stage(name="start", seconds=time.monotonic() - began)]
+            return self._into(cluster.connection(), saved, decisions, job, stages=stages)
+        raise Misconfigured("a sandbox is only for drills", hint="name a directory or a server to restore to")
+
+    @contextmanager
+    def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        """Restore into a sandbox of one broker and check everything (see ``contracts.RestoreEngine``)."""
+        saved, decisions = details.read(job.chain[-1]), _decisions(job.plan)
+        began = time.monotonic()
+        with sandbox_cluster(self.target, saved.manifest.id) as cluster:
+            stages = [Stage(name="start", seconds=time.monotonic() - began)]
+            restored = self._into(cluster.connection(), saved, decisions, job, stages=stages, thorough=True)
+            proved = restored.verdict is Verdict.PASS
+            yield Rehearsal(
+                restored=restored,
+                checks=restored.checks,
+                # All that was acknowledged before the cut is in the backup, and all of the backup is back: that is the
+                # newest point, though an idle topic's newest record may be older.
+                newest_record=saved.manifest.cut.at if proved else None,
+                newest_at_source=None,
+            )
+
+    def by_hand(self, manifest: Manifest) -> str:
+        """Say how to restore with stock tools (see ``contracts.RestoreEngine``)."""
+        return instructions(details.read(manifest))
+
+    def _into(
+        self,
+        connection: Connection,
+        saved: Saved,
+        decisions: Decisions,
+        job: RestoreJob,
+        *,
+        stages: list[Stage],
+        thorough: bool = False,
+    ) -> Restored:
+        with open_admin(connection) as admin:
+            loaded = _load(admin, connection, saved, _refreshed(admin, decisions), job, thorough=thorough)
+            address = ",".join(f"{broker.host}:{broker.port}" for broker in admin.brokers())
+        until = decisions.until
+        return Restored(
+            target=self.target,
+            backup=saved.manifest.id,
+            address=address,
+            recovered_to=datetime.fromtimestamp(until / 1000, UTC) if until is not None else saved.manifest.cut.at,
+            stages=(*stages, *loaded.stages),
+            checks=tuple(loaded.checks),
+            detail={
+                "records": sum(p.records for p in loaded.partitions),
+                "topics": {t.source: t.name for t in decisions.topics},
+                "groups": [msgspec.to_builtins(moved) for moved in loaded.moved],
+                "warnings": list(decisions.warnings),
+            },
+        )
+
+    def _connection(self, name: str) -> Connection:
+        if not name or self._connections is None:
+            raise Misconfigured("the destination names no server", hint="give the name of its connection")
+        return self._connections.get(name)
+
+    def _guard(self, admin: Admin, saved: Saved, request: PlanRequest) -> None:
+        """Let nobody write into the source by accident."""
+        if admin.cluster_id() == saved.manifest.source.identity and request.confirm != str(self.target):
+            raise Refused(
+                f"{request.server} is the cluster that was backed up",
+                hint=f"restore into another one, or confirm by typing {self.target}",
+            )
+
+
+def _load(
+    admin: Admin, connection: Connection, saved: Saved, decisions: Decisions, job: RestoreJob, *, thorough: bool
+) -> _Loaded:
+    loading = Loading(admin, connection, saved, decisions, reader=job.reader, progress=job.progress, stop=job.stop)
+    stages = []
+    began = time.monotonic()
+    partitions = loading.prepare()
+    stages.append(Stage(name="topics", seconds=time.monotonic() - began))
+    job.progress.stage("load records", job.plan.bytes_to_fetch)
+    began = time.monotonic()
+    loading.load(partitions)
+    stages.append(Stage(name="records", seconds=time.monotonic() - began, bytes=job.plan.bytes_to_fetch))
+    found: list[Check] = []
+    if thorough:  # before the configurations are back: retention may then begin to delete
+        began = time.monotonic()
+        found += checks.after_load(admin, connection, partitions)
+        stages.append(Stage(name="check records", seconds=time.monotonic() - began, counts=False))
+    began = time.monotonic()
+    moved = groups.translate(saved, partitions, until=decisions.until, reader=job.reader)
+    groups.apply(admin, moved)
+    stages.append(Stage(name="groups", seconds=time.monotonic() - began))
+    loading.finish()
+    found += checks.after_finish(admin, decisions, moved)
+    return _Loaded(partitions=partitions, moved=moved, stages=stages, checks=found)
+
+
+def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:
+    manifests = list(request.manifests)
+    if point.kind in (PointKind.POSITION, PointKind.NAME):
+        raise Misconfigured(f"{point} does not name a point in Kafka", hint="use latest, backup or a time")
+    if request.backup is not None:
+        found = [manifest for manifest in manifests if manifest.id == request.backup]
+        if not found:
+            raise NotFound(f"{target} has no backup {request.backup}", hint="`./mainstay catalog` lists them")
+        manifests = found
+    if point.kind is not PointKind.TIME or point.time is None:
+        return manifests[-1]
+    # The first backup whose cut is not before the point has all of it, and less that retention took later.
+    reaching = [manifest for manifest in manifests if manifest.cut.at >= point.time]
+    if not reaching:
+        raise NotFound(
+            f"no backup of {target} reaches {point.time.isoformat()}",
+            hint=f"the newest goes to {manifests[-1].recoverable_to.isoformat()}",
+        )
+    return reaching[0]
+
+
+def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None, now: datetime) -> Decisions:
+    names = {request.rename.get(topic, topic) for topic in saved.detail.topics}
+    found = admin.topics(names)
+    partitions = [TP(topic.name, p.index) for topic in found.values() for p in topic.partitions]
+    ends, begins = admin.offsets(partitions, LATEST, committed=False), admin.offsets(partitions, EARLIEST)
+    existing = {
+        name: Existing(
+            partitions=len(topic.partitions),
+            records=sum(ends[TP(name, p.index)] - begins[TP(name, p.index)] for p in topic.partitions),
+        )
+        for name, topic in found.items()
+    }
+    marker = f"{MARKER}-{saved.manifest.target.name}"
+    begun = admin.committed([marker]).get(marker, {})
+    note = f"{saved.manifest.id} until {until} "
+    return decide(
+        saved,
+        only=request.only,
+        rename=request.rename,
+        append=request.append,
+        until=until,
+        brokers=len([broker for broker in admin.brokers() if not broker.fenced]),
+        existing=existing,
+        resuming=frozenset(tp.topic for tp, (_, said) in begun.items() if said.startswith(note)),
+        now=now,
+    )
+
+
+def _refreshed(admin: Admin, decisions: Decisions) -> Decisions:
+    """Look again which topics exist: an earlier attempt may have created some."""
+    found = admin.topics([topic.name for topic in decisions.topics])
+    topics = tuple(msgspec.structs.replace(topic, exists=topic.name in found) for topic in decisions.topics)
+    return msgspec.structs.replace(decisions, topics=topics)
+
+
+def _decisions(plan: RestorePlan) -> Decisions:
+    return msgspec.convert(plan.detail, Decisions)
+
+
+def _plan(
+    target: Target, saved: Saved, point: RecoveryPoint, destination: Destination, decisions: Decisions
+) -> RestorePlan:
+    names = {topic.source for topic in decisions.topics}
+    until = decisions.until
+    segments = [
+        s for s in saved.detail.segments if s.facts.topic in names and (until is None or s.facts.oldest <= until)
+    ]
+    into = destination.name or destination.path or "a sandbox"
+    renamed = [f"{t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
+    return RestorePlan(
+        target=target,
+        backup=saved.manifest.id,
+        chain=(saved.manifest.id,),
+        point=point,
+        destination=destination,
+        bytes_to_fetch=sum(saved.entry(s).bytes for s in segments),
+        bytes_needed=sum(s.facts.raw_bytes for s in segments),
+        steps=(
+            f"create {sum(not t.exists for t in decisions.topics)} topics in {into}, retention off",
+            f"load {sum(s.facts.records for s in segments)} records from {len(segments)} segments, in order",
+            f"move {len(saved.cut.groups)} consumer groups to the same records",
+            "put the configurations back",
+        ),
+        warnings=(
+            *decisions.warnings,
+            *(f"restored under another name: {one}" for one in renamed),
+            *saved.manifest.notes,
+        ),
+        detail=msgspec.to_builtins(decisions),
+    )
+
+
+def _admit_directory(path: str) -> None:
+    place = Path(path)
+    if not path:
+        raise Misconfigured("the destination names no directory", hint="give an empty directory with --to")
+    if place.exists() and any(place.iterdir()) and not (place / "sandboxes").is_dir():
+        raise Refused(f"{path} is not empty", hint="give an empty directory, or one where this restore was begun")
