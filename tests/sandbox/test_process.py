@@ -188,6 +188,7 @@ def test_the_callers_settings_do_not_reach_a_server(
     monkeypatch.setenv("PGHOST", "production.example.com")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
     server.start(replace(spec, environment={"ROOT_SECRET_KEY": "given"}))
+    assert eventually(lambda: marked(server.state) == {server.pid})
     names = {entry.partition(b"=")[0] for entry in procfs.environment(server.pid or 0)}
     assert b"ROOT_SECRET_KEY" in names
     assert not names & {b"PGHOST", b"AWS_SECRET_ACCESS_KEY"}

@@ -24,6 +24,7 @@ from include.engine.cli import probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
+from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.airflow.server import AirflowServer
 from include.engine.systems.object_store.server import ObjectStoreServer
@@ -48,7 +49,9 @@ class DemoSandbox:
         self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
         self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
         self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
-        self.archiver = Companion(self.sandbox, "wal-archive-main", ["-m", "include.engine.cli", "wal-archive", TARGET])
+        spool = self.sandbox.directory("wal-archive-main", account=ourselves()) / "spool"
+        command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(spool)]
+        self.archiver = Companion(self.sandbox, "wal-archive-main", command)
         self.traffic = Companion(self.sandbox, "traffic", ["-m", "include.engine.cli.traffic"])
 
     @cached_property
