@@ -86,7 +86,11 @@ class Estate:
         self.recipients, self.identities = tuple(recipients), tuple(identities)
         self.catalog = Catalog(bucket)
         self.connection = Connection(
-            host=server.host, port=server.port, login=BACKUP_ROLE, password=server.create_backup_role(), schema="postgres"
+            host=server.host,
+            port=server.port,
+            login=BACKUP_ROLE,
+            password=server.create_backup_role(),
+            schema="postgres",
         )
         self.settings = PostgresSettings.model_validate({"connection": "postgres_main", "heartbeat": HEARTBEAT})
         self.slot = "mainstay_wal"
@@ -107,9 +111,7 @@ class Estate:
     def backup(self, *, full: bool = False) -> Manifest:
         backup = f"20261123T{next(self._names):06d}Z"
         source = PostgresBackup(TARGET, self.settings, self.connection)
-        writer = VaultWriter(
-            self.bucket, f"{self.catalog.folder(TARGET, backup)}/attempt", recipients=self.recipients
-        )
+        writer = VaultWriter(self.bucket, f"{self.catalog.folder(TARGET, backup)}/attempt", recipients=self.recipients)
         cut: Cut = source.freeze(backup, clock)
         manifest = source.copy(
             CopyJob(

@@ -41,7 +41,7 @@ def upkeep(
 
 
 def _show_orphans(found: OrphansReport) -> None:
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (report.target, len(report.orphans), figures.size(report.bytes), len(report.held)) for report in found.targets
     ]
     rows.append(("unfinished uploads", len(found.uploads.aborted), figures.size(found.uploads.bytes), ""))

@@ -66,10 +66,11 @@ def job(pipeline: Pipeline, plan: RestorePlan, *, progress: Progress, stop: Stop
     """Put together what a system needs to carry out *plan*."""
     catalog = pipeline.catalog
     identities = pipeline.terms.get(plan.target, Terms()).identities
+    chain = [catalog.backup(plan.target, backup) for backup in plan.chain]
     return RestoreJob(
         plan=plan,
-        chain=[catalog.backup(plan.target, backup) for backup in plan.chain],
-        reader=VaultReader(catalog.bucket, identities=identities),
+        chain=chain,
+        reader=VaultReader(catalog.bucket, identities=identities, manifests=chain),
         progress=progress,
         stop=stop,
         clock=clock,

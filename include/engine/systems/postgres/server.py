@@ -255,6 +255,7 @@ class PostgresServer:
             environment=self.binaries.environment,
             ports={self.label: self.port},
             stop_signal=_STOP["fast"],
+            grace=60,  # it writes a checkpoint first
             hides_environment=True,
         )
 
