@@ -10,10 +10,12 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.measure import Figures, Side, disk_used, empty, run
 from include.engine.sandbox.home import Home, Sandbox
@@ -44,6 +46,7 @@ def main() -> None:
 class Bench:
     def __init__(self, sandbox: Sandbox, options: argparse.Namespace) -> None:
         self.options = options
+        self.sandbox = sandbox
         self.scratch = sandbox.directory("scratch")
         self.database = PostgresServer(sandbox, "bench", durable=True, settings={"max_wal_size": "4GB"}).start()
         self.store = ObjectStoreServer(sandbox, "bench").start()
@@ -61,17 +64,19 @@ class Bench:
 
     @property
     def servers(self) -> list[int]:
-        processes = (self.database.pid, self.store.pid)
-        return [pid for pid in processes if pid is not None]
+        return [*self._pids("postgres-bench"), *self._pids("object-store-bench")]
+
+    def _pids(self, label: str) -> list[int]:
+        return [record.identity.pid for record in self.sandbox.running() if record.name == label]
 
     def fill(self) -> None:
-        self.database.run("pgbench", "-i", "-q", "-s", str(self.options.scale), "postgres")
+        self.database.run("pgbench", "-i", "-q", "-s", str(self.options.scale), "-d", self.database.conninfo())
         with self.database.connect() as connection:
             connection.execute("create table noise (id bigint primary key, bytes bytea)")
             connection.execute("alter table noise alter bytes set storage external")
             rows = self.options.noise_mb * 1_000_000 // NOISE_ROW
             parts = " || ".join(f"sha512(convert_to(i::text || '-{part}', 'UTF8'))" for part in range(NOISE_ROW // 64))
-            connection.execute(f"insert into noise select i, {parts} from generate_series(1, {rows}) i")  # type: ignore[arg-type]
+            connection.execute(f"insert into noise select i, {parts} from generate_series(1, {rows}) i")
         with self.database.connect() as connection:
             connection.autocommit = True
             connection.execute("vacuum (freeze, analyze)")
@@ -105,10 +110,10 @@ class Bench:
 
     def _guide(self, url: str) -> Figures:
         target = empty(self.scratch / "guide")
-        os.chmod(target, 0o777)
+        target.chmod(0o777)
         connection = f"host=127.0.0.1 port={self.database.port} user=mainstay"
         script = (
-            f"set -e; {self.database.binaries.path('pg_basebackup')} -d '{connection}' -D {target}/base -Ft -z -Xs -c fast; "
+            f"set -e; {self.database.binaries.tool('pg_basebackup')} -d '{connection}' -D {target}/base -Ft -z -Xs -c fast; "
             f"{self.aws} s3 sync --quiet --endpoint-url {self.store.endpoint} {target} {url}"
         )
         figures = run(["sh", "-c", script], servers=self.servers, scratch=self.scratch, env=self._environment())
@@ -122,31 +127,30 @@ class Bench:
     def _restore_mainstay(self, url: str) -> Figures:
         target = self.scratch / "restored"
         command = ["-m", "bench.give_back", "postgres/bench", url, str(target)]
-        figures = run([sys.executable, *command], servers=[self.store.pid or 0], env=self._environment(), cwd=PROJECT)
+        figures = run(
+            [sys.executable, *command], servers=self._pids("object-store-bench"), env=self._environment(), cwd=PROJECT
+        )
         subprocess.run(["rm", "-rf", target], check=True)
         return figures
 
     def _restore_guide(self, url: str) -> Figures:
         archive, target = empty(self.scratch / "archive"), self.scratch / "from-archive"
         subprocess.run(["rm", "-rf", target], check=True)
-        binaries = self.database.binaries
-        port = self.database.port + 1
-        script = (
-            f"set -e; {self.aws} s3 sync --quiet --endpoint-url {self.store.endpoint} {url} {archive}; "
-            f"mkdir -m 700 -p {target}; tar -C {target} -xzf {archive}/base/base.tar.gz; "
-            f"tar -C {target}/pg_wal -xzf {archive}/base/pg_wal.tar.gz; sync; "
-            f"{binaries.path('pg_ctl')} -D {target} -w -s -l {target}/log "
-            f"-o '-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={target}' start; "
-            f"{binaries.path('pg_ctl')} -D {target} -w -s -m fast stop"
+        start = (
+            f"{self.database.binaries.tool('pg_ctl')} -D {target} -w -s -l {target}/log "
+            f"-o '-p {self.database.port + 1} -c listen_addresses=127.0.0.1 -c unix_socket_directories={target}'"
         )
-        for folder in (archive, target.parent):
-            os.chmod(folder, 0o777)
+        unpack = (
+            f"set -e; mkdir -m 700 {target}; tar -C {target} -xzf {archive}/base/base.tar.gz; "
+            f"tar -C {target}/pg_wal -xzf {archive}/base/pg_wal.tar.gz; sync; {start} start; {start} -m fast stop"
+        )
+        self.scratch.chmod(0o777)
+        sync = f"set -e; {self.aws} s3 sync --quiet --endpoint-url {self.store.endpoint} {url} {archive}; chmod -R a+rX {archive}; "
+        command = ["runuser", "-u", self.user, "--", "sh", "-c"] if self.user else ["sh", "-c"]
         figures = run(
-            ["sh", "-c", script],
-            servers=[self.store.pid or 0],
-            env=self._environment() | {"HOME": str(archive), **dict(binaries.environment)},
-            user=self.user,
-            scratch=None,
+            ["sh", "-c", f"{sync} {' '.join(command)} {shlex.quote(unpack)}"],
+            servers=self._pids("object-store-bench"),
+            env=self._environment() | self.database.binaries.environment,
         )
         for folder in (archive, target):
             subprocess.run(["rm", "-rf", folder], check=True)
@@ -175,8 +179,8 @@ class Bench:
         stored = sum(item["Size"] for page in pages for item in page.get("Contents", []))
         return Figures(**{**figures.__dict__, "stored": stored})
 
-    def report(self) -> dict[str, object]:
-        def told(side: Side) -> dict[str, object]:
+    def report(self) -> dict[str, Any]:
+        def told(side: Side) -> dict[str, Any]:
             return {"name": side.name, "rounds": [{**one.__dict__, "cpu": one.cpu} for one in side.rounds]} | {
                 figure: side.median(figure) for figure in ("wall", "cpu", "rss", "scratch", "stored")
             }
@@ -194,33 +198,36 @@ class Bench:
         }
 
 
-def _table(report: dict[str, object]) -> str:
+def _table(report: dict[str, Any]) -> str:
     lines = [
-        f"PostgreSQL {report['postgres']}, {int(str(report['data_bytes'])) / 1e9:.2f} GB in the data directory "
-        f"(pgbench scale {report['scale']} and {report['noise_mb']} MB that do not compress), store: {report['object_store']}; "
-        f"{report['machine']}; {report['at']}. Medians of the rounds.",
+        (
+            f"PostgreSQL {report['postgres']}, {report['data_bytes'] / 1e9:.2f} GB in the data directory (pgbench scale "
+            f"{report['scale']} and {report['noise_mb']} MB that do not compress), store: {report['object_store']}; "
+            f"{report['machine']}; {report['at']}. Medians of {len(report['backup'][0]['rounds'])} rounds."
+        )
     ]
     for verb in ("backup", "restore"):
-        sides = report[verb]
-        assert isinstance(sides, list)
-        first = sides[0]
+        first, *_ = report[verb]
         lines += [
             "",
-            f"| {verb} | wall s | CPU s | stored MB | peak scratch MB | peak RSS MB | wall vs Mainstay | CPU vs Mainstay |",
+            f"| {verb} | wall s | CPU s | stored MB | peak scratch MB | peak RSS MB | wall ratio | CPU ratio |",
         ]
         lines += ["|---|---|---|---|---|---|---|---|"]
-        for side in sides:
-            lines.append(
-                f"| {side['name'].replace('|', chr(92) + '|')} | {side['wall']:.1f} | {side['cpu']:.1f} | {side['stored'] / 1e6:.0f} | "
-                f"{side['scratch'] / 1e6:.0f} | {side['rss'] / 1e6:.0f} | {side['wall'] / first['wall']:.2f}x | "
-                f"{side['cpu'] / first['cpu']:.2f}x |"
-            )
+        for side in report[verb]:
+            cells = [
+                side["name"].replace("|", "\\|"),
+                *(f"{side[figure]:.1f}" for figure in ("wall", "cpu")),
+                *(f"{side[figure] / 1e6:.0f}" for figure in ("stored", "scratch", "rss")),
+                *(f"{side[figure] / first[figure]:.2f}x" for figure in ("wall", "cpu")),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _machine() -> str:
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1e6
-    return f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{os.cpu_count()} cores, {memory:.0f} GB, {system}, Python {platform.python_version()}"
 
 
 def _awscli(folder: Path) -> Path:

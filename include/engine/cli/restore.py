@@ -179,4 +179,5 @@ def _show(restored: Restored) -> None:
     )
     if restored.checks:
         show(checks_table(restored.checks))
-    show(f"recovered to {figures.moment(restored.recovered_to)}, at {restored.address}: {restored.verdict}")
+    where = f", serving at {restored.address}" if restored.address else ""
+    show(f"recovered to {figures.moment(restored.recovered_to)}{where}: {restored.verdict}")

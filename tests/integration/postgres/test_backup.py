@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from include.engine.systems.postgres.client import application_name
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.replication import ReplicationSession
 from include.engine.systems.postgres.server import PostgresServer
+from include.engine.systems.postgres.standby import StandbyServer
 from tests.integration.postgres.taking import FIRST, SECOND, TARGET, THIRD, Taking, Watched, clock
 
 pytestmark = pytest.mark.integration
@@ -382,6 +384,32 @@ def environment(role: Connection, store: str, settings: dict[str, object] | None
         "ID": FIRST,
         "SETTINGS": json.dumps(settings or {}),
     }
+
+
+def test_two_runs_of_the_same_backup_at_once_do_not_meet(taking: Taking) -> None:
+    cut = taking.source.freeze(FIRST, clock)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(taking.take, cut=cut) for _ in range(2)]
+        manifests = [taking.catalog.commit(run.result()) for run in runs]
+    assert manifests[0] == manifests[1]
+    assert len({entry.key for run in runs for entry in run.result().entries}) == 4
+
+
+def test_a_standby_is_backed_up_and_says_what_only_a_primary_can_give(
+    source: PostgresServer, role: Connection, bucket_here: Bucket
+) -> None:
+    standby = StandbyServer(source, "backup-standby").start()
+    try:
+        here = Connection(host=standby.host, port=standby.port, login=role.login, password=role.password)
+        taking = Taking(here, bucket_here)
+        manifest = taking.take()
+        assert "PG_VERSION" in taking.names(manifest, "base.tar.zst")
+        assert any("no restore point" in note and "standby" in note for note in manifest.notes)
+        assert [check.verdict for check in compare_samples(taking.open, manifest.samples)] == [Verdict.UNVERIFIED]
+    finally:
+        standby.stop("immediate")
+        with source.connect() as client:
+            client.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
 
 
 def test_a_server_that_restarts_in_the_middle_is_unreachable_and_the_retry_succeeds(

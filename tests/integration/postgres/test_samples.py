@@ -294,16 +294,18 @@ def test_recovery_to_the_instant_gives_exactly_the_digested_rows_under_load(
         (data / "recovery.signal").touch()
         for path in (data, *data.rglob("*")):
             own(path, sandbox.account)
-        for documents in found:
-            follow(source, sandbox, data, documents)
+        for number, here in enumerate(found):
+            follow(source, sandbox, data, here, elsewhere=found[number - 1])
         shutil.rmtree(place)
     finally:
         with source.connect() as client:
             client.execute("select pg_drop_replication_slot('keep_wal')")
 
 
-def follow(source: PostgresServer, sandbox: Sandbox, data: Path, found: list[Sample]) -> None:
-    """Roll the copy forward to the instant of *found* and compare."""
+def follow(
+    source: PostgresServer, sandbox: Sandbox, data: Path, found: list[Sample], *, elsewhere: list[Sample]
+) -> None:
+    """Roll the copy forward to the instant of *found* and compare; samples from *elsewhere* must not fit."""
     assert isinstance(found[0], Instant)
     settings = {
         "restore_command": f'cp "{source.data_directory}/pg_wal/%f" "%p"',
@@ -328,6 +330,8 @@ def follow(source: PostgresServer, sandbox: Sandbox, data: Path, found: list[Sam
 
         (check,) = compare_samples(open_copy, to_documents(found))
         assert check.verdict is Verdict.PASS, check.detail
+        (other,) = compare_samples(open_copy, to_documents(elsewhere))
+        assert other.verdict is Verdict.FAIL
     finally:
         copy.stop()
 
