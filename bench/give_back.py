@@ -16,7 +16,9 @@ def main() -> None:
     target, url, path = Target.parse(sys.argv[1]), sys.argv[2], sys.argv[3]
     pipeline = wiring.open_bucket(url, wiring.EnvironmentConnections().get("bench_store"))
     plan = restore.plan(pipeline, target, point="backup", path=path)
-    done = restore.restore(pipeline, plan, reason="side by side measurement", progress=Quiet(), stop=Stop(), clock=now)
+    done = restore.restore(
+        pipeline, plan, reason="side by side measurement", by="bench", progress=Quiet(), stop=Stop(), clock=now
+    )
     for stage in done.stages:
         print(f"{stage.name}: {stage.seconds:.2f} s")
 

@@ -80,7 +80,8 @@ class RestoreOperator(Step):
             restored = restore.restore(
                 self.pipeline,
                 plan,
-                reason=f"{params['reason']} (approved by {who})",
+                reason=params["reason"],
+                by=who,
                 progress=progress,
                 stop=self.stop,
                 clock=clock,
