@@ -65,6 +65,7 @@ def copy(
     terms = pipeline.terms[target]
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
+    history = catalog.backups(target)
     until = clock() + terms.timeout
     with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
         manifest = pipeline.lookup.source(target).copy(
@@ -73,8 +74,8 @@ def copy(
                 target=target,
                 cut=cut,
                 writer=writer,
-                reader=VaultReader(catalog.bucket, identities=terms.identities),
-                history=catalog.backups(target),
+                reader=VaultReader(catalog.bucket, identities=terms.identities, manifests=history),
+                history=history,
                 progress=progress,
                 stop=stop,
                 clock=clock,
