@@ -12,14 +12,14 @@ from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.kafka.declared import own_configs, topic_configs
 from include.engine.systems.object_store.server import ObjectStoreServer
 from tests.systems.kafka import hostile
-from tests.systems.kafka.stand import LOADING, Stand, send
+from tests.systems.kafka.stand import LOADING, TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
 SEED = 20261123
 
 
 def test_hostile_records_come_back_without_a_difference(stand: Stand) -> None:
-    topic = stand.topic("hostile", max_message_bytes="4000000", **LOADING)
+    topic = stand.topic("hostile", max_message_bytes="4000000", given=LOADING)
     records = hostile.records(SEED, 1500)
     stand.produce_hostile(topic, records)
     before = stand.seen(topic)
@@ -109,7 +109,7 @@ def test_groups_continue_at_the_same_record(stand: Stand) -> None:
 
 
 def test_a_restore_to_a_millisecond_stops_there(stand: Stand) -> None:
-    topic = stand.topic("t", partitions=1, **LOADING)
+    topic = stand.topic("t", partitions=1, given=LOADING)
     producer = stand.producer()
     base = int(datetime.now(UTC).timestamp() * 1000) - 60_000
     for i in range(100):
@@ -134,7 +134,7 @@ def test_configurations_come_back_after_the_load(stand: Stand) -> None:
         "max.message.bytes": "2000000",
         "segment.ms": "600000",
     }
-    topic = stand.topic("t", **{k.replace(".", "_"): v for k, v in wanted.items()})
+    topic = stand.topic("t", given=wanted)
     stand.produce(topic, 30)
     stand.backup()
     stand.restore(rename={topic: topic + "_back"})
@@ -144,13 +144,13 @@ def test_configurations_come_back_after_the_load(stand: Stand) -> None:
 
 
 def test_records_older_than_the_retention_are_not_deleted_by_the_restore(stand: Stand) -> None:
-    topic = stand.topic("t", partitions=1, retention_ms="3600000", **LOADING)
+    topic = stand.topic("t", partitions=1, retention_ms="3600000", given=LOADING)
     long_ago = int(datetime.now(UTC).timestamp() * 1000) - 3_000_000
     producer = stand.producer()
     send(producer, topic, b"old", None, 0, long_ago)
     producer.flush()
     stand.backup()
-    manifest = stand.catalog.backups(stand_target())[-1]
+    manifest = stand.catalog.backups(TARGET)[-1]
     from include.engine.systems.kafka import detail
     from include.engine.systems.kafka.decisions import decide
 
@@ -196,9 +196,3 @@ def test_topics_without_a_record_are_backed_up_too(stand: Stand) -> None:
     stand.backup()
     stand.restore(rename={topic: topic + "_back"})
     assert stand.seen(topic + "_back") == {0: [], 1: []}
-
-
-def stand_target() -> object:
-    from tests.systems.kafka.stand import TARGET
-
-    return TARGET

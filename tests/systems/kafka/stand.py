@@ -104,9 +104,9 @@ class Stand:
 
     # making ----------------------------------------------------------------------------------------------------------
 
-    def topic(self, name: str, *, partitions: int = 3, **configs: str) -> str:
+    def topic(self, name: str, *, partitions: int = 3, given: Mapping[str, str] | None = None, **configs: str) -> str:
         full = self.prefix + name
-        plan = TopicPlan(name=full, partitions=partitions, factor=1, configs=dotted(configs))
+        plan = TopicPlan(name=full, partitions=partitions, factor=1, configs=dotted(configs) | dict(given or {}))
         with open_admin(self.cluster.connection()) as admin:
             create_topics(admin, [plan])
         self._topics.append(full)

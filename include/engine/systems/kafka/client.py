@@ -233,7 +233,8 @@ def open_admin(connection: Connection, *, patience: float = _PATIENCE) -> Iterat
         try:
             client = KafkaAdminClient(bootstrap_timeout_ms=int(patience * 1000), **settings)
         except (KafkaError, OSError) as error:
-            raise _no_bootstrap(servers, said, error) from error
+            sasl = settings["security_protocol"].startswith("SASL")
+            raise _no_bootstrap(servers, said, error, sasl=sasl) from error
     try:
         yield Admin(client, patience=patience)
     finally:
@@ -306,10 +307,13 @@ def _listening() -> Iterator[list[str]]:
         logger.removeHandler(listener)
 
 
-def _no_bootstrap(servers: str, said: Sequence[str], error: Exception) -> MainstayError:
+def _no_bootstrap(servers: str, said: Sequence[str], error: Exception, *, sasl: bool) -> MainstayError:
     for line in said:
         if "SaslAuthenticationFailed" in line or "UnsupportedSaslMechanism" in line:
             return _not_accepted(f"{servers}: {line.rpartition(':')[2].strip()}")
+    if sasl and any("socket disconnected" in line for line in said) and not any("REFUSED" in line for line in said):
+        # A broker answers a wrong password late and closes: the answer is often lost.
+        return _not_accepted(f"{servers} closed the connection while we logged in")
     for line in said:
         if "SSL" in line or "certificate" in line.lower():
             return Unauthorized(
