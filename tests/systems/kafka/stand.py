@@ -248,7 +248,7 @@ def send(
     key: bytes | None,
     partition: int,
     timestamp: int = 0,
-    headers: list[tuple[str, bytes | None]] | None = None,
+    headers: Any = None,
 ) -> None:
     def told(error: KafkaError | None, _message: Any) -> None:
         assert error is None, error
@@ -272,6 +272,7 @@ def seen(bootstrap: str, topic: str) -> dict[int, list[Seen]]:
     deadline = time.monotonic() + 60
     while len(ended) < len(partitions):
         assert time.monotonic() < deadline, f"{topic} was not read in a minute"
+        message: Any
         for message in consumer.consume(1000, 0.1):
             if message.error() is None:
                 found[message.partition()].append(as_seen(message))
@@ -284,7 +285,7 @@ def seen(bootstrap: str, topic: str) -> dict[int, list[Seen]]:
 def read_one(consumer: Consumer) -> Seen | None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        message = consumer.poll(0.5)
+        message: Any = consumer.poll(0.5)
         if message is None:
             continue
         if message.error() is None:
