@@ -168,6 +168,7 @@ class _Copying:
                     "limits": {"records": settings.segment_records, "raw_bytes": settings.segment_bytes},
                 }
             )
+            child.finish_sending()
             for frame in child.frames():
                 self._job.stop.check()
                 if "gap" in frame:

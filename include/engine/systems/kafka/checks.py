@@ -107,6 +107,7 @@ def _contents(connection: Connection, partitions: Sequence[LoadedPartition]) -> 
                     "digests_only": True,
                 }
             )
+            child.finish_sending()
             for frame in child.frames():
                 if "segment" in frame:
                     facts = msgspec.convert(frame["segment"], SegmentFacts)

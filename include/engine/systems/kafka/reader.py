@@ -1,6 +1,6 @@
 """The reading child: consumes ranges of partitions, read_committed, and gives them back as finished segments.
 
-In: one frame with settings, limits and the ranges.  Out: a frame per segment (facts and Parquet bytes), a frame per hole that
+In: frames with settings, limits and ranges.  Out: a frame per segment (facts and Parquet bytes), a frame per hole that
 retention tore while we read, a frame per finished range.
 """
 
@@ -58,16 +58,17 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
-    """Read everything that the first frame asks for."""
+    """Read everything that each frame asks for, until there are no more frames."""
     from confluent_kafka import Consumer
 
-    order = next(frames)
-    consumer = Consumer(order["settings"] | CONSUMER)
-    for wanted in msgspec.convert(order["ranges"], list[Range]):
-        cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
-        limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
-        _Reading(consumer, wanted, limits, send, digests_only=bool(order.get("digests_only"))).run()
-        send({"finished": msgspec.to_builtins(wanted)})
+    consumer: Any = None
+    for order in frames:
+        consumer = consumer or Consumer(order["settings"] | CONSUMER)
+        for wanted in msgspec.convert(order["ranges"], list[Range]):
+            cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
+            limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
+            _Reading(consumer, wanted, limits, send, digests_only=bool(order.get("digests_only"))).run()
+            send({"finished": msgspec.to_builtins(wanted)})
 
 
 class _Reading:

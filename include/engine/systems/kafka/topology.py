@@ -1,0 +1,132 @@
+"""Which connectors a mirror needs, and what would have to change for them.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from include.engine.systems.kafka.settings import Mirror
+
+_MM2 = "org.apache.kafka.connect.mirror"
+_SECRET = ("password", "jaas", "secret")
+_JAAS = {
+    "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
+    "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
+}
+Config = Mapping[str, str]
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What would happen to one connector.  Secrets are not in the values."""
+
+    kind: str  # create, update or delete
+    connector: str
+    keys: dict[str, tuple[str | None, str | None]] = {}  # before and after
+
+    def __str__(self) -> str:
+        if self.kind != "update":
+            return f"{self.kind} {self.connector}"
+        shown = ", ".join(f"{key}: {before} -> {after}" for key, (before, after) in sorted(self.keys.items()))
+        return f"update {self.connector}: {shown}"
+
+
+def connector_name(name: str) -> str:
+    """Name a mirror's source connector."""
+    return f"mainstay-{name}-source"
+
+
+def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[str, dict[str, str]]:
+    """Give the connectors that a mirror consists of.
+
+    There is one.  Groups are translated exactly when it counts, by us: a checkpoint connector would later put them back to
+    its own coarse positions.
+
+    :param source: how to connect to the source, in librdkafka's words
+    :param target: likewise
+    """
+    config = {
+        "connector.class": f"{_MM2}.MirrorSourceConnector",
+        "tasks.max": str(mirror.tasks),
+        "source.cluster.alias": mirror.source_alias,
+        "target.cluster.alias": mirror.target_alias,
+        "topics": ",".join(mirror.topics),
+        "replication.factor": str(mirror.replication_factor),
+        "offset-syncs.topic.replication.factor": str(mirror.replication_factor),
+        "replication.policy.class": f"{_MM2}.IdentityReplicationPolicy",
+        "source.consumer.isolation.level": "read_committed",
+        "source.consumer.auto.offset.reset": "earliest",
+        "exactly.once.support": "required",
+        "transaction.boundary": "poll",
+        "offset-syncs.topic.location": "target",
+        "offset.lag.max": "100",
+        "sync.topic.acls.enabled": "false",
+        "heartbeats.replication.enabled": "false",
+        "refresh.topics.interval.seconds": "10",
+        "sync.topic.configs.interval.seconds": "30",
+        "key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+        "value.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+        "header.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+    }
+    for prefix, access in (("source", source), ("target", target)):
+        config |= {f"{prefix}.cluster.{key}": value for key, value in java_settings(access).items()}
+    if mirror.source_servers:
+        config["source.cluster.bootstrap.servers"] = mirror.source_servers
+    return {connector_name(name): config}
+
+
+def java_settings(access: Config) -> dict[str, str]:
+    """Say in the Java client's words how to connect."""
+    settings = {"bootstrap.servers": access["bootstrap.servers"]}
+    protocol = access.get("security.protocol", "PLAINTEXT").upper()
+    if protocol != "PLAINTEXT":
+        settings["security.protocol"] = protocol
+    if protocol.startswith("SASL"):
+        mechanism = access.get("sasl.mechanism", "SCRAM-SHA-512")
+        module = _JAAS.get(mechanism, _JAAS["SCRAM-SHA-512"])
+        user, password = _quoted(access.get("sasl.username", "")), _quoted(access.get("sasl.password", ""))
+        settings |= {
+            "sasl.mechanism": mechanism,
+            "sasl.jaas.config": f"{module} required username={user} password={password};",
+        }
+    if ca := access.get("ssl.ca.location"):
+        settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}
+    return settings
+
+
+def diff(wanted: Mapping[str, Config], actual: Mapping[str, Config | None]) -> list[Change]:
+    """Give what would have to change.  *actual* has every connector that is ours, wanted or not."""
+    changes = []
+    for name, config in sorted(wanted.items()):
+        now = actual.get(name)
+        if now is None:
+            changes.append(Change(kind="create", connector=name))
+            continue
+        keys = {
+            key: (_shown(key, now.get(key)), _shown(key, config.get(key)))
+            for key in {*config, *now} - {"name"}
+            if now.get(key) != config.get(key)
+        }
+        if keys:
+            changes.append(Change(kind="update", connector=name, keys=keys))
+    return changes + [Change(kind="delete", connector=name) for name in sorted(actual) if name not in wanted]
+
+
+def risks(config: Config, topics: Sequence[str]) -> list[str]:
+    """Say what would surprise a person about mirroring *topics* with *config*."""
+    said = [] if topics else ["no topic of the source matches: the mirror would copy nothing"]
+    if config["source.cluster.bootstrap.servers"] == config["target.cluster.bootstrap.servers"]:
+        said.append("source and target are the same servers: with names kept, it would copy topics onto themselves")
+    return said
+
+
+def _shown(key: str, value: str | None) -> str | None:
+    if value is not None and any(word in key.lower() for word in _SECRET):
+        return "(secret)"
+    return value
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,87 @@
+"""Fail over to a mirror: catch up as far as the source allows, move the readers, stop the copying, say what is missing.
+
+After this, producers and consumers are pointed at the copy by a person; nothing here changes the source.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock, Mirror, Progress, Stop
+from include.engine.errors import MainstayError, Refused
+from include.engine.model import Check, Verdict, worst
+from include.engine.verbs.mirror import prove, wait
+
+MINIMUM_REASON = 10
+
+
+class FailoverReport(Struct, frozen=True, kw_only=True):
+    """What a person must know before pointing the pipeline at the copy."""
+
+    mirror: str
+    reason: str
+    started: datetime
+    finished: datetime
+    source_answered: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the checks say together: with a dead source never PASS, as nobody can tell what it still had."""
+        return worst([check.verdict for check in self.checks])
+
+
+def failover(
+    mirror: Mirror, *, reason: str, patience: timedelta, progress: Progress, stop: Stop, clock: Clock
+) -> FailoverReport:
+    """Fail over.
+
+    :param patience: how long a source that still answers is given to be copied to its end
+    :raises Refused: without a reason
+    """
+    if len(reason.strip()) < MINIMUM_REASON:
+        raise Refused("a fail-over needs a reason", hint=f"say why, in at least {MINIMUM_REASON} characters")
+    started = clock()
+    answered = True
+    checks: tuple[Check, ...]
+    try:
+        cut = mirror.cut(clock)
+        seen = wait(mirror, cut, patience=patience, stop=stop)
+        checks = prove(mirror, cut, seen)
+        if not seen.caught_up:
+            checks = (*checks, *mirror.move_groups(cut))
+    except MainstayError as error:
+        stop.check()
+        answered = False
+        progress.say(f"{mirror.name}: the source does not answer: {error.message}")
+        checks = (_unknown(mirror.name, error),)
+    checks = (*checks, _stopped(mirror))
+    return FailoverReport(
+        mirror=mirror.name,
+        reason=reason,
+        started=started,
+        finished=clock(),
+        source_answered=answered,
+        checks=checks,
+    )
+
+
+def _unknown(name: str, error: MainstayError) -> Check:
+    return Check(
+        name=f"{name}: what is missing",
+        verdict=Verdict.UNVERIFIED,
+        detail=f"the source cannot be asked ({error.message}); groups are where the last run of the mirror put them",
+    )
+
+
+def _stopped(mirror: Mirror) -> Check:
+    name = f"{mirror.name}: stopped"
+    try:
+        mirror.stop()
+    except MainstayError as error:
+        return Check(name=name, verdict=Verdict.FAIL, detail=str(error))
+    return Check(
+        name=name, verdict=Verdict.PASS, detail="nothing is copied over what is written to the copy from now on"
+    )

@@ -1,0 +1,116 @@
+"""Mirror: plan what would change, apply it, wait until the copy has caught up, compare samples, move the readers, report.
+
+Airflow runs the steps as tasks and waits in a trigger; the shell runs :func:`mirror`, which waits here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock, Mirror, MirrorPlan, MirrorProgress, Progress, Stop
+from include.engine.errors import Misconfigured, PermanentError
+from include.engine.model import Check, Verdict, worst
+
+_PAUSE = 0.25  # seconds between two looks
+
+
+class MirrorReport(Struct, frozen=True, kw_only=True):
+    """What was seen of a mirror."""
+
+    mirror: str
+    started: datetime
+    finished: datetime
+    changes: tuple[str, ...]
+    seconds_to_catch_up: float | None
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the checks say together."""
+        return worst([check.verdict for check in self.checks])
+
+
+def plan(mirror: Mirror) -> MirrorPlan:
+    """Say what would change.
+
+    :raises Misconfigured: with every problem that the engine that would run it has found
+    """
+    planned = mirror.plan()
+    if planned.problems:
+        raise Misconfigured(
+            f"the mirror {planned.mirror} cannot run: {'; '.join(planned.problems)}",
+            hint="mend the mirror in the inventory",
+        )
+    return planned
+
+
+def wait(
+    mirror: Mirror,
+    cut: Mapping[str, object],
+    *,
+    patience: timedelta,
+    stop: Stop,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> MirrorProgress:
+    """Wait until everything up to *cut* is on the copy, and give how it stands when patience ends.
+
+    :raises PermanentError: when a part of the mirror has failed: waiting would not help
+    """
+    deadline = monotonic() + patience.total_seconds()
+    while True:
+        stop.check()
+        seen = mirror.progress(cut)
+        if seen.failed:
+            raise PermanentError(
+                f"the mirror {mirror.name} has failed: {'; '.join(seen.failed)}",
+                hint="see the worker's log; mend the cause and run the mirror again",
+            )
+        if seen.caught_up or monotonic() >= deadline:
+            return seen
+        sleep(_PAUSE)
+
+
+def prove(mirror: Mirror, cut: Mapping[str, object], seen: MirrorProgress) -> tuple[Check, ...]:
+    """Give what can be said about the copy: it has caught up, samples are the same, every reader is where it should be."""
+    caught_up = Check(
+        name=f"{mirror.name}: caught up",
+        verdict=Verdict.PASS if seen.caught_up else Verdict.FAIL,
+        detail="every committed record up to the cut is there"
+        if seen.caught_up
+        else f"{seen.offsets} offsets are missing: {', '.join(seen.missing[:5])}",
+    )
+    if not seen.caught_up:
+        return (caught_up,)
+    return (caught_up, *mirror.compare(cut), *mirror.move_groups(cut))
+
+
+def mirror(
+    mirror: Mirror, *, patience: timedelta, progress: Progress, stop: Stop, clock: Clock, dry_run: bool = False
+) -> MirrorReport:
+    """Do all of it."""
+    started = clock()
+    planned = plan(mirror)
+    for line in (*planned.changes, *planned.warnings):
+        progress.say(f"{planned.mirror}: {line}")
+    checks: tuple[Check, ...] = ()
+    seconds = None
+    if not dry_run:
+        mirror.apply()
+        cut = mirror.cut(clock)
+        began = time.monotonic()
+        seen = wait(mirror, cut, patience=patience, stop=stop)
+        seconds = time.monotonic() - began if seen.caught_up else None
+        checks = prove(mirror, cut, seen)
+    return MirrorReport(
+        mirror=planned.mirror,
+        started=started,
+        finished=clock(),
+        changes=planned.changes,
+        seconds_to_catch_up=seconds,
+        checks=checks,
+    )

@@ -1,0 +1,185 @@
+"""A mirror has every record once, says so only when it is so, and moves every group to the very record."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Misconfigured, PermanentError
+from include.engine.model import Verdict
+from include.engine.sandbox.home import Sandbox
+from include.engine.systems.kafka.connect import Connect
+from include.engine.systems.kafka.connect_server import ConnectWorker
+from include.engine.systems.kafka.mirror import KafkaMirror, open_mirror
+from include.engine.systems.kafka.server import KafkaCluster
+from include.engine.systems.kafka.settings import Mirror, Settings
+from include.engine.systems.kafka.topology import connector_name
+from include.engine.verbs import failover as failovers
+from include.engine.verbs import mirror as mirrors
+from tests.systems.kafka import hostile
+from tests.systems.kafka.stand import LOADING, TARGET, Said, Servers, Stand, clock, send
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def dr(sandbox: Sandbox) -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster(sandbox, "dr").start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(sandbox: Sandbox, dr: KafkaCluster) -> Iterator[ConnectWorker]:
+    worker = ConnectWorker(sandbox, dr).start()
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def mirror(stand: Stand, dr: KafkaCluster, worker: ConnectWorker) -> Iterator[KafkaMirror]:
+    """A mirror of this test's topics, with an alias of its own: connectors share Connect's memory of offsets."""
+    declared = Mirror(
+        connect="connect",
+        to="dr",
+        topics=(stand.prefix + ".*",),
+        groups=(stand.prefix + ".*",),
+        replication_factor=1,
+        source_alias=stand.prefix.strip("_"),
+    )
+    name = uuid.uuid4().hex[:6]
+    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
+    yield open_mirror(TARGET, Settings(connection="main", mirrors={name: declared}), name, connections)
+    Connect(worker.connection()).delete(connector_name(name))
+
+
+def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
+    return mirrors.mirror(mirror, patience=timedelta(seconds=60), progress=Said(), stop=Stop(), clock=clock)
+
+
+def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
+) -> None:
+    topic = stand.topic("hostile", max_message_bytes="900000", given=LOADING)
+    found = [one for one in hostile.records(7, 600) if len(one.value or b"") < 900_000]
+    stand.produce_hostile(topic, found)
+    other = stand.topic("transactions", partitions=1)
+    producer = stand.producer(**{"transactional.id": stand.prefix})
+    producer.init_transactions()
+    for batch in range(4):
+        producer.begin_transaction()
+        for i in range(5):
+            send(producer, other, b"%d-%d" % (batch, i), None, 0)
+        producer.flush()
+        producer.abort_transaction() if batch == 3 else producer.commit_transaction()
+    report = run(mirror)
+    assert report.verdict is Verdict.PASS, report.checks
+    assert report.changes == (f"create {connector_name(mirror.name)}",)
+    assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+    assert stand.seen(other, cluster=dr) == stand.seen(other)
+
+
+def test_groups_are_moved_to_the_same_record_and_a_second_run_changes_nothing(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 6000)
+    groups = {
+        stand.commit("start", {(topic, 0): 0, (topic, 1): 1}): (0, 1),
+        stand.commit("middle", {(topic, 0): 654, (topic, 1): 892}): (0, 1),
+        stand.commit("late", {(topic, 0): 1999, (topic, 2): 1500}): (0, 2),
+        stand.commit("done", {(topic, 0): 2000, (topic, 1): 2000}): (0, 1),
+    }
+    report = run(mirror)
+    assert report.verdict is Verdict.PASS, report.checks
+    for group, partitions in groups.items():
+        for partition in partitions:
+            expected = stand.next_record(group, topic, partition)
+            assert stand.next_record(group, topic, partition, cluster=dr) == expected, (group, partition)
+    stand.produce(topic, 300, start=6000)
+    again = run(mirror)
+    assert (again.changes, again.verdict) == ((), Verdict.PASS)
+    assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+
+
+def test_a_worker_that_is_killed_in_mid_copy_loses_and_doubles_nothing(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 60_000, size=200)
+    mirror.apply()
+    cut = mirror.cut(clock)
+    _until(lambda: _copied(mirror) > 0)
+    worker.kill()
+    worker.start()
+    seen = mirrors.wait(mirror, cut, patience=timedelta(seconds=90), stop=Stop())
+    assert seen.caught_up
+    assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+
+
+def test_a_running_connector_whose_task_has_failed_is_not_waited_for(stand: Stand, mirror: KafkaMirror) -> None:
+    stand.produce(stand.topic("t"), 30)
+    name = connector_name(mirror.name)
+    # Values that are no JSON kill the task, while the connector goes on saying RUNNING.
+    mirror._wanted[name]["value.converter"] = "org.apache.kafka.connect.json.JsonConverter"
+    mirror._wanted[name]["transforms"] = "broken"
+    mirror._wanted[name]["transforms.broken.type"] = "org.apache.kafka.connect.transforms.Cast$Value"
+    mirror._wanted[name]["transforms.broken.spec"] = "int8"
+    mirror.apply()
+    with pytest.raises(PermanentError, match="failed"):
+        mirrors.wait(mirror, mirror.cut(clock), patience=timedelta(seconds=60), stop=Stop())
+
+
+def test_what_connect_would_refuse_is_told_before_anything_changes(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    stand.topic("t")
+    name = connector_name(mirror.name)
+    mirror._wanted[name]["source.consumer.isolation.level"] = "read_uncommitted"
+    with pytest.raises(Misconfigured, match="exactly"):
+        mirrors.plan(mirror)
+    assert name not in Connect(worker.connection()).names()
+
+
+def test_a_changed_setting_is_shown_as_a_difference(stand: Stand, mirror: KafkaMirror) -> None:
+    stand.topic("t")
+    mirror.apply()
+    name = connector_name(mirror.name)
+    mirror._wanted[name]["tasks.max"] = "1"
+    _until(lambda: mirror.plan().changes == (f"update {name}: tasks.max: 2 -> 1",))
+
+
+def test_a_fail_over_moves_the_groups_and_stops_the_copying(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 900)
+    group = stand.commit("g", {(topic, 0): 100})
+    mirror.apply()
+    report = failovers.failover(
+        mirror,
+        reason="the site is on fire",
+        patience=timedelta(seconds=60),
+        progress=Said(),
+        stop=Stop(),
+        clock=clock,
+    )
+    assert report.verdict is Verdict.PASS, report.checks
+    assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
+    assert Connect(worker.connection()).status(connector_name(mirror.name)).connector == "STOPPED"
+
+
+def _copied(mirror: KafkaMirror) -> int:
+    return sum(int(at["offset"]) for _, at in mirror._connect.offsets(connector_name(mirror.name)))
+
+
+def _until(true: Callable[[], bool], within: float = 60.0) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
