@@ -104,7 +104,7 @@ def _contents(connection: Connection, partitions: Sequence[LoadedPartition]) -> 
                     "settings": librdkafka_settings(connection),
                     "ranges": msgspec.to_builtins(hand),
                     "cuts": cuts,
-                    "digests_only": True,
+                    "form": "facts",
                 }
             )
             child.finish_sending()

@@ -72,10 +72,10 @@ class Connect:
             return None
         return found
 
-    def validate(self, config: Mapping[str, str]) -> list[str]:
+    def validate(self, name: str, config: Mapping[str, str]) -> list[str]:
         """Give what Connect finds wrong with a configuration, without applying it."""
         kind = config["connector.class"].rpartition(".")[2]
-        answer = self._ask("PUT", f"/connector-plugins/{quote(kind)}/config/validate", dict(config))
+        answer = self._ask("PUT", f"/connector-plugins/{quote(kind)}/config/validate", {**config, "name": name})
         return [
             f"{entry['value']['name']}: {error}" for entry in answer["configs"] for error in entry["value"]["errors"]
         ]

@@ -20,7 +20,7 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec
 from include.engine.systems.kafka.connect import Connect
-from include.engine.systems.kafka.distribution import java
+from include.engine.systems.kafka.distribution import java, wait_released
 from include.engine.systems.kafka.server import KafkaCluster
 
 _BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
@@ -83,6 +83,7 @@ class ConnectWorker:
     def kill(self) -> None:
         """SIGKILL it."""
         self._process.kill()
+        wait_released(self.port)
 
     @cached_property
     def _process(self) -> ServerProcess:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from include.engine.errors import NotFound, Unreachable
+from include.engine.sandbox.ports import is_free
 
 # 4.4.0 is on Central only in part: its tools and Connect do not resolve.
 KAFKA_VERSION = "4.3.1"
@@ -94,6 +96,13 @@ def java(jars: Path, main_class: str, *arguments: str | Path, heap: str = "384m"
     )
     # java itself expands the asterisk: 95 jars would not be legible in ps.
     return [program, *options, "-cp", f"{jars / 'lib'}/*", main_class, *map(str, arguments)]
+
+
+def wait_released(*ports: int) -> None:
+    """Wait until nobody holds *ports* after a kill: a JVM's first thread is gone before the others let go of its sockets."""
+    deadline = time.monotonic() + 10
+    while not all(map(is_free, ports)) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _pom() -> str:

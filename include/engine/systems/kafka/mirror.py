@@ -75,6 +75,7 @@ class KafkaMirror:
         self._source = source
         self._target = target
         self._connect = Connect(connect)
+        self._missing_before: list[Lag] = []
         self._wanted = desired(name, settings, librdkafka_settings(source), librdkafka_settings(target))
 
     def plan(self) -> MirrorPlan:
@@ -87,7 +88,9 @@ class KafkaMirror:
             mirror=self.name,
             changes=tuple(map(str, diff(self._wanted, actual))),
             topics=tuple(topics),
-            problems=tuple(problem for wanted in self._wanted.values() for problem in self._connect.validate(wanted)),
+            problems=tuple(
+                problem for name, wanted in self._wanted.items() for problem in self._connect.validate(name, wanted)
+            ),
             warnings=tuple(risks(config, topics)),
         )
 
@@ -127,7 +130,9 @@ class KafkaMirror:
             return MirrorProgress(caught_up=False, failed=status.traces or (f"{connector}: a task has FAILED",))
         asked = msgspec.convert(cut, MirrorCut)
         missing = lags(asked.ends(), asked.lows(), read)
-        if missing and sum(lag.offsets for lag in missing) <= PROBED:
+        # Reading is dear: only when the connector has come to rest a little before the end.
+        rests, self._missing_before = missing == self._missing_before, missing
+        if missing and rests and sum(lag.offsets for lag in missing) <= PROBED:
             missing = self._with_records(missing)
         return MirrorProgress(
             caught_up=not missing, offsets=sum(lag.offsets for lag in missing), missing=tuple(map(str, missing))

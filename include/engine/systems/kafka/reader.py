@@ -1,7 +1,7 @@
 """The reading child: consumes ranges of partitions, read_committed, and gives them back as finished segments.
 
-In: frames with settings, limits and ranges.  Out: a frame per segment (facts and Parquet bytes), a frame per hole that
-retention tore while we read, a frame per finished range.
+In: frames with settings, limits, ranges and the form: whole segments, their facts alone, or plain rows.  Out: a frame per
+segment, one per hole that retention tore while we read, one per finished range.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
         for wanted in msgspec.convert(order["ranges"], list[Range]):
             cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
             limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
-            _Reading(consumer, wanted, limits, send, digests_only=bool(order.get("digests_only"))).run()
+            _Reading(consumer, wanted, limits, send, form=order.get("form", "segments")).run()
             send({"finished": msgspec.to_builtins(wanted)})
 
 
@@ -81,9 +81,9 @@ class _Reading:
         limits: Limits,
         send: Callable[[Frame], None],
         *,
-        digests_only: bool = False,
+        form: str = "segments",
     ) -> None:
-        self._digests_only = digests_only
+        self._form = form
         self._consumer = consumer
         self._wanted = wanted
         self._limits = limits
@@ -176,7 +176,12 @@ class _Reading:
         columns.raw_bytes += sum(len(k) + len(v or b"") for each in headers if each for k, v in each)
 
     def _flush(self, stop: int) -> None:
-        if self._columns:
+        if self._columns and self._form == "rows":
+            columns = self._columns
+            contents = zip(columns.times, columns.keys, columns.values, columns.headers, strict=True)
+            self._send({"rows": list(zip(columns.offsets, contents, strict=True))})
+            self._columns = Columns()
+        elif self._columns:
             table = self._columns.table()
             described = facts(
                 table,
@@ -186,7 +191,7 @@ class _Reading:
                 stop=stop,
                 raw_bytes=self._columns.raw_bytes,
             )
-            raw = b"" if self._digests_only else encode(table)
+            raw = encode(table) if self._form == "segments" else b""
             self._send({"segment": msgspec.to_builtins(described), "raw": raw})
             self._columns = Columns()
             if self._cuts:

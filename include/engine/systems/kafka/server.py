@@ -28,7 +28,7 @@ from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.declared import create_topics
-from include.engine.systems.kafka.distribution import KafkaJars, java
+from include.engine.systems.kafka.distribution import KafkaJars, java, wait_released
 
 PIPELINE_TOPICS = ("users_created", "users_topic", "events_topic", "logs_topic")
 PIPELINE_PARTITIONS = 3
@@ -258,6 +258,7 @@ class KafkaNode:
     def kill(self) -> None:
         """SIGKILL it."""
         self._process.kill()
+        wait_released(self.port, self.controller_port, self.sasl_port)
 
     @cached_property
     def _process(self) -> ServerProcess:

@@ -59,6 +59,8 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
         "source.consumer.auto.offset.reset": "earliest",
         "exactly.once.support": "required",
         "transaction.boundary": "poll",
+        # A worker that dies leaves its transaction open, and nobody can read how far it was until that has timed out.
+        "producer.override.transaction.timeout.ms": "10000",
         "offset-syncs.topic.location": "target",
         "offset.lag.max": "100",
         "sync.topic.acls.enabled": "false",

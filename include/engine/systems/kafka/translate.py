@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,8 +18,8 @@ from msgspec import Struct
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.isolation import Child, Frame
 from include.engine.systems.kafka.reader import Range
-from include.engine.systems.kafka.segments import decode
 
+Content = tuple[int, bytes | None, bytes | None, tuple[tuple[object, ...], ...]]  # time, key, value, headers
 Pair = tuple[int, int]  # offset on the source, offset on the mirror, of the same record
 
 
@@ -35,7 +35,7 @@ class Row(Struct, frozen=True):
     """One record, as far as both sides must agree on it."""
 
     offset: int
-    content: tuple[object, ...]
+    content: Content
 
 
 class Side:
@@ -48,12 +48,12 @@ class Side:
 
     def rows(self, tp: TP, start: int, stop: int) -> list[Row]:
         """Give the committed records of ``[start, stop)``."""
-        return [row for frame in self._read(tp, start, stop) for row in _rows(frame["raw"])]
+        frames = self._read(tp, start, stop, form="rows")
+        return [Row(offset, _content(*content)) for frame in frames for offset, content in frame["rows"]]
 
     def digest(self, tp: TP, start: int, stop: int, count: int) -> tuple[int, str]:
         """Give how many of the first *count* records of ``[start, stop)`` there are, and the digest of their contents."""
-        asked: Frame = {"digests_only": True, "cuts": {str(tp): [count]}}
-        for frame in self._read(tp, start, stop, **asked):
+        for frame in self._read(tp, start, stop, form="facts", cuts={str(tp): [count]}):
             return frame["segment"]["records"], frame["segment"]["content"]
         return 0, ""
 
@@ -66,7 +66,7 @@ class Side:
         for frame in self._frames:
             if "finished" in frame:
                 break
-            if "segment" in frame:
+            if "segment" in frame or "rows" in frame:
                 found.append(frame)
         return found
 
@@ -89,7 +89,7 @@ def read_pairs(mirror: Side, ends: Mapping[TP, int]) -> dict[TP, list[Pair]]:
     for tp, end in ends.items():
         for row in mirror.rows(tp, 0, end):
             key, value = row.content[1], row.content[2]
-            if isinstance(key, bytes) and isinstance(value, bytes):
+            if key is not None and value is not None:
                 source, pair = parse_pair(key, value)
                 found.setdefault(source, []).append(pair)
     return {tp: sorted(set(pairs)) for tp, pairs in found.items()}
@@ -165,7 +165,5 @@ def _backward(side: Side, tp: TP, end: int, count: int) -> list[Row]:
         span *= 4
 
 
-def _rows(raw: bytes) -> Iterator[Row]:
-    for r in decode(raw, what="a segment on its way").to_pylist():
-        headers = tuple((h["key"], h["value"]) for h in r["headers"] or [])
-        yield Row(r["offset"], (r["timestamp"], r["key"], r["value"], headers))
+def _content(time: int, key: bytes | None, value: bytes | None, headers: Sequence[Sequence[object]] | None) -> Content:
+    return time, key, value, tuple(tuple(pair) for pair in headers or ())
