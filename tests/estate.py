@@ -238,7 +238,7 @@ class Estate:
     @contextmanager
     def serving(self, path: Path, name: str) -> Iterator[psycopg.Connection]:
         """Start a restored directory and give a connection to it."""
-        server = RestoredServer(self.server.sandbox, name, data_directory=path)
+        server = RestoredServer(self.server.sandbox, f"copy-{name}", data_directory=path)
         server.start()
         try:
             with server.connect() as connection:

@@ -86,4 +86,5 @@ def _environment() -> dict[str, str]:
     """The caller's, without the connections of a demo or a production that tests must never touch."""
     ours = ("AIRFLOW_", "MAINSTAY_INVENTORY", "AWS_", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {"PYTHONPATH": str(_PROJECT), "COLUMNS": os.environ.get("COLUMNS", "160")}
+    paths = f"{_PROJECT}{os.pathsep}{_PROJECT / 'plugins'}"
+    return kept | {"PYTHONPATH": paths, "COLUMNS": os.environ.get("COLUMNS", "160")}
