@@ -30,23 +30,38 @@ _GENERATED = "<!-- Written by `python -m include.engine.cli.reference`. Change t
 _UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
+_ABOUT_THE_INVENTORY = """\
+One YAML file says what the pipeline consists of. It is `include/config/inventory.yaml`, or the file that
+`MAINSTAY_INVENTORY` names. `./mainstay inventory check` reads it and tells every mistake with its line; unknown keys are
+mistakes. It names connections and never holds a secret: each connection is `AIRFLOW_CONN_<NAME>` in the environment, or
+one of Airflow's own.
+
+A duration is a number and a unit: `30s`, `15m`, `2h`, `7d`, `4w`. A schedule is five fields of cron, or `@daily` and the
+like, or `null` for only by hand.
+
+The smallest one:
+
+```yaml
+pipeline: shop
+store:
+  url: s3://backups/shop
+  connection: backup_store
+postgres:
+  main:
+    connection: postgres_main
+```"""
+
+_ABOUT_THE_COMMANDS = """\
+Tables go to standard output, or one JSON document with `--json`; progress and notices go to standard error. Exit codes:
+0 pass, 1 fail or error, 2 a command line that cannot be understood, 3 unverified. `MAINSTAY_DEBUG=1` shows where an
+error comes from. SIGINT and SIGTERM stop in good order, a second one kills.
+
+`restore`, `catalog`, `verify` and `drill` need the bucket only: with `--bucket` they ask for no inventory and no Airflow."""
+
+
 def inventory_page() -> str:
     """Render the reference of the inventory."""
-    sections = [
-        "# The inventory",
-        _GENERATED,
-        "One YAML file says what the pipeline consists of. It is `include/config/inventory.yaml`, or the file that "
-        "`MAINSTAY_INVENTORY` names. `./mainstay inventory check` reads it and tells every mistake with its line; unknown keys are "
-        "mistakes. It names connections and never holds a secret: each connection is `AIRFLOW_CONN_<NAME>` in the environment, "
-        "or one of Airflow's own.",
-        "A duration is a number and a unit: `30s`, `15m`, `2h`, `7d`, `4w`. A schedule is five fields of cron, or `@daily` and the "
-        "like, or `null` for only by hand.",
-        "The smallest one:",
-        "```yaml\npipeline: shop\nstore:\n  url: s3://backups/shop\n  connection: backup_store\n"
-        "postgres:\n  main:\n    connection: postgres_main\n```",
-        "## The whole file",
-        _table(_keys(Inventory)),
-    ]
+    sections = ["# The inventory", _GENERATED, _ABOUT_THE_INVENTORY, "## The whole file", _table(_keys(Inventory))]
     for system in System:
         settings = _settings(system)
         if settings is not None:
@@ -59,14 +74,7 @@ def command_page() -> str:
     from include.engine.cli.app import app
 
     group: Any = typer.main.get_command(app)
-    sections = [
-        "# The command line",
-        _GENERATED,
-        "Tables go to standard output, or one JSON document with `--json`; progress and notices go to standard error. Exit codes: "
-        "0 pass, 1 fail or error, 2 a command line that cannot be understood, 3 unverified. `MAINSTAY_DEBUG=1` shows where an "
-        "error comes from. SIGINT and SIGTERM stop in good order, a second one kills.",
-        *_commands(group, "./mainstay"),
-    ]
+    sections = ["# The command line", _GENERATED, _ABOUT_THE_COMMANDS, *_commands(group, "./mainstay")]
     return "\n\n".join(sections) + "\n"
 
 
@@ -99,7 +107,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
         path = f"{prefix}{name}"
         inner = _section(field.annotation)
         if inner is None:
-            yield path, _type(field.annotation), _default(field), field.description or ""
+            yield path, _type(field.annotation), _default(field), field.description or _kind(field.annotation)
             continue
         mapping = get_origin(field.annotation) is dict
         yield path, "mapping of names" if mapping else "section", _default(field), field.description or _summary(inner)
@@ -111,6 +119,12 @@ def _section(annotation: Any) -> type[BaseModel] | None:
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
     return None
+
+
+def _kind(annotation: Any) -> str:
+    """Give what the values of a key are, when the key itself has nothing to add."""
+    listed = isinstance(annotation, type) and issubclass(annotation, StrEnum)
+    return _summary(annotation) if listed else ""
 
 
 def _type(annotation: Any) -> str:
@@ -150,12 +164,12 @@ def _duration(value: timedelta) -> str:
     return f"{seconds // size}{unit}"
 
 
-def _summary(model: type[BaseModel]) -> str:
+def _summary(model: type) -> str:
     return (model.__doc__ or "").strip().split("\n", 1)[0]
 
 
 def _table(keys: Iterator[Key]) -> str:
-    rows = [f"| `{path}` | {kind.replace('|', '&#124;')} | {default} | {text} |" for path, kind, default, text in keys]
+    rows = [f"| `{path}` | {_escaped(kind)} | {default} | {_escaped(text)} |" for path, kind, default, text in keys]
     return "\n".join(["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
@@ -178,7 +192,12 @@ def _parameter(parameter: Any) -> str:
     if shown is None:
         shown = f"`{parameter.metavar or parameter.name.upper()}`"
     variable = f" (or `{parameter.envvar}`)" if isinstance(getattr(parameter, "envvar", None), str) else ""
-    return f"| {shown} | {(parameter.help or '').replace('|', '&#124;')}{variable} |"
+    return f"| {shown} | {_escaped(parameter.help or '')}{variable} |"
+
+
+def _escaped(text: str) -> str:
+    """Write text so that a cell of a table shows it as it is."""
+    return text.replace("<", "&lt;").replace("|", "&#124;")
 
 
 if __name__ == "__main__":
