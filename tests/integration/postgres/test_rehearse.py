@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -109,12 +108,14 @@ def test_without_an_archive_the_rows_are_unverified_and_the_backup_still_comes_u
 
 
 def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:
-    plan = estate.plan(None, kind=DestinationKind.SANDBOX)
-    job = estate.job(plan)
-    with ExitStack() as stack:
-        rehearsal = stack.enter_context(estate.engine.rehearse(job))
-        directory = Path(rehearsal.restored.detail["directory"])
-        assert directory.exists()
-        stack.enter_context(pytest.raises(ZeroDivisionError))
-        raise ZeroDivisionError
-    assert not directory.parent.exists()
+    directories: list[Path] = []
+
+    def fail() -> None:
+        with estate.engine.rehearse(estate.job(estate.plan(None, kind=DestinationKind.SANDBOX))) as rehearsal:
+            directories.append(Path(rehearsal.restored.detail["directory"]))
+            assert directories[0].exists()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not directories[0].parent.exists()

@@ -125,21 +125,25 @@ class WalSpool:
         self._beat()
 
     def _serve(self) -> None:
+        try:
+            self._answer_all()
+        except MainstayError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = _disk(error, self.directory)
+        finally:
+            # Whatever ended this thread, recovery must not take silence for the end of the log.
+            if not self._closing.is_set():
+                (self.directory / "failed").touch()
+
+    def _answer_all(self) -> None:
         beaten = time.monotonic()
-        while not self._closing.is_set():
-            try:
-                for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
-                    self._answer(name)
-            except MainstayError as error:
-                self._fail(error)
-                return
-            except OSError as error:
-                self._fail(_disk(error, self.directory))
-                return
+        while not self._closing.wait(_POLL):
+            for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
+                self._answer(name)
             if time.monotonic() - beaten > 10:
                 self._beat()
                 beaten = time.monotonic()
-            self._closing.wait(_POLL)
 
     def _beat(self) -> None:
         (self.directory / "alive").touch()
@@ -217,10 +221,6 @@ class WalSpool:
     def _refresh(self) -> None:
         self._archive = Archive(list_wal(self.bucket, self.target), self.segment_size)
         self._listed = time.monotonic()
-
-    def _fail(self, error: MainstayError) -> None:
-        self._failure = error
-        (self.directory / "failed").touch()
 
 
 def clear(directory: Path) -> None:
