@@ -17,14 +17,13 @@ from include.engine.systems.postgres.client import sql
 from include.engine.systems.postgres.landing import Ground, Landing, joined
 from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.recovery import EndedEarly
-from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.spool import WalSpool
 
 _CHECKS = "checks"
 
 
 @contextmanager
-def rehearse(ground: Ground, job: RestoreJob, *, home: Home, settings: PostgresSettings | None) -> Iterator[Rehearsal]:
+def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehearsal]:
     """Restore *job* into a sandbox of its own, check it, and keep it up until the context ends.
 
     Nothing is left afterwards, whatever happened.
@@ -37,7 +36,7 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home, settings: PostgresS
         with landing.spool() as spool:
             _compare(landing, spool)
             landing.open(spool)
-        newest = _look(landing, settings.heartbeat if settings else PostgresSettings.model_fields["heartbeat"].default)
+        newest = _look(landing, landing.detail.heartbeat)
         report = landing.report()
         restored = Restored(
             target=report.target,
@@ -121,7 +120,11 @@ def _readable(landing: Landing, databases: Sequence[str]) -> list[Check]:
 def _newest(landing: Landing, databases: Sequence[str], table: str | None) -> datetime | None:
     """Give the newest heartbeat of any database: nobody says in which one it is written."""
     if table is None:
-        landing.checks.append(_heartbeat(Verdict.UNVERIFIED, "the inventory has none", time.monotonic()))
+        landing.checks.append(
+            _heartbeat(
+                Verdict.UNVERIFIED, "the inventory named no heartbeat table when the backup was taken", time.monotonic()
+            )
+        )
         return None
     started = time.monotonic()
     found = [at for name in databases if (at := _asked(landing, name, table)) is not None]

@@ -35,7 +35,6 @@ from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.landing import Ground, Landing, tidy
 from include.engine.systems.postgres.selection import Choice, Way, choose_chain, choose_way, estimate
-from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.spool import AHEAD
 from include.engine.systems.postgres.wal_audit import Archive, Histories
 from include.engine.systems.postgres.wal_objects import list_wal
@@ -63,9 +62,7 @@ class PostgresRestore:
 
     :param home: where sandboxes are made
     :param identities: age secret keys; needed when the WAL archive is encrypted
-    :param settings: of the inventory when there is one: which table holds the heartbeat
     :param servers: destinations by name
-    :param superuser: a role of the source that may do everything
     """
 
     def __init__(
@@ -75,15 +72,11 @@ class PostgresRestore:
         home: Home,
         *,
         identities: Sequence[str] = (),
-        settings: PostgresSettings | None = None,
         servers: Mapping[str, Place] | None = None,
-        superuser: str = "postgres",
     ) -> None:
         self.target, self.catalog, self.home = target, catalog, home
         self.identities = tuple(identities)
-        self.settings = settings
         self.servers = dict(servers or {})
-        self.superuser = superuser
 
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``).
@@ -160,7 +153,7 @@ class PostgresRestore:
 
     def rehearse(self, job: RestoreJob) -> AbstractContextManager[Rehearsal]:
         """Restore into a sandbox, check it and keep it until the context ends (see ``contracts.RestoreEngine``)."""
-        return rehearsal.rehearse(self._ground(job), job, home=self.home, settings=self.settings)
+        return rehearsal.rehearse(self._ground(job), job, home=self.home)
 
     def by_hand(self, manifest: Manifest) -> str:
         """Say in Markdown how to restore *manifest* with stock tools only (see ``contracts.RestoreEngine``)."""
@@ -192,7 +185,7 @@ class PostgresRestore:
             identities=self.identities,
             binaries=self.binaries(manifest),
             way=choose_way(manifest, archive, histories, job.plan.point),
-            superuser=self.superuser,
+            superuser=PostgresDetail.of(manifest).superuser,
         )
 
     def _destination(self, request: PlanRequest, choice: Choice) -> Destination:
