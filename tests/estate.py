@@ -200,7 +200,6 @@ class Estate:
             self.catalog,
             self.server.sandbox.home,
             identities=self.identities,
-            settings=self.settings,
         )
 
     def plan(

@@ -11,6 +11,7 @@ from datetime import datetime
 from include.engine.contracts import Connection, Rehearsal, RestoreJob
 from include.engine.errors import MainstayError
 from include.engine.model import Check, PointKind, RecoveryPoint, Restored, Verdict
+from include.engine.sandbox.accounts import own
 from include.engine.sandbox.home import Home
 from include.engine.systems.postgres import checks, heartbeat
 from include.engine.systems.postgres.client import sql
@@ -31,6 +32,7 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
     with home.sandbox(f"drill-{job.plan.target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
         data = sandbox.directory("postgres-restored") / "data"
         data.mkdir()
+        own(data, sandbox.account, mode=0o700)  # whatever our umask is, the server's account must get in
         landing = Landing(ground, job, data, sandbox=sandbox, port=None)
         landing.assemble()
         with landing.spool() as spool:
@@ -47,7 +49,12 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
             checks=tuple(landing.checks),
             detail=report.detail,
         )
-        yield Rehearsal(restored=restored, checks=tuple(landing.checks), newest_record=newest, newest_at_source=None)
+        yield Rehearsal(
+            restored=restored,
+            checks=tuple(landing.checks),
+            newest_record=newest,
+            newest_at_source=ground.frozen.at if ground.frozen else job.plan.point.time,
+        )
 
 
 def connection_to(landing: Landing) -> Connection:
