@@ -20,6 +20,8 @@ from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.assembly import Assembly
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
+from include.engine.systems.postgres.frozen_log import FrozenLog
+from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.recovery import EndedEarly, Recovery, is_paused, is_primary, recovery_settings
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.selection import Way
@@ -49,6 +51,7 @@ class Ground(Struct, frozen=True, kw_only=True):
     binaries: PostgresBinaries
     way: Way
     superuser: str
+    frozen: FrozenLog | None = None  # of a drill
 
 
 class Landing:
@@ -102,6 +105,7 @@ class Landing:
             identities=self.ground.identities,
             segment_size=self.detail.wal_segment_bytes,
             system_identifier=self.job.chain[-1].source.identity,
+            frozen=self.ground.frozen,
         )
 
     def pause_at(self, spool: WalSpool, lsn: str) -> None:
@@ -126,8 +130,8 @@ class Landing:
             except EndedEarly as error:
                 if not self._covered(point):
                     raise
-                # The archive goes beyond the wanted time, and no transaction lies in between: its end is the point.
-                self.notes.append(f"{error.message}; the archive goes beyond that time, so nothing is missing")
+                # PostgreSQL wants to see a record behind the point.  There is none, so the end of the log is the point.
+                self.notes.append(f"{error.message}; the archive goes beyond the point, so nothing is missing")
                 latest = RecoveryPoint(kind=PointKind.LATEST)
                 self._recover(spool, latest, self._settings(spool, latest))
         with self.timed("ready"):
@@ -179,8 +183,11 @@ class Landing:
         return self.job.chain[-1].recoverable_from
 
     def _covered(self, point: RecoveryPoint) -> bool:
-        newest = self.ground.way.reach.newest
-        return point.kind is PointKind.TIME and None not in (newest, point.time) and newest >= point.time  # type: ignore[operator]
+        """Whether the archive goes beyond the point: then its end has all that happened up to there, and no more."""
+        within = self.ground.way.reach
+        if point.kind is PointKind.POSITION:
+            return within.to_lsn >= parse_lsn(point.value)
+        return point.time is not None and within.newest is not None and within.newest >= point.time
 
     def _settings(
         self, spool: WalSpool, point: RecoveryPoint, *, pause: bool = False, inclusive: bool = True
@@ -194,6 +201,10 @@ class Landing:
         )
 
     def _recover(self, spool: WalSpool, point: RecoveryPoint, settings: dict[str, str], *, pause: bool = False) -> None:
+        if self.ground.binaries.major >= 17:
+            # The summarizer stumbles over a timeline switch ("segment has already been removed"), then sleeps for 10
+            # seconds, and a shutdown waits for it.
+            settings = {**settings, "summarize_wal": "off"}
         self.server = RestoredServer(
             self.sandbox,
             "restored",
