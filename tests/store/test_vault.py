@@ -138,3 +138,26 @@ def test_an_unknown_scheme_is_unsupported(catalog: Catalog) -> None:
     strange = msgspec.structs.replace(manifest, encryption=Encryption(scheme="rot13", key_ids=("k",)))
     with pytest.raises(Unsupported, match="rot13"):
         VaultReader(catalog.bucket, manifests=[strange])
+
+
+def test_an_object_that_is_shared_twice_is_stored_once_and_another_of_its_name_apart(catalog: Catalog) -> None:
+    bucket = catalog.bucket
+    first = VaultWriter(bucket, "kafka/main/backups/1/a").share("t/0/0-9.parquet", b"one", original_bytes=30)
+    again = VaultWriter(bucket, "kafka/main/backups/2/b").share("t/0/0-9.parquet", b"one", original_bytes=30)
+    other = VaultWriter(bucket, "kafka/main/backups/3/c").share("t/0/0-9.parquet", b"two")
+    assert first == again
+    assert first.key.startswith("kafka/main/objects/t/0/0-9.")
+    assert first.key.endswith(".parquet")
+    assert other.key != first.key
+    assert other.name == first.name
+    assert [found.key for found in bucket.list()] == sorted([first.key, other.key])
+    assert b"".join(VaultReader(bucket).read(first)) == b"one"
+
+
+def test_a_shared_object_is_encrypted_like_any_other(catalog: Catalog) -> None:
+    bucket = catalog.bucket
+    writer = VaultWriter(bucket, "kafka/main/backups/1/a", recipients=[KEY.recipient])
+    entry = writer.share("t/0/0-9.parquet", b"records")
+    assert entry.key.endswith(".age")
+    assert b"records" not in bucket.read(entry.key)
+    assert b"".join(VaultReader(bucket, identities=[KEY.identity]).read(entry)) == b"records"

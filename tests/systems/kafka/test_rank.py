@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ Record = tuple[int, int]  # offset, timestamp
 def _segments(records: list[Record], bounds: list[int]) -> tuple[list[SegmentFacts], dict[int, list[Record]]]:
     edges = sorted({0, len(records), *(bound % (len(records) + 1) for bound in bounds)})
     found, contents = [], {}
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = records[start:stop]
         found.append(
             SegmentFacts(

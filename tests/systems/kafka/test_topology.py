@@ -1,0 +1,94 @@
+"""A mirror's connectors: what is declared, what would change, and no secret in what is shown."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.engine.systems.kafka.caught_up import lags, positions
+from include.engine.systems.kafka.client import TP
+from include.engine.systems.kafka.settings import Mirror
+from include.engine.systems.kafka.topology import desired, diff, java_settings, risks
+from include.engine.systems.kafka.translate import nearest, parse_pair
+
+MIRROR = Mirror(connect="c", to="dr", topics=("a", "b.*"))
+SOURCE, TARGET = {"bootstrap.servers": "main:9092"}, {"bootstrap.servers": "dr:9092"}
+SASL = SOURCE | {
+    "security.protocol": "SASL_SSL",
+    "sasl.mechanism": "SCRAM-SHA-512",
+    "sasl.username": "u",
+    "sasl.password": 'p"\\w',
+}
+
+
+def test_the_declared_mirror_copies_exactly_once_under_the_same_names() -> None:
+    ((name, config),) = desired("x", MIRROR, SOURCE, TARGET).items()
+    assert name == "mainstay-x-source"
+    assert config["topics"] == "a,b.*"
+    assert config["exactly.once.support"] == "required"
+    assert config["source.consumer.isolation.level"] == "read_committed"
+    assert config["replication.policy.class"].endswith("IdentityReplicationPolicy")
+    assert all(config[f"{part}.converter"].endswith("ByteArrayConverter") for part in ("key", "value", "header"))
+
+
+def test_what_is_as_declared_changes_nothing() -> None:
+    wanted = desired("x", MIRROR, SOURCE, TARGET)
+    assert diff(wanted, {name: {**config, "name": name} for name, config in wanted.items()}) == []
+
+
+def test_a_difference_is_told_key_by_key_and_what_is_ours_no_longer_goes() -> None:
+    wanted = desired("x", MIRROR, SOURCE, TARGET)
+    ((name, config),) = wanted.items()
+    changes = diff(wanted, {name: {**config, "tasks.max": "9"}, "mainstay-x-old": {}})
+    assert [str(change) for change in changes] == [f"update {name}: tasks.max: 9 -> 2", "delete mainstay-x-old"]
+    assert [str(change) for change in diff(wanted, {})] == [f"create {name}"]
+
+
+def test_a_changed_password_is_told_without_it() -> None:
+    wanted = desired("x", MIRROR, SASL, TARGET)
+    ((name, config),) = wanted.items()
+    before = {**config, "source.cluster.sasl.jaas.config": "old secret"}
+    (change,) = diff(wanted, {name: before})
+    assert "(secret) -> (secret)" in str(change)
+    assert "old secret" not in str(change)
+
+
+def test_a_password_with_quotes_stays_one_word_for_java() -> None:
+    assert 'password="p\\"\\\\w";' in java_settings(SASL)["sasl.jaas.config"]
+
+
+def test_a_mirror_onto_itself_is_a_risk() -> None:
+    ((_, config),) = desired("x", MIRROR, SOURCE, SOURCE).items()
+    assert any("onto themselves" in risk for risk in risks(config, ["a"]))
+    assert any("nothing" in risk for risk in risks(config, []))
+
+
+def test_caught_up_is_by_what_was_read_and_what_can_still_be_read() -> None:
+    read = positions(
+        [
+            ({"cluster": "main", "topic": "t", "partition": 0}, {"offset": 9}),
+            ({"cluster": "other", "topic": "t", "partition": 1}, {"offset": 9}),
+        ],
+        "main",
+    )
+    assert read == {TP("t", 0): 10}
+    cut = {TP("t", 0): 10, TP("t", 1): 5, TP("t", 2): 5}
+    found = lags(cut, {TP("t", 1): 5, TP("t", 2): 3}, read)
+    assert [str(lag) for lag in found] == ["t-2 [3, 5)"]
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**62))
+def test_a_note_of_mirrormaker_is_read(topic: str, partition: int, source: int, mirror: int) -> None:
+    name = topic.encode()
+    key = struct.pack(">h", len(name)) + name + struct.pack(">i", partition)
+    assert parse_pair(key, struct.pack(">qq", source, mirror)) == (TP(topic, partition), (source, mirror))
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1).map(sorted), st.integers(-1, 60))
+def test_the_nearest_note_is_the_last_before_a_position_or_the_first_of_all(
+    pairs: list[tuple[int, int]], position: int
+) -> None:
+    before = [pair for pair in pairs if pair[0] <= position]
+    assert nearest(pairs, position) == (before[-1] if before else pairs[0])
