@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from include.engine import inventory as inventories
-from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
+from include.engine.contracts import Archive, BackupSource, Connection, Connections, Mirror, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.model import System, Target
@@ -81,6 +81,27 @@ def open_bucket(url: str, connection: Connection | None = None, *, identities: S
         policy=Policy(),
         objectives=Objectives(),
     )
+
+
+def mirrors(inventory: Inventory) -> list[str]:
+    """Name the declared mirrors, ``<system>/<name>/<mirror>``.  Reads the inventory only, so DAG files may call it."""
+    return [
+        f"{target}/{name}"
+        for target, settings in sorted(inventory.targets.items())
+        for name in sorted(getattr(settings, "mirrors", {}))
+    ]
+
+
+def open_mirror(inventory: Inventory, connections: Connections, name: str) -> Mirror:
+    """Open a declared mirror.
+
+    :param name: ``<system>/<name>/<mirror>``
+    :raises NotFound: when the inventory declares none of that name
+    """
+    where, _, mirror = name.rpartition("/")
+    target = Target.parse(where)
+    settings = inventory.settings(target)
+    return cast("Mirror", _attribute(target.system, "mirror", "open_mirror")(target, settings, mirror, connections))
 
 
 class EnvironmentConnections:

@@ -17,6 +17,7 @@ from include.engine.errors import Misconfigured, PermanentError, TransientError
 
 INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
+MIRRORS = wiring.mirrors(INVENTORY)
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
@@ -53,7 +54,9 @@ class Tag(StrEnum):
     RESTORE = "restore"
     DRILL = "drill"
     UPKEEP = "upkeep"
+    MIRROR = "mirror"
     POSTGRES = "system:postgres"
+    KAFKA = "system:kafka"
     TIER_1 = "tier:1"  # a person is woken
     TIER_2 = "tier:2"  # a person looks the same day
     TIER_3 = "tier:3"  # a person looks in the week

@@ -170,3 +170,14 @@ def days(default: int, what: str) -> Param:
         title=f"Days to keep {what}",
         description_md=f"Older {what} are deleted.",
     )
+
+
+def mirror(known: Sequence[str]) -> Param:
+    """Choose a mirror."""
+    return Param(
+        known[0],
+        type="string",
+        enum=list(known),
+        title="Mirror",
+        description_md="The mirror, as the inventory declares it: `<system>/<name>/<mirror>`.",
+    )

@@ -8,7 +8,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.engine import wiring
-from include.engine.contracts import Connection
+from include.engine.contracts import Connection, Mirror
 from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
 from include.engine.verbs.pipeline import Pipeline
@@ -30,6 +30,10 @@ class MainstayHook(BaseHook):
         :raises Misconfigured: naming the connection that the inventory names and Airflow does not have
         """
         return wiring.open_pipeline(self.inventory, AirflowConnections())
+
+    def mirror(self, name: str) -> Mirror:
+        """Open a mirror that the inventory declares, ``<system>/<name>/<mirror>``."""
+        return wiring.open_mirror(self.inventory, AirflowConnections(), name)
 
 
 class AirflowConnections:

@@ -1,0 +1,56 @@
+"""
+### Mirror topics to another cluster
+
+Makes the connectors what the inventory declares (MirrorMaker 2 on Kafka Connect, exactly once, names and bytes untouched), waits
+until the copy has everything that the source has now, compares the last records of every partition byte by byte, and puts
+every consumer group on the copy at the very record that it would read next.
+
+| | |
+|---|---|
+| **If it fails** | runbook `include/runbooks/mirror-failed.md` |
+| **Safe to clear** | yes: what is as declared stays untouched, and waiting begins anew |
+| **Objective** | groups on the copy are never older than the last run |
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from mainstay import params
+from mainstay.defaults import DEFAULT_ARGS, MIRRORS, Pool, Tag, on_schedule
+from mainstay.links import documented
+from mainstay.notifiers.alert import AlertNotifier
+from mainstay.operators.judge import JudgeOperator
+from mainstay.operators.mirror import (
+    ApplyMirrorOperator,
+    PlanMirrorOperator,
+    ProveMirrorOperator,
+    WaitForMirrorOperator,
+)
+
+if MIRRORS:
+    with DAG(
+        dag_id="mirror",
+        dag_display_name="Mirror",
+        description="Keeps a running copy of topics on another cluster, and proves that it is one",
+        doc_md=documented(__doc__),
+        schedule=on_schedule(None),
+        catchup=False,
+        max_active_runs=1,
+        default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="mirror-failed")},
+        params={"mirror": params.mirror(MIRRORS)},
+        tags=[Tag.MIRROR, Tag.KAFKA, Tag.TIER_2],
+    ):
+        chosen = "{{ params.mirror }}"
+        plan = PlanMirrorOperator(task_id="plan", mirror=chosen, pool=Pool.PROBE)
+        apply = ApplyMirrorOperator(task_id="apply", mirror=chosen, pool=Pool.PROBE)
+        wait = WaitForMirrorOperator(
+            task_id="wait", mirror=chosen, cut=apply.output, pool=Pool.PROBE, execution_timeout=timedelta(hours=2)
+        )
+        prove = ProveMirrorOperator(
+            task_id="prove", mirror=chosen, cut=apply.output, seen=wait.output, pool=Pool.PROBE
+        )
+
+        plan >> apply >> wait >> prove >> JudgeOperator(task_id="judge", summary=prove.output, runbook="mirror-failed")

@@ -1,0 +1,121 @@
+"""Mirror: plan, apply, wait without a worker, prove."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from include.engine.contracts import Mirror, MirrorProgress
+from include.engine.errors import PermanentError
+from include.engine.model import worst
+from include.engine.verbs import mirror as verb
+from mainstay.hooks.mainstay import MainstayHook
+from mainstay.operators.judge import told
+from mainstay.operators.step import Step, Summary, clock
+from mainstay.triggers.mirror import CaughtUpTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MirrorStep(Step):
+    """A step on one mirror.
+
+    :param mirror: ``<system>/<name>/<mirror>`` (templated)
+    """
+
+    template_fields = ("mirror",)
+
+    def __init__(self, *, mirror: str, runbook: str = "mirror-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.mirror = mirror
+
+    @cached_property
+    def opened(self) -> Mirror:
+        """The mirror, with Airflow's connections."""
+        return MainstayHook().mirror(self.mirror)
+
+
+class PlanMirrorOperator(MirrorStep):
+    """Say what would change in the connectors, and have Connect check it.  Changes nothing."""
+
+    def execute(self, context: Context) -> Summary:
+        """Plan."""
+        planned = verb.plan(self.opened)
+        for line in (*planned.changes, *planned.warnings):
+            self.log.info("%s: %s", self.mirror, line)
+        return {"changes": list(planned.changes), "topics": len(planned.topics), "warnings": list(planned.warnings)}
+
+
+class ApplyMirrorOperator(MirrorStep):
+    """Make the connectors what was declared, and note what the source has now.  Its summary is that note."""
+
+    def execute(self, context: Context) -> Summary:
+        """Apply."""
+        self.opened.apply()
+        return self.opened.cut(clock)
+
+
+class WaitForMirrorOperator(MirrorStep):
+    """Wait, deferred, until everything up to the cut is on the mirror.
+
+    :param cut: the summary of :class:`ApplyMirrorOperator` (templated)
+    :param patience: after which it counts as not caught up
+    """
+
+    template_fields = ("mirror", "cut")
+
+    def __init__(self, *, cut: Any, patience: timedelta = timedelta(hours=1), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cut = cut
+        self.patience = patience
+
+    def execute(self, context: Context) -> NoReturn:
+        """Step aside."""
+        until = time.time() + self.patience.total_seconds()
+        self.defer(
+            trigger=CaughtUpTrigger(mirror=self.mirror, cut=self.cut, until=until), method_name="execute_complete"
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Summary:
+        """Take what the trigger has seen.
+
+        :raises PermanentError: when a part of the mirror has failed
+        """
+        seen = msgspec.convert(event, MirrorProgress)
+        if seen.failed:
+            raise PermanentError(
+                f"the mirror {self.mirror} has failed: {'; '.join(seen.failed)}",
+                hint="see the Connect worker's log; mend the cause and run the mirror again",
+            )
+        return event
+
+
+class ProveMirrorOperator(MirrorStep):
+    """Compare samples and move the groups.  A FAIL is a result: the task after this one judges it.
+
+    :param cut: the summary of :class:`ApplyMirrorOperator` (templated)
+    :param seen: the summary of :class:`WaitForMirrorOperator` (templated)
+    """
+
+    template_fields = ("mirror", "cut", "seen")
+
+    def __init__(self, *, cut: Any, seen: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cut = cut
+        self.seen = seen
+
+    def execute(self, context: Context) -> Summary:
+        """Prove."""
+        checks = verb.prove(self.opened, self.cut, msgspec.convert(self.seen, MirrorProgress))
+        for check in checks:
+            self.log.info("%s %s: %s", check.verdict, check.name, check.detail)
+        return {
+            "what": f"mirror {self.mirror}",
+            "verdict": str(worst([check.verdict for check in checks])),
+            "problems": told(checks),
+        }
