@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from include.engine.errors import Incomplete, MainstayError, NotFound, PermanentError, Unauthorized, Unreachable
 from include.engine.systems.kafka.isolation import Frame, serve
-from include.engine.systems.kafka.segments import Columns, encode, facts
+from include.engine.systems.kafka.segments import Columns, Draft, encode
 
 _BATCH = 10_000
 _WAIT = 0.1  # seconds: `consume` waits all of it for a full batch, even after the end of the partition
@@ -88,7 +88,7 @@ class _Reading:
         self._wanted = wanted
         self._limits = limits
         self._send = send
-        self._columns = Columns()
+        self._draft = Draft()
         self._start = wanted.start
         self._cuts = list(reversed(limits.cuts))
 
@@ -128,7 +128,7 @@ class _Reading:
 
     @property
     def _here(self) -> int:
-        return self._columns.offsets[-1] + 1 if self._columns else self._start
+        return self._draft.last + 1 if self._draft.records else self._start
 
     def _assign(self, offset: int) -> None:
         from confluent_kafka import TopicPartition
@@ -147,53 +147,43 @@ class _Reading:
             self._append(messages[:room])
             messages = messages[room:]
             if self._full():
-                self._flush(self._columns.offsets[-1] + 1)
+                self._flush(self._here)
         return reached
 
     def _room(self) -> int:
         most = self._cuts[-1] if self._cuts else self._limits.records
         # A quarter of a batch at a time, so that large records do not take a segment far past its limit.
-        return max(1, min(most - len(self._columns), _BATCH // 4))
+        return max(1, min(most - self._draft.records, _BATCH // 4))
 
     def _full(self) -> bool:
         if self._limits.cuts:
-            return bool(self._cuts) and len(self._columns) >= self._cuts[-1]
-        return len(self._columns) >= self._limits.records or self._columns.raw_bytes >= self._limits.raw_bytes
+            return bool(self._cuts) and self._draft.records >= self._cuts[-1]
+        return self._draft.records >= self._limits.records or self._draft.raw_bytes >= self._limits.raw_bytes
 
     def _append(self, messages: list[Any]) -> None:
-        columns = self._columns
-        keys = [message.key() for message in messages]
-        values = [message.value() for message in messages]
-        headers = [message.headers() for message in messages]
+        columns = Columns()
         stamps = [message.timestamp() for message in messages]
-        columns.offsets += [message.offset() for message in messages]
-        columns.keys += keys
-        columns.values += values
-        columns.headers += headers
-        columns.times += [stamp[1] for stamp in stamps]
-        columns.types += [1 if stamp[0] == 2 else 0 for stamp in stamps]
-        columns.raw_bytes += sum(map(len, filter(None, keys))) + sum(map(len, filter(None, values)))
-        columns.raw_bytes += sum(len(k) + len(v or b"") for each in headers if each for k, v in each)
-
-    def _flush(self, stop: int) -> None:
-        if self._columns and self._form == "rows":
-            columns = self._columns
+        columns.offsets = [message.offset() for message in messages]
+        columns.keys = [message.key() for message in messages]
+        columns.values = [message.value() for message in messages]
+        columns.headers = [message.headers() for message in messages]
+        columns.times = [stamp[1] for stamp in stamps]
+        columns.types = [1 if stamp[0] == 2 else 0 for stamp in stamps]
+        if self._form == "rows":
             contents = zip(columns.times, columns.keys, columns.values, columns.headers, strict=True)
             self._send({"rows": list(zip(columns.offsets, contents, strict=True))})
-            self._columns = Columns()
-        elif self._columns:
-            table = self._columns.table()
-            described = facts(
-                table,
-                topic=self._wanted.topic,
-                partition=self._wanted.partition,
-                start=self._start,
-                stop=stop,
-                raw_bytes=self._columns.raw_bytes,
+            self._start = columns.offsets[-1] + 1
+        else:
+            self._draft.add(columns)
+
+    def _flush(self, stop: int) -> None:
+        if self._draft.records:
+            described = self._draft.facts(
+                topic=self._wanted.topic, partition=self._wanted.partition, start=self._start, stop=stop
             )
-            raw = encode(table) if self._form == "segments" else b""
+            raw = encode(self._draft.table()) if self._form == "segments" else b""
             self._send({"segment": msgspec.to_builtins(described), "raw": raw})
-            self._columns = Columns()
+            self._draft = Draft()
             if self._cuts:
                 self._cuts.pop()
         self._start = stop

@@ -52,9 +52,9 @@ class SegmentFacts(Struct, frozen=True, kw_only=True):
 
 
 class Columns:
-    """Records on their way into a segment, column by column."""
+    """Some records on their way into a segment, column by column."""
 
-    __slots__ = ("headers", "keys", "offsets", "raw_bytes", "times", "types", "values")
+    __slots__ = ("headers", "keys", "offsets", "times", "types", "values")
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
@@ -63,23 +63,64 @@ class Columns:
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
         self.headers: list[Sequence[Header] | None] = []
-        self.raw_bytes = 0
 
-    def __len__(self) -> int:
-        return len(self.offsets)
+    def batch(self) -> pa.RecordBatch:
+        """Give them as Arrow."""
+        arrays = [
+            pa.array(self.offsets, pa.int64()),
+            pa.array(self.times, pa.int64()),
+            pa.array(self.types, pa.int8()),
+            pa.array(self.keys, pa.large_binary()),
+            pa.array(self.values, pa.large_binary()),
+            _headers_array(self.headers),
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+    def raw_bytes(self) -> int:
+        """Count the bytes of keys, values and headers."""
+        size = sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+        return size + sum(len(k) + len(v or b"") for each in self.headers if each for k, v in each)
+
+
+class Draft:
+    """A segment that grows.  Records are turned and digested in small batches, while they are still in the CPU's cache."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._digest = ContentDigest()
+        self.records = 0
+        self.raw_bytes = 0
+        self.last = -1  # offset
+
+    def add(self, columns: Columns) -> None:
+        """Add records, at least one."""
+        batch = columns.batch()
+        self._batches.append(batch)
+        self._digest.add(batch)
+        self.records += batch.num_rows
+        self.raw_bytes += columns.raw_bytes()
+        self.last = columns.offsets[-1]
 
     def table(self) -> pa.Table:
-        """Give them as an Arrow table."""
-        return pa.table(
-            [
-                pa.array(self.offsets, pa.int64()),
-                pa.array(self.times, pa.int64()),
-                pa.array(self.types, pa.int8()),
-                pa.array(self.keys, pa.large_binary()),
-                pa.array(self.values, pa.large_binary()),
-                _headers_array(self.headers),
-            ],
-            schema=SCHEMA,
+        """Give all of its records."""
+        return pa.Table.from_batches(self._batches, SCHEMA)
+
+    def facts(self, *, topic: str, partition: int, start: int, stop: int) -> SegmentFacts:
+        """Describe it.  It holds at least one record."""
+        table = self.table()
+        times = table["timestamp"]
+        return SegmentFacts(
+            topic=topic,
+            partition=partition,
+            start=start,
+            stop=stop,
+            first=table["offset"][0].as_py(),
+            last=self.last,
+            records=self.records,
+            raw_bytes=self.raw_bytes,
+            oldest=pc.min(times).as_py(),
+            newest=pc.max(times).as_py(),
+            content=self._digest.hexdigest(),
         )
 
 
@@ -115,55 +156,57 @@ def decode(raw: bytes, *, what: str) -> pa.Table:
     return table.cast(SCHEMA)
 
 
-def facts(table: pa.Table, *, topic: str, partition: int, start: int, stop: int, raw_bytes: int) -> SegmentFacts:
-    """Describe the records of *table*, which must hold at least one."""
-    offsets, times = table["offset"], table["timestamp"]
-    return SegmentFacts(
-        topic=topic,
-        partition=partition,
-        start=start,
-        stop=stop,
-        first=offsets[0].as_py(),
-        last=offsets[-1].as_py(),
-        records=table.num_rows,
-        raw_bytes=raw_bytes,
-        oldest=pc.min(times).as_py(),
-        newest=pc.max(times).as_py(),
-        content=content_digest(table),
-    )
+class ContentDigest:
+    """A digest of timestamps, keys, values and headers, in order.  Offsets and the timestamp's type do not count.
+
+    A restored topic has other offsets, and its times are the records' own whatever the broker called them.  How the records
+    are cut into batches does not matter: every column has a digest of its own, and the whole is that of those.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [hashlib.sha256() for _ in range(10)]
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Go on with further records."""
+        times, header_counts, *rest = self._parts
+        times.update(batch.column("timestamp").to_numpy())
+        headers = batch.column("headers")
+        counts = pc.fill_null(pc.list_value_length(headers), 0)
+        header_counts.update(counts.to_numpy().astype("<i4"))
+        flat = pc.list_flatten(headers)
+        columns = [batch.column("key"), batch.column("value"), flat.field("key"), flat.field("value")]
+        for index, column in enumerate(columns):
+            _digest_bytes(rest[2 * index], rest[2 * index + 1], column)
+
+    def hexdigest(self) -> str:
+        """Give it."""
+        whole = hashlib.sha256()
+        for part in self._parts:
+            whole.update(part.digest())
+        return whole.hexdigest()
 
 
 def content_digest(table: pa.Table) -> str:
-    """Give a digest of timestamps, keys, values and headers, in order.  Offsets and the timestamp's type do not count.
-
-    A restored topic has other offsets, and its times are the records' own whatever the broker called them.
-    """
-    digest = hashlib.sha256()
-    table = table.combine_chunks()
-    digest.update(table["timestamp"].to_numpy().tobytes())
-    _digest_bytes(digest, table["key"])
-    _digest_bytes(digest, table["value"])
-    headers = pc.fill_null(pc.list_value_length(table["headers"]), 0)
-    digest.update(headers.to_numpy().astype("<i4").tobytes())
-    flat = pc.list_flatten(table["headers"])
-    _digest_bytes(digest, pc.struct_field(flat, "key"))
-    _digest_bytes(digest, pc.struct_field(flat, "value"))
+    """Give the :class:`ContentDigest` of a whole table."""
+    digest = ContentDigest()
+    for batch in table.to_batches():
+        digest.add(batch)
     return digest.hexdigest()
 
 
-def _digest_bytes(digest: Any, column: pa.ChunkedArray) -> None:
-    lengths = pc.fill_null(pc.binary_length(column), -1)
-    digest.update(lengths.to_numpy().astype("<i8").tobytes())
-    for chunk in column.chunks:
-        if not len(chunk):
-            continue
-        # Nulls may hide bytes in a sliced array: writing them as empty makes the buffer exactly what the lengths say.
-        plain = chunk.cast(pa.large_binary()).fill_null(b"")
-        _, bounds, content = plain.buffers()
-        ends = memoryview(bounds).cast("q")
-        first, last = ends[plain.offset], ends[plain.offset + len(plain)]
-        if content is not None:
-            digest.update(memoryview(content)[first:last])
+def _digest_bytes(lengths: Any, contents: Any, column: pa.Array) -> None:
+    if not len(column):
+        return
+    lengths.update(pc.fill_null(pc.binary_length(column), -1).to_numpy().astype("<i8"))
+    # Nulls may hide bytes in a sliced array: writing them as empty makes the buffer exactly what the lengths say.
+    plain = column.cast(pa.large_binary())
+    if plain.null_count:
+        plain = plain.fill_null(b"")
+    _, bounds, content = plain.buffers()
+    ends = memoryview(bounds).cast("q")
+    first, last = ends[plain.offset], ends[plain.offset + len(plain)]
+    if content is not None:
+        contents.update(memoryview(content)[first:last])
 
 
 def _headers_array(headers: Sequence[Sequence[Header] | None]) -> pa.Array:
