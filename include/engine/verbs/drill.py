@@ -65,9 +65,8 @@ def drill(
         for target, backup in exercise.backups:
             stop.check()
             try:
-                manifest = pipeline.catalog.backup(target, backup)
-                size += manifest.bytes
                 plan = restore.plan(pipeline, target, point=point, backup=backup, destination=DestinationKind.SANDBOX)
+                size += plan.bytes_to_fetch
                 job = restore.job(pipeline, plan, progress=progress, stop=stop, clock=clock)
                 disaster = clock()
                 rehearsal = sandboxes.enter_context(pipeline.lookup.engine(target).rehearse(job))
