@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from include.engine.inventory import Inventory
     from include.engine.verbs.pipeline import Pipeline
 
-_PANEL = "Where the pipeline is"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Whence:
@@ -122,16 +120,13 @@ class Whence:
         from include.engine.store.encryption import identities_in
 
         try:
-            found = tuple(identities_in(self.identity_file.read_text(encoding="utf-8")))
+            text = self.identity_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise NotFound(
-                f"{self.identity_file} cannot be read: {type(error).__name__}", hint="give the file that holds AGE-SECRET-KEY-…"
+                f"{self.identity_file} cannot be read: {type(error).__name__}",
+                hint="give the file that `./mainstay key new` wrote",
             ) from error
-        if not found:
-            raise Misconfigured(
-                f"{self.identity_file} holds no age secret key", hint="it has a line that begins with AGE-SECRET-KEY-"
-            )
-        return found
+        return identities_in(text)
 
     def _nothing_without_bucket(self) -> None:
         # --endpoint and --region may come from the environment for other tools, and mean nothing here.

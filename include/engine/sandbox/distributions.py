@@ -172,6 +172,10 @@ class GoProgram:
             raise _download_failed(f"{self.name} {self.version}", done.stderr)
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a person waits, and standard output may be a program's
+
+
 @dataclass(frozen=True)
 class Shelf:
     """The directory of installed distributions.

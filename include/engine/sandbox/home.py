@@ -29,6 +29,7 @@ from include.engine.sandbox.ports import fixed_port, free_port
 from include.engine.sandbox.process import ServerProcess, exclusive
 from include.engine.sandbox.record import Record, kill_all, marked
 
+_TRASH = ".trash-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")  # bytes; the kernel's limit for a Unix socket is 107
 _PUBLIC = Path("/var/tmp")  # noqa: S108 - what lies there survives a reboot; private_directory() guards it
@@ -87,16 +88,22 @@ class Home:
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes that are there, by name."""
-        parent = self.root / "sandboxes"
-        names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
-        return [self.sandbox(name) for name in names]
+        return [Sandbox(name=path.name, root=path, home=self) for path in sorted(self._parent.glob("[!.]*"))]
 
     def sweep(self) -> list[str]:
         """Destroy the sandboxes that were claimed by a process that has ended, and return their names."""
-        abandoned = [sandbox for sandbox in self.sandboxes() if sandbox.abandoned]
-        for sandbox in abandoned:
-            sandbox.destroy()
+        self._parent.mkdir(exist_ok=True)
+        with exclusive(self.root / ".sweep.lock"):
+            abandoned = [sandbox for sandbox in self.sandboxes() if sandbox.abandoned]
+            for sandbox in abandoned:
+                sandbox.destroy()
+            for trash in self._parent.glob(f"{_TRASH}*"):  # somebody was killed while deleting it
+                shutil.rmtree(trash, ignore_errors=True)
         return [sandbox.name for sandbox in abandoned]
+
+    @property
+    def _parent(self) -> Path:
+        return self.root / "sandboxes"
 
 
 @dataclass(frozen=True)
@@ -116,9 +123,9 @@ class Sandbox:
         """Who runs its servers."""
         return self.home.account
 
-    def directory(self, name: str) -> Path:
-        """The directory of the server *name*: the servers' account owns it, nobody else may enter."""
-        return private_directory(self.root / "servers" / name, owner=self.account, mode=0o700)
+    def directory(self, name: str, *, account: Account | None = None) -> Path:
+        """The directory of the server *name*: *account*, else the servers' one, owns it; nobody else may enter."""
+        return private_directory(self.root / "servers" / name, owner=account or self.account, mode=0o700)
 
     def socket_directory(self, name: str) -> Path:
         """A directory for the Unix sockets of the server *name*, with a path short enough for the kernel."""
@@ -154,10 +161,10 @@ class Sandbox:
                 path.write_text(str(port))
         return int(path.read_text())
 
-    def server(self, name: str) -> ServerProcess:
-        """The process of the server *name*, started or not."""
+    def server(self, name: str, *, account: Account | None = None) -> ServerProcess:
+        """The process of the server *name*, started or not, which *account*, else the servers' one, runs."""
         state, log = self.root / "run" / f"{name}.json", self.root / "log" / f"{name}.log"
-        return ServerProcess(name, state=state, log=log, account=self.account)
+        return ServerProcess(name, state=state, log=log, account=account or self.account)
 
     def running(self) -> list[Record]:
         """The servers that run now, in the order in which they were started."""
@@ -171,10 +178,10 @@ class Sandbox:
         :raises Contended: a process did not even die of SIGKILL
         """
         records = [record for path in (self.root / "run").glob("*.json") if (record := Record.load(path))]
+        records.sort(key=lambda record: record.started_at, reverse=True)
         stopped = [record.name for record in records if record.alive]
-        for record in sorted(records, key=lambda record: record.started_at, reverse=True):
-            record.stop()
-            record.path.unlink(missing_ok=True)
+        for record in records:
+            self.server(record.name).stop()
         kill_all(lambda: marked(self.root / "run"), self.name)  # started by somebody who died before writing it down
         return stopped
 
@@ -189,7 +196,10 @@ class Sandbox:
         self.stop()
         for server in (self.root / "servers").iterdir():
             shutil.rmtree(self._socket_directory(server.name), ignore_errors=True)
-        shutil.rmtree(self.root)
+        # Out of sight first: a sandbox is there or not, and nobody takes a half-deleted one for alive.
+        trash = self.root.with_name(f"{_TRASH}{self.name}-{secrets.token_hex(4)}")
+        self.root.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
 
     def claim(self) -> None:
         """Bind the sandbox to the life of this process: when it is gone, :meth:`Home.sweep` may destroy it."""

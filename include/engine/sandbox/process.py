@@ -86,13 +86,13 @@ class ServerProcess:
         record = Record.load(self.state)
         return record.identity.pid if record is not None and record.alive else None
 
-    def start(self, prepare: Callable[[], ServerSpec]) -> bool:
+    def start(self, spec: ServerSpec | Callable[[], ServerSpec]) -> bool:
         """Start it, detached from this process; return False when it already runs.
 
         What a crash left behind of an earlier life is killed first: it would hold ports and files.  Nobody else
         starts or stops the server meanwhile.
 
-        :param prepare: called only when it has to be started: makes what it needs, and says how to run it
+        :param spec: how to run it; a function is called only when it has to be started, and may make what it needs
         :raises Contended: a port is held by somebody else
         :raises NotFound: the program is not there, or the account may not execute it
         """
@@ -100,7 +100,8 @@ class ServerProcess:
             if self.running:
                 return False
             self._kill_remains()
-            spec = prepare()
+            if not isinstance(spec, ServerSpec):
+                spec = spec()
             for name, port in spec.ports.items():
                 require_free(name, port)
             self._spawn(spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def listener(port: int) -> int | None:
     for pid in pids():
         try:
             for descriptor in (_PROC / str(pid) / "fd").iterdir():
-                if os.readlink(descriptor) in sockets:  # noqa: PTH115 - Path.readlink would be built for each one
+                if str(descriptor.readlink()) in sockets:
                     return pid
         except OSError:  # it ended while we looked, or it is another user's
             continue
@@ -113,7 +112,7 @@ def _stat(pid: int) -> list[str] | None:
 
 def _link(pid: int, name: str) -> str | None:
     try:
-        target = os.readlink(f"/proc/{pid}/{name}")
+        target = str((_PROC / str(pid) / name).readlink())
     except OSError:
         return None
     return target.removesuffix(" (deleted)")  # the program was replaced by a newer one while it ran

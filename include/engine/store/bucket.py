@@ -46,9 +46,9 @@ class StoredObject(Struct, frozen=True, order=True):
 
 
 class Fetched(Struct, frozen=True):
-    """An object that is being read: its size as the store says it, and its bytes, which come as they are asked for."""
+    """An object that is being read: its size in bytes, as the store says it, and its bytes, which come as they are asked for."""
 
-    bytes: int
+    size: int
     chunks: Iterator[bytes]
 
 

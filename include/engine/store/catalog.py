@@ -1,19 +1,19 @@
 """Which backups and sets exist.  Derived from the store at every call, never cached: the bucket is the truth.
 
 A backup exists when its manifest does.  Manifests are written last and create-only; on deletion they go first, so a crash
-leaves garbage that ``upkeep`` sweeps, never a backup that lies.
+leaves garbage that ``sweep`` removes, never a backup that lies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
 from msgspec import Struct
 
-from include.engine.errors import Corrupt, NotFound
+from include.engine.errors import Corrupt, NotFound, PermanentError
 from include.engine.model import (
     Document,
     DrillReport,
@@ -42,6 +42,13 @@ class Keep(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Survey(Struct, frozen=True, kw_only=True):
+    """All backups of a target that can be read, oldest first, and what is wrong with the manifests of the others."""
+
+    manifests: tuple[Manifest, ...]
+    unreadable: Mapping[str, PermanentError]  # by backup id
+
+
 class Catalog:
     """All manifests, drills and verifications of one pipeline's bucket."""
 
@@ -67,10 +74,27 @@ class Catalog:
     def backups(self, target: Target) -> list[Manifest]:
         """Give the committed backups of *target*, oldest first.
 
-        :raises Corrupt: naming the first manifest that cannot be read
+        :raises Corrupt: naming the first manifest that cannot be read.  Whoever deletes must not go on then; whoever
+            restores may ask for a :meth:`survey`
+        :raises Unsupported: when a newer Mainstay wrote one
         """
         names = self.bucket.folders(f"{target}/backups")
         return [found for found in self._each(names, lambda name: self.find(target, name)) if found is not None]
+
+    def survey(self, target: Target) -> Survey:
+        """Give the backups of *target* that can be read: one damaged manifest must not hide all the others."""
+        wrong: dict[str, PermanentError] = {}
+
+        def read(name: str) -> Manifest | None:
+            try:
+                return self.find(target, name)
+            except PermanentError as error:
+                wrong[name] = error
+                return None
+
+        found = self._each(self.bucket.folders(f"{target}/backups"), read)
+        manifests = tuple(manifest for manifest in found if manifest is not None)
+        return Survey(manifests=manifests, unreadable=dict(sorted(wrong.items())))
 
     def backup(self, target: Target, backup: str) -> Manifest:
         """Give one committed backup.
@@ -79,7 +103,7 @@ class Catalog:
         """
         found = self.find(target, backup)
         if found is None:
-            known = [m.id for m in self.backups(target)][-3:]
+            known = [m.id for m in self.survey(target).manifests][-3:]
             raise NotFound(
                 f"{target} has no backup {backup}",
                 hint=f"the newest are {', '.join(known)}" if known else "there is none at all: run `./mainstay backup`",
@@ -87,13 +111,14 @@ class Catalog:
         return found
 
     def find(self, target: Target, backup: str) -> Manifest | None:
-        """Give one committed backup, or nothing."""
-        manifest = self._read(self.manifest_key(target, backup), Manifest)
+        """Give one committed backup, or nothing.
+
+        :raises Corrupt: when what is there is no manifest, or another backup's
+        """
+        key = self.manifest_key(target, backup)
+        manifest = self._read(key, Manifest)
         if manifest is not None and (manifest.target != target or manifest.id != backup):
-            raise Corrupt(
-                f"{self.manifest_key(target, backup)} is the manifest of {manifest.target} {manifest.id}",
-                hint="objects were moved by hand; put the bucket back as it was, or use another backup",
-            )
+            raise _swapped(key, f"{manifest.target} {manifest.id}")
         return manifest
 
     def commit(self, manifest: Manifest) -> Manifest:
@@ -101,15 +126,33 @@ class Catalog:
         self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest))
         return self.backup(manifest.target, manifest.id)
 
-    def delete(self, target: Target, backup: str) -> None:
-        """Remove a backup: its manifest first, then what only it can refer to (its own folder)."""
-        self.bucket.delete([self.manifest_key(target, backup)])
-        self.bucket.delete([found.key for found in self.bucket.list(self.folder(target, backup))])
+    def delete(self, target: Target, backup: str, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
+        """Remove a backup: its manifest first, then the objects in its folder that the manifest names.
+
+        Nothing else in the folder is touched, because another attempt may be writing there; a sweep takes what is left.
+
+        :param spare: keys that other backups name too
+        :return: the keys that the store refuses to delete.  When the manifest is among them, nothing was deleted
+        """
+        manifest = self.find(target, backup)
+        if manifest is None:
+            return ()
+        refused = self.bucket.delete_allowed([self.manifest_key(target, backup)])
+        return refused or self.bucket.delete_allowed(sorted(self.own_keys(manifest) - frozenset(spare)))
+
+    @classmethod
+    def own_keys(cls, manifest: Manifest) -> frozenset[str]:
+        """Give the keys of a backup's objects that lie in its own folder; the others are shared between backups."""
+        inside = f"{cls.folder(manifest.target, manifest.id)}/"
+        return frozenset(entry.key for entry in manifest.entries if entry.key.startswith(inside))
 
     # sets ------------------------------------------------------------------------------------------------------------
 
     def sets(self) -> list[SetManifest]:
-        """Give the committed sets, oldest first."""
+        """Give the committed sets, oldest first.
+
+        :raises Corrupt: naming the first manifest that cannot be read
+        """
         names = self.bucket.folders("sets")
         return [found for found in self._each(names, self.find_set) if found is not None]
 
@@ -125,7 +168,11 @@ class Catalog:
 
     def find_set(self, set_id: str) -> SetManifest | None:
         """Give one committed set, or nothing."""
-        return self._read(f"sets/{set_id}/manifest.json", SetManifest)
+        key = f"sets/{set_id}/manifest.json"
+        manifest = self._read(key, SetManifest)
+        if manifest is not None and manifest.id != set_id:
+            raise _swapped(key, f"the set {manifest.id}")
+        return manifest
 
     def commit_set(self, manifest: SetManifest) -> SetManifest:
         """Make a set exist, with the text that tells how to restore it by hand beside it."""
@@ -134,10 +181,13 @@ class Catalog:
         self.bucket.create(f"sets/{manifest.id}/manifest.json", encode(manifest))
         return self.set(manifest.id)
 
-    def delete_set(self, set_id: str) -> None:
-        """Remove a set's own documents, its manifest first.  Its parts are removed one by one by retention."""
-        self.bucket.delete([f"sets/{set_id}/manifest.json"])
-        self.bucket.delete([found.key for found in self.bucket.list(f"sets/{set_id}")])
+    def delete_set(self, set_id: str) -> tuple[str, ...]:
+        """Remove a set's own documents, its manifest first.  Its parts are removed one by one by retention.
+
+        :return: the keys that the store refuses to delete.  When the manifest is among them, nothing was deleted
+        """
+        refused = self.bucket.delete_allowed([f"sets/{set_id}/manifest.json"])
+        return refused or self.bucket.delete_allowed([found.key for found in self.bucket.list(f"sets/{set_id}")])
 
     def find_freeze(self, set_id: str) -> Freeze | None:
         """Give the cut that a run has fixed, or nothing."""
@@ -154,7 +204,7 @@ class Catalog:
         return found
 
     def keep(self, set_id: str, keep: Keep) -> None:
-        """Pin a set: retention never removes it."""
+        """Pin a set: retention never removes it.  A set that is pinned stays pinned as it was."""
         self.set(set_id)
         self.bucket.create(f"sets/{set_id}/keep.json", encode(keep))
 
@@ -175,7 +225,7 @@ class Catalog:
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""
         keys = sorted(found.key for found in self.bucket.list("drills"))
-        found = [self._read(key, DrillReport) for key in keys]
+        found = self._each(keys, lambda key: self._read(key, DrillReport))
         return [report for report in found if report is not None]
 
     def record_verification(self, verification: Verification) -> None:
@@ -186,9 +236,24 @@ class Catalog:
 
     def verifications(self, target: Target, backup: str) -> list[Verification]:
         """Give what was found when a backup was read back, oldest first."""
-        keys = sorted(found.key for found in self.bucket.list(f"verifications/{target}/{backup}"))
-        found = [self._read(key, Verification) for key in keys]
+        found = [self._read(key, Verification) for key in self._verification_keys(target, backup)]
         return [verification for verification in found if verification is not None]
+
+    def last_verification(self, target: Target, backup: str) -> Verification | None:
+        """Give what was found when a backup was read back the last time, or nothing."""
+        keys = self._verification_keys(target, backup)
+        return self._read(keys[-1], Verification) if keys else None
+
+    def last_verification_keys(self) -> Mapping[tuple[str, str], str]:
+        """Give the key of the last verification of every backup that has any, by ``str(target)`` and backup id."""
+        last: dict[tuple[str, str], str] = {}
+        for key in sorted(found.key for found in self.bucket.list("verifications")):
+            folder, backup, _ = key.removeprefix("verifications/").rsplit("/", 2)
+            last[folder, backup] = key
+        return last
+
+    def _verification_keys(self, target: Target, backup: str) -> Sequence[str]:
+        return sorted(found.key for found in self.bucket.list(f"verifications/{target}/{backup}"))
 
     def _read(self, key: str, kind: type[Document]) -> Document | None:
         try:
@@ -201,3 +266,10 @@ class Catalog:
     def _each(names: Sequence[str], read: Callable[[str], Item]) -> list[Item]:
         with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
             return list(pool.map(read, names))
+
+
+def _swapped(key: str, really: str) -> Corrupt:
+    return Corrupt(
+        f"{key} is the manifest of {really}",
+        hint="objects were moved by hand; put the bucket back as it was, or use another backup",
+    )

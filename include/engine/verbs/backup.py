@@ -7,8 +7,13 @@ Airflow runs them as tasks; the shell runs them in a row.
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import msgspec
 
 from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
@@ -59,7 +64,8 @@ def copy(
     terms = pipeline.terms[target]
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
-    with hold(catalog.bucket, attempt, until=clock() + terms.timeout, clock=clock):
+    until = clock() + terms.timeout
+    with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
         manifest = pipeline.lookup.source(target).copy(
             CopyJob(
                 id=set_id,
@@ -79,7 +85,7 @@ def copy(
                 f"the backup {set_id} of {target} holds nothing", hint="check that the target is the right server"
             )
         stop.check()
-        return catalog.commit(manifest)
+        return catalog.commit(msgspec.structs.replace(manifest, encryption=writer.encryption))
 
 
 def seal(pipeline: Pipeline, set_id: str, *, clock: Clock) -> SetManifest:
@@ -129,6 +135,20 @@ def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+@contextmanager
+def _deadline(stop: Stop, timeout: timedelta) -> Iterator[None]:
+    # The lease of the attempt ends with its timeout: an attempt that outlived it could be swept while it writes.
+    timer = threading.Timer(
+        timeout.total_seconds(), stop.stop, [f"it took longer than the target's timeout of {timeout}"]
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _frozen(pipeline: Pipeline, set_id: str) -> Freeze:

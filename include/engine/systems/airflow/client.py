@@ -18,7 +18,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -327,10 +329,8 @@ class AirflowClient:
 
 def _told(what: str, error: HTTPError) -> Exception:
     text = error.read().decode(errors="replace")
-    try:
+    with suppress(ValueError, AttributeError):
         text = str(json.loads(text).get("detail", text))
-    except (ValueError, AttributeError):
-        pass
     message = f"{what} was answered {error.code}: {text[:500]}"
     if error.code in (401, 403):
         return Unauthorized(message, hint="Log in as a user who may do this")
@@ -351,6 +351,4 @@ def _line(event: Any) -> str:
 
 
 def _epoch(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()

@@ -2,10 +2,10 @@
 
 ::
 
-    primary = PostgresServer(sandbox, "main").start()              # anything with create_role() and connect()
+    primary = PostgresServer(sandbox, "main").start()
     airflow = AirflowServer(
         sandbox,
-        primary,                                                   # gets a role and a database `airflow`
+        primary,                                                   # a PostgresServer; gets a role and a database `airflow`
         project=PROJECT,
         connections={"postgres_main": Connection(...), "mainstay_store": Connection(...)},
         passwords={"admin": "admin", "viewer": "viewer"},          # left out: generated, see airflow.password("admin")
@@ -27,7 +27,6 @@ from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
-from urllib.parse import quote
 
 from include.engine.contracts import Connection
 from include.engine.errors import Corrupt
@@ -55,7 +54,7 @@ _HEALTH = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggere
 
 
 class DatabaseHost(Protocol):
-    """The PostgreSQL server that holds Airflow's metadata."""
+    """The PostgreSQL server that holds Airflow's metadata: the part of ``PostgresServer`` that is needed here."""
 
     @property
     def host(self) -> str:
@@ -64,9 +63,6 @@ class DatabaseHost(Protocol):
     @property
     def port(self) -> int:
         """Its port."""
-
-    def create_role(self, name: str, *attributes: str) -> str:
-        """Make a role that may log in, or set it right, and give its password."""
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection:
         """A connection of the superuser in autocommit mode."""
@@ -81,7 +77,8 @@ class AirflowServer:
     :param database: where its metadata goes; must run when Airflow is started
     :param project: the directory that holds ``dags/``, ``plugins/`` and ``include/``
     :param connections: what the inventory names, by name; handed over as ``AIRFLOW_CONN_<NAME>``
-    :param port: TCP port of the API server on 127.0.0.1; a free one that stays the same when not given
+    :param port: TCP port of the API server on 127.0.0.1, unless ``$MAINSTAY_PORT_AIRFLOW`` says otherwise; a free one
+        that stays the same when neither is given
     :param passwords: of the users ``admin`` and ``viewer``; generated when not given
     :param environment: more variables for all components and tasks, such as ``MAINSTAY_INVENTORY``
     :param parallelism: how many tasks may run at once
@@ -105,7 +102,7 @@ class AirflowServer:
         self.database = database
         self.project = project.resolve()
         self.connections = dict(connections or {})
-        self.port = port or sandbox.port("airflow")
+        self.port = sandbox.port("airflow", port)
         self._passwords = dict(passwords or {})
         self._environment = dict(environment or {})
         self.parallelism = parallelism
@@ -128,12 +125,12 @@ class AirflowServer:
     @property
     def running(self) -> bool:
         """Whether all of its components run now."""
-        return all(self._component(name).running for name in _COMMANDS)
+        return all(self._process(name).running for name in _COMMANDS)
 
     @property
     def logs(self) -> dict[str, Path]:
         """The log of each component."""
-        return {name: self._component(name).log for name in _COMMANDS}
+        return {name: self._process(name).log for name in _COMMANDS}
 
     def password(self, user: str = "admin") -> str:
         """The password of ``admin`` or ``viewer``."""
@@ -152,21 +149,21 @@ class AirflowServer:
         :raises Unreachable: a component ended or was not healthy in time; the hint shows its log
         """
         self._write_passwords()
+        self._prepare_database()
         if not self._migrated():
             say("Airflow: preparing its database (about 15 s)")
             self._migrate()
         # The API server first: a scheduler without one fails the first tasks it starts.
         say("Airflow: starting the API server")
         environment = self.environment()
-        api = self._component(_API, environment)
-        api.start()
+        api = self._process(_API)
+        api.start(partial(self._spec, _API, environment))
         api.wait_ready(self._api_answers, timeout=timeout)
         say("Airflow: starting scheduler, DAG processor and triggerer")
-        workers = {name: self._component(name, environment) for name in _WORKERS}
-        for worker in workers.values():
-            worker.start()
-        for name, worker in workers.items():
-            worker.wait_ready(partial(self._is_healthy, name), timeout=timeout)
+        for name in _WORKERS:
+            self._process(name).start(partial(self._spec, name, environment))
+        for name in _WORKERS:
+            self._process(name).wait_ready(partial(self._is_healthy, name), timeout=timeout)
         self._set_pools()
         say(f"Airflow: {self.url} is up")
         return self
@@ -174,8 +171,8 @@ class AirflowServer:
     def stop(self) -> None:
         """Stop all components, the API server last; no process of them is left, and a running task is ended."""
         with ThreadPoolExecutor(len(_WORKERS)) as pool:
-            list(pool.map(lambda name: self._component(name).stop(), _WORKERS))
-        self._component(_API).stop()
+            list(pool.map(lambda name: self._process(name).stop(), _WORKERS))
+        self._process(_API).stop()
 
     def environment(self) -> dict[str, str]:
         """The variables of all components, secrets included: for a subprocess, never for a log."""
@@ -194,7 +191,7 @@ class AirflowServer:
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(self._secret("fernet").encode()).decode(),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{user}" for user in USERS),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._password_file),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{ROLE}:{quote(self._role)}@{at}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{ROLE}:{self._secret('database')}@{at}",
             "AIRFLOW__API__HOST": self.host,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -207,27 +204,39 @@ class AirflowServer:
         connections = {f"AIRFLOW_CONN_{name.upper()}": _as_json(one) for name, one in self.connections.items()}
         return settings | connections | self._environment
 
-    @cached_property
-    def _role(self) -> str:
-        """The password of the role ``airflow``; makes the role and the database when they are not there."""
-        password = self.database.create_role(ROLE)
-        with self.database.connect() as connection:
-            if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
-                connection.execute(f"create database {DATABASE} owner {ROLE}")
-        return password
+    def _prepare_database(self) -> None:
+        """Make the role and the database when they are not there, and set the role's password."""
+        from psycopg import sql
 
-    def _component(self, name: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
-        """One component; without *environment* it can be looked at and stopped, also while the database is down."""
+        with self.database.connect() as connection:
+            # The server gets the verifier, never the password: it may log its statements.
+            verifier = connection.pgconn.encrypt_password(self._secret("database").encode(), ROLE.encode()).decode()
+            exists = connection.execute("select 1 from pg_roles where rolname = %s", (ROLE,)).fetchone()
+            connection.execute(
+                sql.SQL("{verb} role {name} login password {verifier}").format(
+                    verb=sql.SQL("alter" if exists else "create"),
+                    name=sql.Identifier(ROLE),
+                    verifier=sql.Literal(verifier),
+                )
+            )
+            if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
+                connection.execute(
+                    sql.SQL("create database {} owner {}").format(sql.Identifier(DATABASE), sql.Identifier(ROLE))
+                )
+
+    def _process(self, name: str) -> ServerProcess:
         label = f"airflow-{name}"
-        spec = ServerSpec(
-            name=label,
-            command=[sys.executable, "-m", "airflow", *_COMMANDS[name]],
-            directory=self._directory(label),  # its own: processes are recognised by where they work
-            environment=environment or {},
-            ports={"airflow": self.port} if name == _API else {},
-        )
         run, log = self.sandbox.root / "run", self.sandbox.root / "log"
-        return ServerProcess(spec, state=run / f"{label}.json", log=log / f"{label}.log", account=ourselves())
+        return ServerProcess(label, state=run / f"{label}.json", log=log / f"{label}.log", account=ourselves())
+
+    def _spec(self, name: str, environment: Mapping[str, str]) -> ServerSpec:
+        return ServerSpec(
+            command=[sys.executable, "-m", "airflow", *_COMMANDS[name]],
+            directory=self._directory(f"airflow-{name}"),  # its own: processes are recognised by where they work
+            environment=environment,
+            ports={"airflow": self.port} if name == _API else {},
+            hides_environment=True,
+        )
 
     def _directory(self, name: str) -> Path:
         return private_directory(self.sandbox.root / "servers" / name, owner=ourselves(), mode=0o700)
@@ -250,7 +259,7 @@ class AirflowServer:
     def _migrated(self) -> bool:
         """Whether this version of Airflow has prepared this database: asking Airflow itself takes seconds."""
         try:
-            return bool(self._role) and self._migration_mark.read_text() == self._schema()
+            return self._migration_mark.read_text() == self._schema()
         except FileNotFoundError:
             return False
 

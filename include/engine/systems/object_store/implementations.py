@@ -82,7 +82,7 @@ def choose(directory: Path, shelf: Shelf) -> str:
 def _versitygw(program: Path, instance: Instance) -> ServerSpec:
     data, versions = instance.folder("versitygw"), instance.folder("versions")
     # It keeps metadata in extended attributes; tmpfs and some containers have none.
-    sidecar = [] if _has_attributes(data) else ["--sidecar", instance.folder("metadata")]
+    sidecar: list[str | Path] = [] if _has_attributes(data) else ["--sidecar", instance.folder("metadata")]
     return ServerSpec(
         command=[
             *(program / "versitygw", "--port", f"{LOOPBACK}:{instance.port}", "--region", REGION, "--quiet"),

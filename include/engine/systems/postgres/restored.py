@@ -113,13 +113,13 @@ class RestoredServer(PostgresServer):
     def _take_over(self) -> None:
         """Make the data directory what PostgreSQL insists on: its account's own, and closed to others."""
         account = self.sandbox.account
+        if self.data_directory.is_relative_to(self.sandbox.root):
+            own_tree(self.data_directory, account)
         found = self.data_directory.stat()
         if found.st_uid != account.uid:
-            if not self.data_directory.is_relative_to(self.sandbox.root):
-                raise Refused(
-                    f"{self.data_directory} belongs to another account than {account.name}, who runs the server",
-                    hint="Restore into a directory of the sandbox, or chown it",
-                )
-            own_tree(self.data_directory, account)
+            raise Refused(
+                f"{self.data_directory} belongs to another account than {account.name}, who runs the server",
+                hint="Restore into a directory of the sandbox, or chown it",
+            )
         if stat.S_IMODE(found.st_mode) not in (0o700, 0o750):
             self.data_directory.chmod(0o700)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 if TYPE_CHECKING:
     import psycopg
@@ -11,7 +11,7 @@ BACKUP_ROLE = "mainstay"
 REPLICATOR_ROLE = "replicator"
 
 
-def ensure_role(connection: psycopg.Connection, name: str, password: str, *, attributes: str = "") -> None:
+def ensure_role(connection: psycopg.Connection, name: str, password: str, *, attributes: LiteralString = "") -> None:
     """Make the role *name*, which may log in, or set its password and attributes right when it is there.
 
     :param attributes: in SQL, such as ``replication createdb``
@@ -24,21 +24,20 @@ def ensure_role(connection: psycopg.Connection, name: str, password: str, *, att
     statement = sql.SQL("{verb} role {name} login {attributes} password {verifier}").format(
         verb=sql.SQL("alter" if exists else "create"),
         name=sql.Identifier(name),
-        attributes=sql.SQL(attributes),  # type: ignore[arg-type] # written by us, never by a user
+        attributes=sql.SQL(attributes),
         verifier=sql.Literal(verifier),
     )
     connection.execute(statement)
 
 
-def ensure_backup_role(connection: psycopg.Connection, password: str, *, name: str = BACKUP_ROLE) -> None:
-    """Give the role *name* all that Mainstay asks of a server, and no more: it may not write.
+def grant_backup_rights(connection: psycopg.Connection, name: str = BACKUP_ROLE) -> None:
+    """Grant the role *name*, which has LOGIN and REPLICATION for the backup, all else that Mainstay asks of a server.
 
-    LOGIN and REPLICATION for the backup, pg_monitor for the probes, pg_read_all_data for the checks, and EXECUTE on
-    pg_create_restore_point for the cut.  The last is granted in the database of *connection* only: use ``postgres``.
+    That is pg_monitor for the probes, pg_read_all_data for the checks, and EXECUTE on pg_create_restore_point for
+    the cut, the last in the database of *connection* only: use ``postgres``.  It may not write.
     """
     from psycopg import sql
 
-    ensure_role(connection, name, password, attributes="replication")
     role = sql.Identifier(name)
     connection.execute(sql.SQL("grant pg_monitor, pg_read_all_data to {}").format(role))
     connection.execute(sql.SQL("grant execute on function pg_create_restore_point(text) to {}").format(role))

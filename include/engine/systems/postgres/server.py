@@ -18,7 +18,7 @@ import signal
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, LiteralString, Self
 
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.sandbox.accounts import own
@@ -27,7 +27,7 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
 from include.engine.systems.postgres.binaries import PostgresBinaries
-from include.engine.systems.postgres.roles import BACKUP_ROLE, ensure_backup_role
+from include.engine.systems.postgres.roles import BACKUP_ROLE, ensure_role, grant_backup_rights
 
 if TYPE_CHECKING:
     import psycopg
@@ -223,13 +223,23 @@ class PostgresServer:
         )
 
     def create_backup_role(self, name: str = BACKUP_ROLE) -> str:
-        """Make the role that Mainstay logs in as, with what :func:`roles.ensure_backup_role` grants, or set it right.
+        """Make the role that Mainstay logs in as, or set it right; see :mod:`roles` for its rights.
 
         :returns: its password
         """
+        password = self.create_role(name, "replication")
+        with self.connect() as connection:
+            grant_backup_rights(connection, name)
+        return password
+
+    def create_role(self, name: str, attributes: LiteralString = "") -> str:
+        """Make the role *name*, which may log in, or set it right, and return its password.
+
+        :param attributes: in SQL, such as ``replication createdb``
+        """
         password = self.sandbox.secret(f"{self.label}-{name}")
         with self.connect() as connection:
-            ensure_backup_role(connection, password, name=name)
+            ensure_role(connection, name, password, attributes=attributes)
         return password
 
     @property

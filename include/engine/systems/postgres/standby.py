@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from include.engine.errors import Refused
-from include.engine.systems.postgres.roles import REPLICATOR_ROLE, ensure_role
+from include.engine.systems.postgres.roles import REPLICATOR_ROLE
 from include.engine.systems.postgres.server import PostgresServer
 
 
@@ -76,9 +76,8 @@ class StandbyServer(PostgresServer):
             raise Refused(
                 f"{self.label} cannot copy {self.primary.label}, which does not run", hint="Start the primary first"
             )
-        password = self.sandbox.secret(f"{self.primary.label}-{REPLICATOR_ROLE}")
+        password = self.primary.create_role(REPLICATOR_ROLE, "replication")
         with self.primary.connect() as connection:
-            ensure_role(connection, REPLICATOR_ROLE, password, attributes="replication")
             connection.execute(  # what an attempt that died has left
                 "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s and not active",
                 (self.slot,),

@@ -1,0 +1,46 @@
+"""All commands, by section.  Client libraries, tables and pydantic are imported by the commands that need them:
+``./mainstay --help`` answers at once."""
+
+from __future__ import annotations
+
+import typer
+
+from include.engine.cli.backup import backup
+from include.engine.cli.boundary import Boundary
+from include.engine.cli.catalog import catalog
+from include.engine.cli.demo import demo, down, env, status, up
+from include.engine.cli.drill import drill
+from include.engine.cli.inventory import inventory
+from include.engine.cli.keys import keys
+from include.engine.cli.quality import check, test
+from include.engine.cli.restore import restore
+from include.engine.cli.retention import expire, keep, retention, unkeep
+from include.engine.cli.upkeep import upkeep
+from include.engine.cli.verify import verify
+from include.engine.cli.wal_archive import wal_archive
+
+_DEMO, _VERBS, _KEEPING, _PROJECT = "The demo", "Verbs", "What is kept", "The project"
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    cls=Boundary,
+    help="Restore the pipeline, not a database.",
+    epilog="Exit codes: 0 pass, 1 fail or error, 2 not understood, 3 unverified.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+for command in (demo, up, down, status, env):
+    app.command(rich_help_panel=_DEMO)(command)
+for command in (backup, catalog, verify, restore, drill):
+    app.command(rich_help_panel=_VERBS)(command)
+app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
+for command in (retention, expire, keep, unkeep, upkeep):
+    app.command(rich_help_panel=_KEEPING)(command)
+app.add_typer(keys, name="key", rich_help_panel=_KEEPING)
+app.add_typer(inventory, name="inventory", rich_help_panel=_PROJECT)
+app.command(rich_help_panel=_PROJECT, context_settings=_PASS_ON)(test)
+app.command(rich_help_panel=_PROJECT)(check)

@@ -1,0 +1,100 @@
+"""``./mainstay backup``: one set, step by step, as the DAG takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from include.engine.cli import figures
+from include.engine.cli.boundary import stopping
+from include.engine.cli.clock import now
+from include.engine.cli.output import Json, emit_json, leave, show, table
+from include.engine.cli.progress import ShellProgress
+from include.engine.cli.whence import Whence, finds_pipeline
+from include.engine.contracts import Progress, Stop
+from include.engine.errors import Misconfigured
+from include.engine.model import SetManifest, Target, Verdict, Verification, backup_id, worst
+
+if TYPE_CHECKING:
+    from include.engine.verbs.pipeline import Pipeline
+
+
+@finds_pipeline
+def backup(
+    whence: Whence,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="[TARGET]...", help="<system>/<name>; all of the inventory by default")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="take no incremental backup")] = False,
+    set_id: Annotated[
+        str | None, typer.Option("--id", help="finish this set, which an earlier run could not: 20261123T020000Z")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="read everything back afterwards")] = True,
+    as_json: Json = False,
+) -> None:
+    """Take a backup set: fix the cut, copy every target, seal the set, read it back.
+
+    Nothing counts until the set is sealed.  A run that was interrupted is finished with --id.
+    """
+    if set_id is not None and targets:
+        raise Misconfigured("a set that is finished has its targets already", hint="give either --id or targets")
+    pipeline = whence.pipeline()
+    chosen = pipeline.choose(targets or [])
+    with stopping() as stop, ShellProgress() as progress:
+        sealed = take(pipeline, set_id or backup_id(now()), chosen, full=full, progress=progress, stop=stop)
+        proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
+    _tell(pipeline, sealed, proofs, as_json=as_json)
+    if verify:
+        leave(worst([proof.verdict for proof in proofs]))
+
+
+def take(
+    pipeline: Pipeline, set_id: str, targets: tuple[Target, ...], *, full: bool, progress: Progress, stop: Stop
+) -> SetManifest:
+    """Freeze, copy and seal a set; what was left on the servers is cleared whatever happened."""
+    from include.engine.verbs import backup as verb
+
+    progress.say(f"Set {set_id}")
+    try:
+        frozen = verb.freeze(pipeline, set_id, targets, clock=now)
+        for name in frozen.cuts:
+            stop.check()
+            verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
+        return verb.seal(pipeline, set_id, clock=now)
+    finally:
+        verb.release(pipeline, set_id, targets)
+
+
+def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:
+    """Verify every part of a set."""
+    from include.engine.verbs import verify as verb
+
+    return verb.verify_parts(pipeline, sealed.id, progress=progress, stop=stop, clock=now)
+
+
+def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, ...], *, as_json: bool) -> None:
+    if as_json:
+        emit_json({"set": sealed, "verifications": proofs})
+        return
+    verdicts = {(proof.target, proof.backup): proof.verdict for proof in proofs}
+    rows = []
+    for part in sealed.parts:
+        manifest = pipeline.catalog.backup(part.target, part.backup)
+        seconds = (manifest.finished - manifest.started).total_seconds()
+        rows.append(
+            (
+                part.target,
+                manifest.kind,
+                figures.size(manifest.original_bytes),
+                figures.size(manifest.bytes),
+                figures.ratio(manifest.original_bytes, manifest.bytes),
+                figures.duration(seconds),
+                figures.moment(manifest.recoverable_to),
+                verdicts.get((part.target, part.backup), Verdict.UNVERIFIED),
+            )
+        )
+    columns = ("target", "kind", ">original", ">stored", ">ratio", ">took", "recoverable to", "read back")
+    show(table(columns, rows, title=f"Set {sealed.id}"))
+    if sealed.left_out:
+        show(f"Not in this set: {', '.join(sealed.left_out)}")

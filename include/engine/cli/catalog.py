@@ -1,0 +1,160 @@
+"""``./mainstay catalog``: which sets and backups there are, how far they reach, and what was proved about them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec import Struct
+
+from include.engine.cli import figures
+from include.engine.cli.clock import now
+from include.engine.cli.output import Json, coloured, emit_json, show, table
+from include.engine.cli.whence import Whence, finds_pipeline
+from include.engine.model import DrillReport, Kind, Manifest, SetManifest, Target, Verdict
+
+if TYPE_CHECKING:
+    from include.engine.verbs.pipeline import Pipeline
+
+_READS_AT_ONCE = 8
+
+
+class ListedBackup(Struct, frozen=True, kw_only=True):
+    """One backup as the catalog shows it."""
+
+    target: str
+    id: str
+    kind: Kind
+    parent: str | None
+    taken: datetime
+    bytes: int
+    original_bytes: int
+    encrypted: bool
+    recoverable_from: datetime
+    recoverable_to: datetime
+    verified: Verdict | None  # what the last reading back said; None when it was never read
+    drilled: Verdict | None  # what the last drill of it said
+
+
+class ListedSet(Struct, frozen=True, kw_only=True):
+    """One set as the catalog shows it."""
+
+    id: str
+    taken: datetime
+    bytes: int
+    targets: tuple[str, ...]
+    kept: str | None  # the reason of the person who pinned it
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """The whole catalog."""
+
+    url: str
+    sets: tuple[ListedSet, ...]
+    backups: tuple[ListedBackup, ...]
+
+
+@finds_pipeline
+def catalog(
+    whence: Whence,
+    target: Annotated[str | None, typer.Argument(help="<system>/<name>; all by default")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the sets and backups in the bucket: age, size, how far each recovers, verified or drilled or not."""
+    pipeline = whence.pipeline()
+    listing = listed(pipeline, Target.parse(target) if target else None)
+    if as_json:
+        emit_json(listing)
+        return
+    _show(listing, now())
+
+
+def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
+    """Read the catalog, newest first."""
+    found = pipeline.catalog
+    targets = [only] if only else sorted({*found.targets(), *pipeline.targets})
+    drills = found.drills()
+    manifests = [manifest for target in targets for manifest in found.backups(target)]
+    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
+        verified = list(pool.map(lambda manifest: _verified(pipeline, manifest), manifests))
+    backups = [
+        _backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)
+    ]
+    sets = [_set(pipeline, one) for one in found.sets() if only is None or only in {part.target for part in one.parts}]
+    return Listing(
+        url=found.bucket.url,
+        sets=tuple(reversed(sets)),
+        backups=tuple(sorted(backups, key=lambda listed: (listed.id, listed.target), reverse=True)),
+    )
+
+
+def _verified(pipeline: Pipeline, manifest: Manifest) -> Verdict | None:
+    found = pipeline.catalog.verifications(manifest.target, manifest.id)
+    return found[-1].verdict if found else None
+
+
+def _drilled(manifest: Manifest, drills: list[DrillReport]) -> Verdict | None:
+    for report in reversed(drills):
+        # A drill of a whole set names the set; its parts are backups of the same name.
+        one = report.target == manifest.target and report.backup == manifest.id
+        if one or (report.target is None and report.set_id == manifest.id):
+            return report.verdict
+    return None
+
+
+def _backup(manifest: Manifest, verified: Verdict | None, drills: list[DrillReport]) -> ListedBackup:
+    return ListedBackup(
+        target=str(manifest.target),
+        id=manifest.id,
+        kind=manifest.kind,
+        parent=manifest.parent,
+        taken=manifest.finished,
+        bytes=manifest.bytes,
+        original_bytes=manifest.original_bytes,
+        encrypted=manifest.encryption is not None,
+        recoverable_from=manifest.recoverable_from,
+        recoverable_to=manifest.recoverable_to,
+        verified=verified,
+        drilled=_drilled(manifest, drills),
+    )
+
+
+def _set(pipeline: Pipeline, found: SetManifest) -> ListedSet:
+    keep = pipeline.catalog.kept(found.id)
+    return ListedSet(
+        id=found.id,
+        taken=found.finished,
+        bytes=found.bytes,
+        targets=tuple(str(part.target) for part in found.parts),
+        kept=keep.reason if keep else None,
+    )
+
+
+def _show(listing: Listing, at: datetime) -> None:
+    if not listing.sets and not listing.backups:
+        show(f"{listing.url} holds no backup yet: `./mainstay backup` takes the first")
+        return
+    if listing.sets:
+        rows = [
+            (one.id, figures.age(one.taken, at), figures.size(one.bytes), " ".join(one.targets), one.kept or "")
+            for one in listing.sets
+        ]
+        show(table(("set", ">age", ">stored", "targets", "kept because"), rows, title=listing.url))
+    columns = ("backup", "of", ">age", "kind", ">stored", ">ratio", "recoverable", "verified", "drilled")
+    show(table(columns, [_row(one, at) for one in listing.backups]))
+
+
+def _row(one: ListedBackup, at: datetime) -> tuple[object, ...]:
+    return (
+        one.id,
+        one.target,
+        figures.age(one.taken, at),
+        one.kind + (" encrypted" if one.encrypted else ""),
+        figures.size(one.bytes),
+        figures.ratio(one.original_bytes, one.bytes),
+        figures.window(one.recoverable_from, one.recoverable_to),
+        coloured(one.verified) if one.verified else "never",
+        coloured(one.drilled) if one.drilled else "never",
+    )

@@ -1,0 +1,169 @@
+"""The servers of the demo, put together: object store, PostgreSQL with a standby, its WAL archive, customers, Airflow.
+
+All listen on 127.0.0.1 only.  Ports are fixed, so that a bookmark stays good; each has a variable that moves it:
+
+========================================  =======  ====================================
+server                                    default  variable
+========================================  =======  ====================================
+Airflow                                      8080  ``MAINSTAY_PORT_AIRFLOW``
+PostgreSQL primary                          15432  ``MAINSTAY_PORT_POSTGRES_MAIN``
+PostgreSQL standby                          15433  ``MAINSTAY_PORT_POSTGRES_STANDBY``
+object store (S3)                           17070  ``MAINSTAY_PORT_OBJECT_STORE_MAIN``
+========================================  =======  ====================================
+
+Secrets are made on the first start, in files of mode 0600; processes get them through their environment.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+from include.engine.cli import shop
+from include.engine.cli.companion import Companion
+from include.engine.cli.steps import Steps
+from include.engine.contracts import Connection
+from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.airflow.server import AirflowServer
+from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.systems.postgres.roles import BACKUP_ROLE
+from include.engine.systems.postgres.server import PostgresServer
+from include.engine.systems.postgres.standby import StandbyServer
+from include.engine.wiring import PROJECT
+
+NAME = "demo"
+INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
+TARGET = "postgres/main"
+BUCKET = "mainstay"
+PORTS = {"airflow": 8080, "postgres-main": 15432, "postgres-standby": 15433, "object-store-main": 17070}
+
+
+class DemoSandbox:
+    """The demo, started or not.  Whoever constructs it, in this process or a later one, has the same demo."""
+
+    def __init__(self, sandbox: Sandbox | None = None) -> None:
+        self.sandbox = sandbox or Home.of(PROJECT).sandbox(NAME)
+        self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
+        self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
+        self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
+        self.archiver = Companion(self.sandbox, "wal-archive-main", ["-m", "include.engine.cli", "wal-archive", TARGET])
+        self.traffic = Companion(self.sandbox, "traffic", ["-m", "include.engine.cli.traffic"])
+
+    @cached_property
+    def airflow(self) -> AirflowServer:
+        """Its Airflow."""
+        return AirflowServer(
+            self.sandbox,
+            self.primary,
+            project=PROJECT,
+            connections=self.connections(),
+            port=PORTS["airflow"],
+            environment=self.settings(),
+        )
+
+    @property
+    def made(self) -> bool:
+        """Whether it was ever started, and not wiped since."""
+        return self._mark.exists()
+
+    def up(self, steps: Steps, *, with_airflow: bool = True) -> None:
+        """Start whatever does not run, and wait until it works.  Started twice, it does no harm.
+
+        :raises Contended: somebody else holds a port; the hint names the variable that moves the server
+        :raises Unreachable: a server ended or did not answer in time; the hint shows its log
+        """
+        with steps.step(f"Object store, port {self.store.port}"):
+            self.store.start()
+            self.store.create_bucket(BUCKET)
+        with steps.step(f"PostgreSQL primary, port {self.primary.port}"):
+            self.primary.start()
+            self.primary.create_backup_role()
+        with steps.step("A shop with customers and orders"):
+            password = shop.open_shop(self.primary)
+            self._mark.touch()
+        with steps.step(f"PostgreSQL standby, port {self.standby.port}"):
+            self.standby.start()
+            self.standby.wait_until_streaming()
+        with steps.step("WAL archive"):
+            self.archiver.start(self.environment())
+        with steps.step("Traffic: orders, and a heartbeat every 2 s"):
+            self.traffic.start(self._traffic_environment(password))
+        if with_airflow:
+            with steps.step(f"Airflow, port {self.airflow.port}"):
+                self.airflow.start(say=steps.say)
+
+    def down(self, *, wipe: bool = False) -> list[str]:
+        """Stop all its servers, and with *wipe* delete what they wrote; give the names of those that ran."""
+        running = [record.name for record in self.sandbox.running()]
+        if wipe:
+            self.sandbox.destroy()
+        else:
+            self.sandbox.stop()
+        return running
+
+    def connections(self) -> dict[str, Connection]:
+        """What the inventory names, by name; with secrets."""
+        return {
+            "postgres_main": Connection(
+                host=self.primary.host,
+                port=self.primary.port,
+                login=BACKUP_ROLE,
+                password=self.sandbox.secret(f"{self.primary.label}-{BACKUP_ROLE}"),
+                schema="postgres",
+            ),
+            "mainstay_store": Connection(
+                login=self.store.access_key,
+                password=self.store.secret_key,
+                extra={"endpoint_url": self.store.endpoint, "region_name": self.store.region},
+            ),
+        }
+
+    def settings(self) -> dict[str, str]:
+        """Variables without secrets that everything of the demo runs with."""
+        return {"MAINSTAY_INVENTORY": str(INVENTORY), "MAINSTAY_HOME": str(self.sandbox.home.root)}
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which a process finds the demo, secrets included: for a subprocess or a person's shell."""
+        return self.settings() | {
+            f"AIRFLOW_CONN_{name.upper()}": as_variable(name, one) for name, one in self.connections().items()
+        }
+
+    def _traffic_environment(self, password: str) -> dict[str, str]:
+        from include.engine.cli import traffic
+
+        return {
+            traffic.HEARTBEAT_CONNINFO: self.primary.conninfo("postgres", user=shop.ROLE, password=password),
+            traffic.SHOP_CONNINFO: self.primary.conninfo(shop.DATABASE, user=shop.ROLE, password=password),
+        }
+
+    @property
+    def _mark(self) -> Path:
+        return self.sandbox.root / "made"
+
+
+def existing() -> DemoSandbox | None:
+    """Give the demo when it was made on this machine, and leave no trace when it was not."""
+    home = Home.of(PROJECT)
+    return DemoSandbox() if (home.root / "sandboxes" / NAME / "made").exists() else None
+
+
+def existing_connections() -> dict[str, str]:
+    """Give the demo's connections in the form of the environment, by name; empty when there is no demo."""
+    demo = existing()
+    return {} if demo is None else {name: as_variable(name, one) for name, one in demo.connections().items()}
+
+
+def as_variable(name: str, connection: Connection) -> str:
+    """Write a connection as Airflow reads it from the environment."""
+    return json.dumps(
+        {
+            "conn_type": "postgres" if name.startswith("postgres") else "aws",
+            "host": connection.host,
+            "port": connection.port,
+            "login": connection.login,
+            "password": connection.password,
+            "schema": connection.schema,
+            "extra": connection.extra,
+        }
+    )

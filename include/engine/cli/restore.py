@@ -1,0 +1,171 @@
+"""``./mainstay restore``: the plan first, then a question, then the restore."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from include.engine.cli import figures
+from include.engine.cli.boundary import stopping
+from include.engine.cli.clock import now
+from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
+from include.engine.cli.progress import ShellProgress
+from include.engine.cli.whence import Whence, finds_pipeline
+from include.engine.errors import Misconfigured, Refused
+from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target, Verdict
+
+if TYPE_CHECKING:
+    from include.engine.verbs.pipeline import Pipeline
+
+
+@finds_pipeline
+def restore(
+    whence: Whence,
+    target: Annotated[str, typer.Argument(help="<system>/<name>, as the catalog names it")],
+    at: Annotated[str | None, typer.Option("--at", help="recover to this time, with its zone: 2026-11-23T14:05:00Z")] = None,
+    point: Annotated[
+        str | None, typer.Option("--point", help="latest (the default), backup, position:<LSN> or name:<restore point>")
+    ] = None,
+    backup: Annotated[str | None, typer.Option("--backup", help="start from this backup, not from the best one")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="into this directory: new or empty")] = None,
+    to_server: Annotated[str | None, typer.Option("--to-server", help="onto a server that the inventory names")] = None,
+    to_sandbox: Annotated[bool, typer.Option("--to-sandbox", help="into a throw-away server")] = False,
+    confirm: Annotated[
+        str, typer.Option("--confirm", help="the name of what would be overwritten, typed to allow it")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", help="why; it is recorded")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: Json = False,
+) -> None:
+    """Restore one target from a backup, to any point that the backups and the log archive reach.
+
+    Shows what would be done before it is done.  Needs the bucket only: see --bucket.
+    """
+    from include.engine.verbs import restore as verb
+
+    wanted = Target.parse(target)
+    stopping_point = _point(at, point)
+    kind = _destination(to, to_server, to_sandbox)
+    pipeline = whence.pipeline()
+    plan = verb.plan(
+        pipeline,
+        wanted,
+        point=stopping_point,
+        backup=backup,
+        destination=kind,
+        path=str(to.expanduser().absolute()) if to else "",
+        server=to_server or "",
+        confirm=confirm,
+    )
+    if dry_run:
+        emit_json(plan) if as_json else show_plan(plan)
+        return
+    if not as_json:
+        show_plan(plan)
+    why = _agreed(plan, reason, yes=yes or as_json)
+    _leave_with(_carry_out(pipeline, plan, why), as_json=as_json)
+
+
+def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str) -> Restored:
+    from include.engine.verbs import restore as verb
+
+    with stopping() as stop, ShellProgress() as progress:
+        return verb.restore(pipeline, plan, reason=reason, progress=progress, stop=stop, clock=now)
+
+
+def _point(at: str | None, point: str | None) -> str:
+    """Give the recovery point that the two options say together.
+
+    :raises Misconfigured: when both are given, or --at is no time
+    """
+    if at is not None and point is not None:
+        raise Misconfigured("--at and --point both say where to stop", hint="give one of them")
+    if at is not None:
+        parsed = RecoveryPoint.parse(at)
+        if parsed.kind is not PointKind.TIME:
+            raise Misconfigured(f"--at {at} is not a time", hint="write 2026-11-23T14:05:00Z, or use --point")
+        return at
+    return point or str(PointKind.LATEST)
+
+
+def _destination(to: Path | None, to_server: str | None, to_sandbox: bool) -> DestinationKind:
+    given = [
+        kind
+        for kind, said in (
+            (DestinationKind.DIRECTORY, to is not None),
+            (DestinationKind.SERVER, to_server is not None),
+            (DestinationKind.SANDBOX, to_sandbox),
+        )
+        if said
+    ]
+    if len(given) != 1:
+        raise Misconfigured(
+            "a restore needs one destination, not " + ("none" if not given else " and ".join(given)),
+            hint="give one of --to DIR, --to-server NAME and --to-sandbox",
+        )
+    return given[0]
+
+
+def show_plan(plan: RestorePlan) -> None:
+    """Show what a restore would do."""
+    destination = plan.destination.path or plan.destination.name or str(plan.destination.kind)
+    facts = [
+        ("restore", f"{plan.target} from {plan.backup}"),
+        ("to the point", plan.point),
+        ("into", f"{plan.destination.kind} {destination}" if destination != plan.destination.kind else destination),
+        ("chain", " → ".join(plan.chain)),
+        ("to fetch", figures.size(plan.bytes_to_fetch)),
+        ("space needed", figures.size(plan.bytes_needed)),
+        ("time expected", figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill yet"),
+    ]
+    show(table(("plan", ""), facts))
+    show(table((">", "step"), enumerate(plan.steps, start=1)))
+    for warning in plan.warnings:
+        show(f"warning: {warning}")
+    for thing in plan.would_overwrite:
+        show(f"WOULD OVERWRITE {thing}")
+
+
+def _agreed(plan: RestorePlan, reason: str, *, yes: bool) -> str:
+    """Give the reason of a restore that a person agreed to.
+
+    A sandbox and an empty directory endanger nothing, so there the reason may go unsaid; a server needs a real one.
+
+    :raises Refused: when nobody agreed
+    """
+    harmless = plan.destination.kind is not DestinationKind.SERVER and not plan.would_overwrite
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Refused(
+                "nobody is there to agree to the plan", hint="look at it with --dry-run, then say --yes (and --reason)"
+            )
+        if not reason and not harmless:
+            reason = typer.prompt("Why", err=True)
+        typer.confirm("Do it?", abort=True, err=True)
+    return reason or ("asked for on the command line" if harmless else "")
+
+
+def _leave_with(restored: Restored, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(restored)
+    else:
+        _show(restored)
+    # A restore without checks is a restore that nobody has looked at: not green.
+    leave(restored.verdict if restored.checks else Verdict.UNVERIFIED)
+
+
+def _show(restored: Restored) -> None:
+    show(
+        table(
+            ("stage", ">seconds", ">bytes"),
+            [(stage.name, f"{stage.seconds:.1f}", figures.size(stage.bytes) if stage.bytes else "") for stage in restored.stages],
+            title=f"{restored.target} from {restored.backup}",
+        )
+    )
+    if restored.checks:
+        show(checks_table(restored.checks))
+    show(f"recovered to {figures.moment(restored.recovered_to)}, at {restored.address}: {restored.verdict}")

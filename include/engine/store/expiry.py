@@ -1,0 +1,290 @@
+"""Expiry: from the catalog and a policy to what is deleted, and why the rest is not.
+
+One policy is applied twice: over the sets, and over the backups of each target.  A backup goes when no set that stays
+refers to it *and* its target's own history does not want it, so a target that recent sets left out keeps its last backups.
+Objects that backups share (content-addressed ones, Kafka segments) are never deleted here: ``sweep`` does that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from include.engine.model import Manifest, Part, SetManifest, Target, Verdict
+from include.engine.store.catalog import Catalog
+from include.engine.store.lease import live_leases
+from include.engine.store.retention import Candidate, Policy, reasons
+
+UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
+_READS_AT_ONCE = 16
+
+LockedUntil = Callable[[str], datetime | None]  # by key
+Reasons = dict[str, tuple[str, ...]]
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+_Sealed = Mapping[tuple[Target, str], Sequence[str]]  # the kept sets that a backup is part of; none for parts of others
+
+
+class Doomed(Struct, frozen=True, kw_only=True):
+    """A backup that no longer has to be kept."""
+
+    target: Target
+    backup: str
+    parent: str | None
+    objects: int  # in its own folder
+    bytes: int
+
+
+class ExpiryPlan(Struct, frozen=True, kw_only=True):
+    """What expiry would do.  Mappings by target have ``str(target)`` as their key."""
+
+    now: datetime
+    policy: Policy
+    sets: Reasons  # kept sets, and why
+    delete_sets: tuple[str, ...]
+    backups: dict[str, Reasons]  # kept backups of each target, and why
+    delete: tuple[Doomed, ...]  # in this order: increments before what they are based on
+    cannot: tuple[str, ...]  # what would go, and what holds it
+    kept: dict[
+        str, tuple[Manifest, ...]
+    ]  # oldest first; by it a system expires what goes with its backups, such as WAL
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that would be freed."""
+        return sum(doomed.bytes for doomed in self.delete)
+
+
+class Expired(Struct, frozen=True, kw_only=True):
+    """What expiry did."""
+
+    sets: tuple[str, ...]
+    backups: tuple[Doomed, ...]
+    refused: tuple[str, ...]  # keys that the store would not delete
+    spared: tuple[str, ...]  # planned, but wanted again by the time of the deed
+    kept: dict[str, tuple[Manifest, ...]]  # as in the plan, but what is really still there
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that were freed, those that the store refused to free among them."""
+        return sum(doomed.bytes for doomed in self.backups)
+
+
+def plan_expiry(
+    catalog: Catalog, policy: Policy, now: datetime, *, locked_until: LockedUntil | None = None
+) -> ExpiryPlan:
+    """Decide what to expire.  Reads the whole catalog, changes nothing.
+
+    :param locked_until: asks the store for the lock on an object; it is asked for the manifests that would go
+    :raises Corrupt: when a manifest cannot be read: it might need what would be deleted, so nothing is decided
+    :raises Unsupported: when a newer Mainstay wrote one, likewise
+    """
+    decide = _Decide(catalog, policy, now, locked_until or _never_locked)
+    all_sets = catalog.sets()
+    sets = decide.sets(all_sets)
+    sealed: dict[tuple[Target, str], list[str]] = defaultdict(list)
+    for found in all_sets:
+        for part in found.parts:
+            sealed[part.target, part.backup] += [found.id] if found.id in sets else []
+    backups: dict[str, Reasons] = {}
+    kept: dict[str, tuple[Manifest, ...]] = {}
+    delete: list[Doomed] = []
+    cannot: list[str] = []
+    for target in catalog.targets():
+        manifests = catalog.backups(target)
+        wanted = decide.backups(manifests, sealed)
+        going = [manifest for manifest in manifests if manifest.id not in wanted]
+        running = live_leases(catalog.bucket, target, now) if going else {}
+        if running:  # it may build on what would go
+            cannot += [f"{target}: nothing is deleted while a backup is running: {lease}" for lease in running.values()]
+            wanted |= {manifest.id: ("a backup of the target is running",) for manifest in going}
+            going = []
+        backups[str(target)] = wanted
+        kept[str(target)] = tuple(manifest for manifest in manifests if manifest.id in wanted)
+        delete += [_doomed(manifest, kept[str(target)]) for manifest in reversed(going)]
+    return ExpiryPlan(
+        now=now,
+        policy=policy,
+        sets=sets,
+        delete_sets=tuple(found.id for found in all_sets if found.id not in sets),
+        backups=backups,
+        delete=tuple(delete),
+        cannot=(
+            *cannot,
+            *_only_locked("set", sets),
+            *(x for t, found in backups.items() for x in _only_locked(t, found)),
+        ),
+        kept=kept,
+    )
+
+
+def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | None = None) -> Expired:
+    """Delete what *plan* says, as far as it is still unwanted: a person may have taken a day to approve it.
+
+    Manifests go before their objects, sets before their parts and increments before what they are based on, so that a
+    crash leaves garbage, never something that lies.  What the store refuses to delete (a lock) is told in the result, with
+    all that it needs left alone.
+    """
+    fresh = plan_expiry(catalog, plan.policy, plan.now, locked_until=locked_until)
+    sets = [set_id for set_id in plan.delete_sets if set_id in fresh.delete_sets]
+    # What the plan kept it kept with all its parents, and what came later is kept now: the intersection breaks no chain.
+    planned = {(doomed.target, doomed.backup) for doomed in plan.delete}
+    doomed = [doomed for doomed in fresh.delete if (doomed.target, doomed.backup) in planned]
+    still = {(one.target, one.backup) for one in doomed}
+    deeds = _Deeds(catalog, fresh.kept)
+    deeds.delete_sets(sets)
+    deeds.delete_backups(doomed)
+    return Expired(
+        kept={str(target): tuple(catalog.backups(target)) for target in catalog.targets()},
+        sets=tuple(deeds.sets),
+        backups=tuple(deeds.backups),
+        refused=tuple(deeds.refused),
+        spared=(
+            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets),
+            *(f"{target} {backup}" for target, backup in sorted(planned - still)),
+        ),
+    )
+
+
+class _Decide:
+    """Applies one policy to sets and to backups, with what the catalog and the store know of them."""
+
+    def __init__(self, catalog: Catalog, policy: Policy, now: datetime, locked_until: LockedUntil) -> None:
+        self._catalog = catalog
+        self._policy = policy
+        self._now = now
+        self._locked_until = locked_until
+        self._verifications = catalog.last_verification_keys()
+        self._drilled = {report.set_id for report in catalog.drills() if report.verdict is Verdict.PASS}
+
+    def sets(self, found: Sequence[SetManifest]) -> Reasons:
+        keeps = _each(found, lambda one: self._catalog.kept(one.id))
+        verified = next((one.id for one in reversed(found) if self._set_verified(one)), None)
+        candidates = [
+            Candidate(
+                id=one.id,
+                at=one.frozen,
+                finished=one.finished,
+                verified=one.id == verified,  # only the newest one counts, so we look no further
+                kept_by=f"{keep.by}: {keep.reason}" if keep else None,
+            )
+            for one, keep in zip(found, keeps, strict=True)
+        ]
+        return self._reasons(candidates, lambda set_id: f"sets/{set_id}/manifest.json")
+
+    def backups(self, found: Sequence[Manifest], sealed: _Sealed) -> Reasons:
+        if not found:
+            return {}
+        verified = next((m.id for m in reversed(found) if self._backup_verified(m.target, m.id)), None)
+        candidates = [
+            Candidate(
+                id=manifest.id,
+                at=manifest.cut.at,
+                finished=manifest.finished,
+                verified=manifest.id == verified,
+                kept_by=self._kept_by(manifest, sealed),
+                needs=(manifest.parent,) if manifest.parent else (),
+            )
+            for manifest in found
+        ]
+        return self._reasons(candidates, lambda backup: self._catalog.manifest_key(found[0].target, backup))
+
+    def _kept_by(self, manifest: Manifest, sealed: _Sealed) -> str | None:
+        sets = sealed.get((manifest.target, manifest.id))
+        if sets:
+            return ", ".join(f"set {set_id}" for set_id in sets)
+        if sets is None and manifest.finished > self._now - UNSEALED_AGE:
+            return "a set that may not be sealed yet"
+        return None
+
+    def _reasons(self, candidates: Sequence[Candidate], key: Callable[[str], str]) -> Reasons:
+        wanted = reasons(candidates, self._policy, self._now)
+        going = [candidate.id for candidate in candidates if candidate.id not in wanted]
+        locks = dict(zip(going, _each(going, lambda id_: self._locked_until(key(id_))), strict=True))
+        if not any(locks.values()):
+            return wanted
+        # A lock only ever adds to what is kept, so nothing is left that was not asked for.
+        locked = [msgspec.structs.replace(one, locked_until=locks.get(one.id)) for one in candidates]
+        return reasons(locked, self._policy, self._now)
+
+    def _set_verified(self, found: SetManifest) -> bool:
+        if found.id in self._drilled:
+            return True
+        return bool(found.parts) and all(self._backup_verified(part.target, part.backup) for part in found.parts)
+
+    def _backup_verified(self, target: Target, backup: str) -> bool:
+        if (str(target), backup) not in self._verifications:
+            return False
+        last = self._catalog.last_verification(target, backup)
+        return last is not None and last.verdict is Verdict.PASS
+
+
+class _Deeds:
+    """Deletes, and holds back whatever something that could not be deleted needs."""
+
+    def __init__(self, catalog: Catalog, kept: Mapping[str, Sequence[Manifest]]) -> None:
+        self._catalog = catalog
+        self._named = {target: _keys(manifests) for target, manifests in kept.items()}
+        self._needed: set[tuple[Target, str]] = set()
+        self.sets: list[str] = []
+        self.backups: list[Doomed] = []
+        self.refused: list[str] = []
+
+    def delete_sets(self, ids: Iterable[str]) -> None:
+        for set_id in ids:
+            parts: Sequence[Part] = self._catalog.set(set_id).parts
+            refused = self._catalog.delete_set(set_id)
+            self.refused += refused
+            if f"sets/{set_id}/manifest.json" in refused:
+                self._needed |= {(part.target, part.backup) for part in parts}
+            else:
+                self.sets.append(set_id)
+
+    def delete_backups(self, doomed: Iterable[Doomed]) -> None:
+        for one in doomed:
+            stays = (one.target, one.backup) in self._needed
+            if not stays:
+                refused = self._catalog.delete(one.target, one.backup, spare=self._named[str(one.target)])
+                self.refused += refused
+                stays = self._catalog.manifest_key(one.target, one.backup) in refused
+            if not stays:
+                self.backups.append(one)
+            elif one.parent is not None:
+                self._needed.add((one.target, one.parent))
+
+
+def _doomed(manifest: Manifest, kept: Sequence[Manifest]) -> Doomed:
+    own = Catalog.own_keys(manifest) - _keys(kept)
+    sizes = {entry.key: entry.bytes for entry in manifest.entries if entry.key in own}
+    return Doomed(
+        target=manifest.target,
+        backup=manifest.id,
+        parent=manifest.parent,
+        objects=len(sizes),
+        bytes=sum(sizes.values()),
+    )
+
+
+def _keys(manifests: Iterable[Manifest]) -> frozenset[str]:
+    return frozenset(entry.key for manifest in manifests for entry in manifest.entries)
+
+
+def _only_locked(what: str, found: Reasons) -> list[str]:
+    return [
+        f"{what} {id_} is {why[0]}" for id_, why in found.items() if all(one.startswith("locked until") for one in why)
+    ]
+
+
+def _never_locked(_key: str) -> datetime | None:
+    return None
+
+
+def _each(items: Sequence[_Item], ask: Callable[[_Item], _Answer]) -> list[_Answer]:
+    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="expiry") as pool:
+        return list(pool.map(ask, items))

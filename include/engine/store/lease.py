@@ -1,0 +1,127 @@
+"""Leases: how a running attempt tells a sweep that its objects, which no manifest names yet, are not garbage.
+
+A lease is a create-only object in the attempt's own folder.  It is removed when the attempt ends and runs out when the
+attempt died; there is nothing to renew, so a hanging process cannot hold on to its objects for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock
+from include.engine.errors import Contended, MainstayError, NotFound
+from include.engine.model import Target, decode, encode
+from include.engine.store.bucket import Bucket
+
+LEASE = "lease.json"
+CLOCK_TOLERANCE = timedelta(minutes=15)  # between the clock that wrote a lease and the one that judges it
+
+_SWEEP_LASTS = timedelta(minutes=30)
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """Who holds a folder, and until when."""
+
+    version: int = 1
+    folder: str
+    host: str
+    pid: int
+    started: datetime
+    expires_at: datetime
+
+    def live(self, now: datetime) -> bool:
+        """Say whether it still counts: not run out, with some tolerance for clocks that differ."""
+        return now < self.expires_at + CLOCK_TOLERANCE
+
+    def __str__(self) -> str:
+        return f"{self.folder} (host {self.host}, pid {self.pid}, until {self.expires_at:%Y-%m-%d %H:%M:%SZ})"
+
+
+@contextmanager
+def hold(bucket: Bucket, folder: str, *, until: datetime, clock: Clock) -> Iterator[Lease]:
+    """Hold *folder*, that of one attempt at one backup, while the context lasts.
+
+    :param folder: ``<system>/<name>/backups/<id>/<attempt>``
+    :param until: when the lease runs out should this process die; longer than the work can take
+    :raises Contended: when somebody else holds the folder, or shared objects of this target are being swept
+    """
+    lease = _take(bucket, f"{folder}/{LEASE}", folder, until, clock)
+    try:
+        # Both sides write first and look afterwards, so at least one of a sweep and a backup sees the other.
+        sweeper = _find(bucket, _sweep_key(_target_folder(folder)))
+        if sweeper is not None and sweeper.live(clock()):
+            raise Contended(
+                f"shared objects are being swept: {sweeper}", hint="try again when the sweep is over, in some minutes"
+            )
+        yield lease
+    finally:
+        with suppress(MainstayError):  # one that stays behind runs out; it must not hide how the work ended
+            bucket.delete([f"{folder}/{LEASE}"])
+
+
+def live_leases(bucket: Bucket, target: Target, now: datetime) -> Mapping[str, Lease]:
+    """Give the leases of *target* that count, by the folder that each holds."""
+    keys = [found.key for found in bucket.list(f"{target}/backups") if found.key.endswith(f"/{LEASE}")]
+    leases = (_find(bucket, key) for key in keys)
+    return {lease.folder: lease for lease in leases if lease is not None and lease.live(now)}
+
+
+@contextmanager
+def sweeping(bucket: Bucket, target: Target, *, clock: Clock) -> Iterator[tuple[Mapping[str, Lease], datetime]]:
+    """Keep backups of *target* from beginning while its shared objects are swept.
+
+    Gives the leases of those that run already, and until when the sweep may go on.
+
+    A backup may find a shared object there and not upload it again, just before a sweep removes it; this closes that gap.
+
+    :raises Contended: when another sweep runs
+    """
+    key = _sweep_key(str(target))
+    old = _find(bucket, key)
+    if old is not None and not old.live(clock()):
+        bucket.delete([key])  # it died
+    lease = _take(bucket, key, str(target), clock() + _SWEEP_LASTS, clock)
+    try:
+        yield live_leases(bucket, target, clock()), lease.expires_at
+    finally:
+        with suppress(MainstayError):
+            bucket.delete([key])
+
+
+def attempt_of(key: str) -> str | None:
+    """Give the folder of the attempt that an object belongs to, or nothing when it is not an attempt's."""
+    parts = key.split("/")
+    return "/".join(parts[:5]) if len(parts) > 5 and parts[2] == "backups" else None
+
+
+def _take(bucket: Bucket, key: str, folder: str, until: datetime, clock: Clock) -> Lease:
+    lease = Lease(folder=folder, host=socket.gethostname(), pid=os.getpid(), started=clock(), expires_at=until)
+    if bucket.create(key, encode(lease)):
+        return lease
+    found = _find(bucket, key)
+    if found != lease:  # else it is ours: only the answer to the first try was lost
+        raise Contended(
+            f"{folder} is held already" + (f": {found}" if found else ""), hint="wait until that run is over"
+        )
+    return lease
+
+
+def _find(bucket: Bucket, key: str) -> Lease | None:
+    try:
+        return decode(bucket.read(key), Lease, where=key)
+    except NotFound:
+        return None
+
+
+def _target_folder(folder: str) -> str:
+    return "/".join(folder.split("/")[:2])
+
+
+def _sweep_key(target_folder: str) -> str:
+    return f"{target_folder}/sweep.json"

@@ -1,0 +1,156 @@
+"""Verify: read back what a backup stored and compare it with the manifest.  Needs no key: what is compared is what is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+
+from include.engine.contracts import Progress, Stop
+from include.engine.errors import Corrupt, Interrupted, MainstayError, NotFound
+from include.engine.model import Check, Entry, Manifest, Part, SetManifest, Verdict, Verification
+from include.engine.store.catalog import Catalog
+from include.engine.store.vault import VaultReader
+
+_OBJECTS_AT_ONCE = 3
+_RANGES_AHEAD = 2  # per object: 3 * (2 + 1) * 8 MiB is all the memory that verifying takes
+
+
+def verify_backup(
+    catalog: Catalog, reader: VaultReader, manifest: Manifest, *, progress: Progress, stop: Stop, now: datetime
+) -> Verification:
+    """Read every object of *manifest* back, compare size and SHA-256, and record the result in the catalog.
+
+    All problems are listed, each naming its object.  FAIL when something is not what was written or the manifest is not the
+    committed one; UNVERIFIED when the store did not let us look at everything; PASS otherwise.  One object that cannot be
+    read for want of an answer ends the reading: a dead store is not asked ten thousand times.
+
+    :param now: the time that the result is recorded under
+    :raises Interrupted: when *stop* came; nothing is recorded then
+    """
+    progress.stage(f"verify {manifest.target} {manifest.id}", manifest.bytes)
+    reading = _Reading(reader, progress, stop)
+    reading.run(manifest.entries)
+    wrong = [*_wrong_manifest(catalog, manifest, reading.unread), *sorted(reading.wrong)]
+    verdict = Verdict.FAIL if wrong else Verdict.UNVERIFIED if reading.unread else Verdict.PASS
+    verification = Verification(
+        target=manifest.target,
+        backup=manifest.id,
+        at=now,
+        objects=reading.objects,
+        bytes=reading.bytes,
+        verdict=verdict,
+        problems=(*wrong, *reading.unread),
+    )
+    if verdict is Verdict.UNVERIFIED:
+        with suppress(MainstayError):  # the store that could not be read may not be writable either
+            catalog.record_verification(verification)
+    else:
+        catalog.record_verification(verification)
+    return verification
+
+
+def verify_set(catalog: Catalog, manifest: SetManifest) -> tuple[Check, ...]:
+    """Check that a set is whole: every part's manifest is there and is the one that the set was sealed with, parents too.
+
+    Reads manifests only; their objects are :func:`verify_backup`'s.
+    """
+    if not manifest.parts:
+        return (Check(name=f"set {manifest.id}", verdict=Verdict.FAIL, detail="the set has no part"),)
+    return tuple(_check_part(catalog, part) for part in manifest.parts)
+
+
+class _Reading:
+    """Reads entries on several threads and gathers what is wrong with them."""
+
+    def __init__(self, reader: VaultReader, progress: Progress, stop: Stop) -> None:
+        self._reader = reader
+        self._progress = progress
+        self._stop = stop
+        self._lock = threading.Lock()
+        self.objects = 0
+        self.bytes = 0
+        self.wrong: list[str] = []
+        self.unread: list[str] = []
+
+    def run(self, entries: Sequence[Entry]) -> None:
+        distinct = {(entry.key, entry.bytes, entry.sha256): entry for entry in entries}
+        with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="verify") as pool:
+            for _ in pool.map(self._read, distinct.values()):
+                self._stop.check()
+        left = len(distinct) - self.objects - len(self.wrong) - len(self.unread)
+        if left:
+            self.unread.append(f"{left} more object(s) were not read")
+
+    def _read(self, entry: Entry) -> None:
+        if self.unread or self._stop.stopped:
+            return
+        try:
+            self._drain(self._reader.stored(entry, ahead=_RANGES_AHEAD))
+        except Corrupt as error:
+            with self._lock:
+                self.wrong.append(error.message)
+        except Interrupted:
+            return  # run() raises it
+        except MainstayError as error:
+            with self._lock:
+                self.unread.append(f"{entry.key} could not be read: {error.message}")
+        else:
+            with self._lock:
+                self.objects += 1
+
+    def _drain(self, chunks: Iterator[bytes]) -> None:
+        for chunk in chunks:
+            self._stop.check()
+            with self._lock:
+                self.bytes += len(chunk)
+                self._progress.advance(len(chunk))
+
+
+def _wrong_manifest(catalog: Catalog, manifest: Manifest, unread: list[str]) -> Iterator[str]:
+    if not manifest.entries:
+        yield f"{manifest.target} {manifest.id} names no object: it holds nothing"
+    try:
+        committed = catalog.find(manifest.target, manifest.id)
+    except Corrupt as error:
+        yield error.message
+    except MainstayError as error:
+        unread.append(f"the manifest could not be read: {error.message}")
+    else:
+        key = catalog.manifest_key(manifest.target, manifest.id)
+        if committed is None:
+            yield f"{key} is missing from the store"
+        elif committed != manifest:
+            yield f"{key} is not the manifest that was verified: somebody replaced it"
+
+
+def _check_part(catalog: Catalog, part: Part) -> Check:
+    verdict, detail = Verdict.PASS, f"{part.backup} is the backup that the set was sealed with"
+    try:
+        raw = catalog.bucket.read(part.manifest_key)
+        if hashlib.sha256(raw).hexdigest() != part.manifest_sha256:
+            verdict, detail = Verdict.FAIL, f"{part.manifest_key} is not what was sealed: its SHA-256 differs"
+        elif lost := _lost_parent(catalog, part):
+            verdict, detail = Verdict.FAIL, lost
+    except NotFound:
+        verdict, detail = Verdict.FAIL, f"{part.manifest_key} is missing from the store"
+    except Corrupt as error:
+        verdict, detail = Verdict.FAIL, error.message
+    except MainstayError as error:
+        verdict, detail = Verdict.UNVERIFIED, error.message
+    return Check(name=str(part.target), verdict=verdict, detail=detail)
+
+
+def _lost_parent(catalog: Catalog, part: Part) -> str | None:
+    child = catalog.backup(part.target, part.backup)
+    seen = {child.id}
+    while child.parent is not None:
+        parent = catalog.find(part.target, child.parent)
+        if parent is None or parent.id in seen:
+            return f"{child.id} needs {child.parent}, which is missing"
+        seen.add(parent.id)
+        child = parent
+    return None

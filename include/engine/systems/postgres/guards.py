@@ -1,0 +1,184 @@
+"""What a restore must not do to the place that it goes to: overwrite a live server, the source, or anything unasked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.sandbox import procfs
+from include.engine.sandbox.accounts import Account, own
+
+MARKER = ".mainstay-restore.json"
+_CONTROL = "global/pg_control"
+
+
+class Marker(Struct, frozen=True, kw_only=True):
+    """Says that what lies in a directory is an unfinished restore of ours: it may be thrown away."""
+
+    plan: str
+    backup: str
+    started: datetime
+
+
+class Occupation(Struct, frozen=True, kw_only=True):
+    """What a destination holds.
+
+    :param kind: ``absent``, ``empty``, ``unfinished`` (an earlier restore that died), ``foreign`` or ``cluster``
+    :param system_identifier: of the cluster that is there
+    """
+
+    kind: str
+    system_identifier: str = ""
+    entries: int = 0
+
+
+def look(path: Path) -> Occupation:
+    """Say what *path* holds.
+
+    :raises Misconfigured: when it is no absolute path
+    :raises Refused: when it is no directory
+    """
+    if not path.is_absolute():
+        raise Misconfigured(f"{str(path)!r} is not an absolute path", hint="write the whole path, beginning with /")
+    if not path.exists():
+        return Occupation(kind="absent")
+    if not path.is_dir():
+        raise Refused(f"{path} is not a directory", hint="choose an empty directory, or one that does not exist yet")
+    # A file system's own folder on a fresh disk is nobody's data.
+    entries = [entry for entry in path.iterdir() if entry.name != "lost+found"]
+    if not entries:
+        return Occupation(kind="empty")
+    if (path / MARKER).exists():
+        return Occupation(kind="unfinished", entries=len(entries))
+    if (path / "PG_VERSION").exists():
+        return Occupation(kind="cluster", system_identifier=system_identifier(path), entries=len(entries))
+    return Occupation(kind="foreign", entries=len(entries))
+
+
+def require_idle(path: Path) -> None:
+    """Check that no server runs on *path*.
+
+    :raises Refused: one does; nothing that a person types allows it
+    """
+    try:
+        pid = int((path / "postmaster.pid").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if procfs.identity(pid) is None:
+        return
+    where = procfs.directory(pid)
+    if where is not None and Path(where) != path.resolve():
+        return  # the file is left from a crash, and the number is another process's now
+    raise Refused(
+        f"a PostgreSQL server (process {pid}) runs on {path}",
+        hint="stop it first (pg_ctl stop -m fast), or restore to another directory",
+    )
+
+
+def require_allowed(path: Path, found: Occupation, *, identity: str, confirm: str, names: tuple[str, ...]) -> None:
+    """Check that what is there may be replaced.
+
+    :param identity: the system identifier of the backup's source
+    :param confirm: what a person typed
+    :param names: what allows it: the directory's path, the server's name
+    :raises Refused: it may not; the hint says what to type
+    """
+    if found.kind in ("absent", "empty", "unfinished") or (confirm and confirm in names):
+        return
+    what = f"holds {found.entries} files or folders"
+    if found.kind == "cluster":
+        own_source = found.system_identifier == identity
+        what = "is the source itself, or a copy of it" if own_source else "holds another PostgreSQL cluster"
+        what += f" (system identifier {found.system_identifier or 'unknown'})"
+    raise Refused(
+        f"{path} {what}",
+        hint=f"choose an empty directory, or confirm with {names[0]!r}: it is moved aside, nothing is deleted",
+    )
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Check that the disk of *path* has room for the restore.
+
+    :raises Refused: it has not; the message says how much is needed
+    """
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise Refused(
+            f"the restore needs {needed} bytes ({needed / 2**30:.1f} GiB) in {path}, {free} ({free / 2**30:.1f} GiB) are free",
+            hint="free some space, or choose a larger disk",
+        )
+
+
+def require_tools(major: int, reason: str = "") -> None:
+    """Say that PostgreSQL *major* is needed and not here.
+
+    :raises NotFound: always
+    """
+    raise NotFound(
+        f"PostgreSQL {major} is not on this machine{reason}",
+        hint=f"install it (apt-get install postgresql-{major}), or set MAINSTAY_PG_BIN to its bin directory",
+    )
+
+
+def system_identifier(data: Path) -> str:
+    """Give the system identifier of the cluster in *data*, empty when its control file cannot be read."""
+    try:
+        raw = (data / _CONTROL).read_bytes()[:8]  # the first field, in the machine's own byte order
+        return str(struct.unpack("=Q", raw)[0])
+    except (OSError, struct.error):
+        return ""
+
+
+def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> Path | None:
+    """Take the destination: what a person allowed to replace is moved aside, an unfinished restore is removed.
+
+    :returns: where the earlier content is now
+    :raises Refused: when it cannot be moved, as the directory is a mount point
+    """
+    aside = None
+    if found.kind in ("cluster", "foreign"):
+        aside = path.with_name(f"{path.name}.before-{marker.started:%Y%m%dT%H%M%SZ}")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise Refused(
+                f"what {path} holds cannot be moved to {aside}: {error.strerror}",
+                hint="move it away by hand (it may be a mount point) and run the restore again",
+            ) from error
+    if found.kind == "unfinished":
+        empty(path, keep=MARKER)
+    path.mkdir(parents=True, exist_ok=True)
+    own(path, account, mode=0o700)
+    draft = path / f"{MARKER}.draft"
+    draft.write_bytes(msgspec.json.encode(marker))
+    draft.replace(path / MARKER)
+    return aside
+
+
+def empty(path: Path, *, keep: str = "") -> None:
+    """Remove everything in *path* but *keep*; links are removed, not followed."""
+    for entry in list(path.iterdir()):
+        if entry.name in (keep, "lost+found"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def release(path: Path) -> None:
+    """Say that the restore is finished: the directory is no longer ours."""
+    (path / MARKER).unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

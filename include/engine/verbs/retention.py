@@ -1,0 +1,43 @@
+"""Expire what no reason keeps: sets, their backups, and the log archive that only they needed."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock
+from include.engine.model import Target
+from include.engine.store import expiry
+from include.engine.store.expiry import Expired, ExpiryPlan
+from include.engine.store.locks import ObjectLocks
+from include.engine.verbs.pipeline import Pipeline
+
+
+class ExpiryReport(Struct, frozen=True, kw_only=True):
+    """What expiry did, or would do."""
+
+    plan: ExpiryPlan
+    done: Expired | None  # None for a dry run
+    archive_bytes: dict[str, int]  # log archive freed (or that would be), by str(target)
+
+
+def plan(pipeline: Pipeline, *, clock: Clock) -> ExpiryPlan:
+    """Give the reason for everything that is kept, and what would go.  Changes nothing."""
+    locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
+    return expiry.plan_expiry(
+        pipeline.catalog, pipeline.policy, clock(), locked_until=locks.locked_until if locks else None
+    )
+
+
+def expire(pipeline: Pipeline, *, dry_run: bool, clock: Clock) -> ExpiryReport:
+    """Remove what no reason keeps; with *dry_run*, only say what would go."""
+    planned = plan(pipeline, clock=clock)
+    locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
+    done = None
+    if not dry_run:
+        done = expiry.apply(pipeline.catalog, planned, locked_until=locks.locked_until if locks else None)
+    archive_bytes: dict[str, int] = {}
+    for name, kept in planned.kept.items():
+        archive = pipeline.lookup.archive(Target.parse(name))
+        if archive is not None and kept:
+            archive_bytes[name] = archive.expire(kept, dry_run=dry_run)
+    return ExpiryReport(plan=planned, done=done, archive_bytes=archive_bytes)

@@ -1,0 +1,78 @@
+"""What every DAG shares: who owns it, how it is retried, which pool it uses, when it runs.
+
+Read at DAG parsing: it reads the inventory's YAML and nothing else.  An inventory with mistakes is an import error of every
+DAG, which lists them all with their lines.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+
+from include.engine import wiring
+from include.engine.errors import PermanentError, TransientError
+
+INVENTORY = wiring.load_inventory()
+TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
+
+# The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
+# end for a process that does not listen any more.
+LONGEST = max(settings.timeout for settings in INVENTORY.targets.values()) + timedelta(minutes=5)
+
+
+class Pool(StrEnum):
+    """What production must not feel; the slots are in ``include/config/pools.json``."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    PROBE = "probe"
+    LOAD = "load"
+
+
+class Tag(StrEnum):
+    """All tags that a DAG may carry."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    DRILL = "drill"
+    UPKEEP = "upkeep"
+    POSTGRES = "system:postgres"
+    TIER_1 = "tier:1"  # a person is woken
+    TIER_2 = "tier:2"  # a person looks the same day
+    TIER_3 = "tier:3"  # a person looks in the week
+    DANGER = "danger"  # writes to live systems
+
+
+SYSTEM_TAGS = sorted({str(Tag(f"system:{target.system}")) for target in INVENTORY.targets})
+
+# The engine's errors say whether trying again helps; any other exception is a bug or a killed worker, and is retried.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="a person must act: see the error's hint"),
+        RetryRule(exception=TransientError, action=RetryAction.RETRY, reason="trying again may help"),
+    ]
+)
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": INVENTORY.owner,
+    "retries": 3,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": RETRY_POLICY,
+    "execution_timeout": timedelta(minutes=30),
+}
+
+
+def on_schedule(cron: str | None) -> CronTriggerTimetable | None:
+    """Run at *cron*, in UTC; by hand only when there is none.
+
+    A DAG that is unpaused waits for its next time: without a start date and with no time to look back, Airflow does not make
+    up for the run that it "missed".
+    """
+    if cron is None:
+        return None
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0))

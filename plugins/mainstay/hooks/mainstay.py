@@ -1,0 +1,58 @@
+"""From Airflow's connections to a pipeline.  The engine gets what it needs and never learns where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from include.engine import wiring
+from include.engine.contracts import Connection
+from include.engine.errors import Misconfigured
+from include.engine.inventory import Inventory
+from include.engine.verbs.pipeline import Pipeline
+
+
+class MainstayHook(BaseHook):
+    """Builds the pipeline that the inventory describes, with Airflow's connections.
+
+    :param inventory: the inventory; read from its file when not given
+    """
+
+    def __init__(self, inventory: Inventory | None = None) -> None:
+        super().__init__()
+        self.inventory = inventory or wiring.load_inventory()
+
+    def pipeline(self) -> Pipeline:
+        """Give the pipeline.
+
+        :raises Misconfigured: naming the connection that the inventory names and Airflow does not have
+        """
+        return wiring.open_pipeline(self.inventory, AirflowConnections())
+
+
+class AirflowConnections:
+    """Finds connections in Airflow: its environment, its secrets backend, its database."""
+
+    def get(self, name: str) -> Connection:
+        """Give the connection *name*.
+
+        :raises Misconfigured: when Airflow has none of that name
+        """
+        try:
+            found = BaseHook.get_connection(name)
+        except AirflowNotFoundException as error:
+            raise Misconfigured(
+                f"Airflow has no connection {name}, which the inventory names",
+                hint=f"add it under Admin → Connections, in the secrets backend, or as AIRFLOW_CONN_{name.upper()}",
+            ) from error
+        extra: Mapping[str, object] = found.extra_dejson or {}
+        return Connection(
+            host=found.host or "",
+            port=found.port,
+            login=found.login or "",
+            password=found.password or "",
+            schema=found.schema or "",
+            extra={str(key): str(value) for key, value in extra.items()},
+        )

@@ -1,0 +1,192 @@
+"""The steps of a backup: freeze, copy, verify, seal, release.  Each finds what an earlier attempt has done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from include.engine.cli import figures
+from include.engine.errors import Corrupt, Unreachable
+from include.engine.model import Manifest, Target, Verdict, Verification, worst
+from include.engine.verbs import backup, verify
+from mainstay.assets import BACKUPS, backups_of, sets_of
+from mainstay.operators.step import Step, Summary, clock, run_name
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FreezeOperator(Step):
+    """Fix the cut of the run's set, and give the targets that were frozen, to map the copies over.
+
+    A retry keeps the cut and the targets of the first attempt.
+
+    :param targets: what to back up; empty for all (templated)
+    """
+
+    template_fields: Sequence[str] = ("targets",)
+
+    def __init__(self, *, targets: Sequence[str] | str = (), runbook: str = "backup-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.targets = targets
+
+    def execute(self, context: Context) -> list[str]:
+        """Freeze."""
+        set_id = run_name(context)
+        self.report = f"sets/{set_id}"
+        frozen = backup.freeze(self.pipeline, set_id, self.pipeline.choose(self.targets), clock=clock)
+        for name, cut in frozen.cuts.items():
+            self.log.info("%s is frozen at %s (%s)", name, cut.position, figures.moment(cut.at))
+        if frozen.left_out:
+            self.log.warning("left out of the set %s: %s", set_id, ", ".join(frozen.left_out))
+        return list(frozen.cuts)
+
+
+class CopyOperator(Step):
+    """Take the backup of one frozen target, and commit it.
+
+    :param target: what to copy (templated; map over it)
+    :param full: no incremental, also where one would do (templated)
+    """
+
+    template_fields: Sequence[str] = ("target", "full")
+
+    def __init__(
+        self, *, target: str, full: bool | str = False, runbook: str = "backup-failed", **kwargs: Any
+    ) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.target = target
+        self.full = full
+
+    def execute(self, context: Context) -> Summary:
+        """Copy."""
+        set_id, target = run_name(context), Target.parse(self.target)
+        self.report = f"sets/{set_id}"
+        with self.progress() as progress, self.stopped_after(self.pipeline.terms[target].timeout):
+            manifest = backup.copy(
+                self.pipeline,
+                set_id,
+                target,
+                progress=progress,
+                stop=self.stop,
+                clock=clock,
+                full=bool(self.full),
+            )
+        for note in manifest.notes:
+            self.log.warning("%s %s: %s", target, set_id, note)
+        summary = _summary(manifest)
+        self.log.info(
+            "%s %s: %s backup of %s, %s stored (%s smaller), recoverable from %s to %s",
+            target,
+            set_id,
+            manifest.kind,
+            figures.size(manifest.original_bytes),
+            figures.size(manifest.bytes),
+            figures.ratio(manifest.original_bytes, manifest.bytes),
+            figures.moment(manifest.recoverable_from),
+            figures.moment(manifest.recoverable_to),
+        )
+        return summary
+
+
+class SealOperator(Step):
+    """Write the set, when every frozen target has its backup."""
+
+    def __init__(self, *, runbook: str = "backup-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+
+    def execute(self, context: Context) -> Summary:
+        """Seal."""
+        sealed = backup.seal(self.pipeline, run_name(context), clock=clock)
+        self.report = f"sets/{sealed.id}"
+        self.log.info("set %s: %s parts, %s", sealed.id, len(sealed.parts), figures.size(sealed.bytes))
+        return {
+            "id": sealed.id,
+            "parts": [str(part.target) for part in sealed.parts],
+            "left_out": list(sealed.left_out),
+            "bytes": sealed.bytes,
+            "seconds": (sealed.finished - sealed.started).total_seconds(),
+        }
+
+
+class VerifyOperator(Step):
+    """Read the set back, and announce it: an asset event says that a backup was taken and is readable."""
+
+    def __init__(self, *, runbook: str = "backup-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+
+    def execute(self, context: Context) -> Summary:
+        """Verify."""
+        set_id = run_name(context)
+        self.report = f"sets/{set_id}"
+        with self.progress() as progress:
+            found = verify.verify_set(self.pipeline, set_id, progress=progress, stop=self.stop, clock=clock)
+        _require_readable(set_id, found)
+        self._announce(context, set_id)
+        return {
+            "id": set_id,
+            "objects": sum(one.objects for one in found),
+            "bytes": sum(one.bytes for one in found),
+            "verdict": str(Verdict.PASS),
+        }
+
+    def _announce(self, context: Context, set_id: str) -> None:
+        catalog = self.pipeline.catalog
+        events = context["outlet_events"]
+        manifests = [catalog.backup(part.target, part.backup) for part in catalog.set(set_id).parts]
+        for manifest in manifests:
+            events[BACKUPS].add(backups_of(manifest.target), extra=_summary(manifest))
+        # The pipeline can be recovered to where all of its parts can.
+        extra = {
+            "id": set_id,
+            "bytes": sum(manifest.bytes for manifest in manifests),
+            "recoverable_from": max(manifest.recoverable_from for manifest in manifests).isoformat(),
+            "recoverable_to": min(manifest.recoverable_to for manifest in manifests).isoformat(),
+            "targets": [str(manifest.target) for manifest in manifests],
+        }
+        events[sets_of(self.pipeline.name)].extra = extra
+
+
+class ReleaseOperator(Step):
+    """Clear what the run left on the servers, whatever happened: of all targets that it might have frozen.
+
+    :param targets: as for :class:`FreezeOperator` (templated)
+    """
+
+    template_fields: Sequence[str] = ("targets",)
+
+    def __init__(self, *, targets: Sequence[str] | str = (), runbook: str = "backup-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.targets = targets
+
+    def execute(self, context: Context) -> Summary:
+        """Release."""
+        chosen = self.pipeline.choose(self.targets)
+        backup.release(self.pipeline, run_name(context), chosen)
+        return {"released": [str(target) for target in chosen]}
+
+
+def _summary(manifest: Manifest) -> Summary:
+    return {
+        "id": manifest.id,
+        "target": str(manifest.target),
+        "kind": str(manifest.kind),
+        "bytes": manifest.bytes,
+        "original_bytes": manifest.original_bytes,
+        "seconds": (manifest.finished - manifest.started).total_seconds(),
+        "recoverable_from": manifest.recoverable_from.isoformat(),
+        "recoverable_to": manifest.recoverable_to.isoformat(),
+    }
+
+
+def _require_readable(set_id: str, found: Sequence[Verification]) -> None:
+    problems = [f"{one.target} {one.backup}: {problem}" for one in found for problem in one.problems]
+    text = "; ".join(problems[:10]) or "nothing was read"
+    verdict = worst([one.verdict for one in found])
+    if verdict is Verdict.FAIL:
+        raise Corrupt(
+            f"the set {set_id} is not what was written: {text}",
+            hint="take another backup now, keep the damaged one for the search: runbook include/runbooks/backup-failed.md",
+        )
+    if verdict is Verdict.UNVERIFIED:
+        raise Unreachable(f"the set {set_id} could not be read back: {text}", hint="look at the object store")

@@ -1,0 +1,172 @@
+"""The fields of the DAGs' forms, each with a title, a description and what it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow.sdk import Param
+
+from include.engine.model import DestinationKind
+from include.engine.verbs.restore import MINIMUM_REASON
+
+_ID = r"^\d{8}T\d{6}Z$"
+
+
+def targets(known: Sequence[str]) -> Param:
+    """Choose any of the targets; none means all."""
+    return Param(
+        [],
+        type="array",
+        items={"type": "string", "enum": list(known)},
+        examples=list(known),
+        title="Targets",
+        description_md="What to back up. **Leave it empty for all**: only a set over all targets restores the pipeline.",
+    )
+
+
+def target(known: Sequence[str]) -> Param:
+    """Choose one target."""
+    return Param(
+        known[0],
+        type="string",
+        enum=list(known),
+        title="Target",
+        description_md="What to restore, as the inventory names it.",
+    )
+
+
+def maybe_target(known: Sequence[str]) -> Param:
+    """Choose one target, or all parts of the set."""
+    return Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *known],
+        title="Target",
+        description_md="Drill one target only. Empty: all parts of the set.",
+    )
+
+
+def full() -> Param:
+    """Ask for a full backup."""
+    return Param(
+        False,
+        type="boolean",
+        title="Full",
+        description_md="Take full backups, also where an incremental one would do.",
+    )
+
+
+def set_id() -> Param:
+    """Name a set, or leave it to the newest."""
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=_ID,
+        title="Set",
+        description_md="A backup set such as `20261123T020000Z`. Empty: the newest.",
+    )
+
+
+def backup() -> Param:
+    """Name a backup, or leave it to the newest that reaches the point."""
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=_ID,
+        title="Backup or set",
+        description_md="The backup to start from, such as `20261123T020000Z`: a backup has the name of its set. "
+        "Empty: the newest that reaches the point.",
+    )
+
+
+def point() -> Param:
+    """Say where a restore stops."""
+    return Param(
+        "latest",
+        type="string",
+        minLength=1,
+        examples=["latest", "backup", "2026-11-23T02:00:00Z", "position:0/3000060", "name:before_migration"],
+        title="Point",
+        description_md="Where to stop: `latest` (all that was archived), `backup` (the end of the backup itself), a time "
+        "with its zone (`2026-11-23T02:00:00Z`), `position:<LSN>` or `name:<restore point>`.",
+    )
+
+
+def destination() -> Param:
+    """Say what kind of place a restore goes to."""
+    return Param(
+        str(DestinationKind.DIRECTORY),
+        type="string",
+        enum=[str(kind) for kind in DestinationKind],
+        title="Destination",
+        values_display={
+            str(DestinationKind.SANDBOX): "sandbox: a throw-away server on the worker",
+            str(DestinationKind.DIRECTORY): "directory: an empty one on the worker",
+            str(DestinationKind.SERVER): "server: one that the inventory names",
+        },
+        description_md="Where the data goes. Never the server that it came from, unless you type its name below.",
+    )
+
+
+def path() -> Param:
+    """Name the directory."""
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern="^/.+",
+        title="Directory",
+        description_md="Absolute path on the worker, for the destination *directory*. It must be empty or not exist.",
+    )
+
+
+def server(known: Sequence[str]) -> Param:
+    """Name the server."""
+    return Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *known],
+        title="Server",
+        description_md="Name in the inventory's section `servers`, for the destination *server*.",
+    )
+
+
+def confirm() -> Param:
+    """Type the name of what may be overwritten."""
+    return Param(
+        None,
+        type=["null", "string"],
+        title="Overwrite",
+        description_md="Only when the destination holds data that may be lost: type its name, as the plan's refusal says it.",
+    )
+
+
+def reason() -> Param:
+    """Say why."""
+    return Param(
+        type="string",
+        minLength=MINIMUM_REASON,
+        title="Reason",
+        description_md=f"Why this is done, in at least {MINIMUM_REASON} characters. It is recorded.",
+    )
+
+
+def dry_run(*, default: bool = True) -> Param:
+    """Stop before anything is changed."""
+    return Param(
+        default,
+        type="boolean",
+        title="Dry run",
+        description_md="Say what would be done, and stop before anything is changed.",
+    )
+
+
+def days(default: int, what: str) -> Param:
+    """Give an age in days."""
+    return Param(
+        default,
+        type="integer",
+        minimum=1,
+        maximum=3650,
+        title=f"Days to keep {what}",
+        description_md=f"Older {what} are deleted.",
+    )

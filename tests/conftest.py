@@ -1,0 +1,65 @@
+"""Real servers, shared by all tests of a run: each is started when the first test asks for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.systems.postgres.server import PostgresServer
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def home() -> Home:
+    """Where the tests' sandboxes live; what a killed run has left is gone."""
+    home = Home.of(PROJECT)
+    home.sweep()
+    return home
+
+
+@pytest.fixture(scope="session")
+def sandbox(home: Home) -> Iterator[Sandbox]:
+    """The one sandbox of this run."""
+    with home.sandbox(f"test-{os.getpid()}") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def postgres(sandbox: Sandbox) -> PostgresServer:
+    """A running PostgreSQL 17 primary; tests that stop or break one start their own."""
+    return PostgresServer(sandbox, "shared").start()
+
+
+@pytest.fixture(scope="session")
+def object_store(sandbox: Sandbox) -> ObjectStoreServer:
+    """A running S3 server."""
+    return ObjectStoreServer(sandbox, "shared").start()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStoreServer, request: pytest.FixtureRequest) -> str:
+    """The name of an empty bucket of :func:`object_store`, this test's own."""
+    return object_store.create_bucket(_unique(request.node.nodeid, "-"))
+
+
+@pytest.fixture
+def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an empty database of :func:`postgres`, this test's own."""
+    name = _unique(request.node.nodeid, "_")
+    with postgres.connect() as connection:
+        connection.execute(f'create database "{name}"')
+        yield name
+        connection.execute(f'drop database "{name}" with (force)')
+
+
+def _unique(text: str, joint: str) -> str:
+    """A name of at most 63 characters that tells which test it belongs to."""
+    words = re.sub("[^a-z0-9]+", joint, text.lower().rpartition("::test_")[2]).strip(joint)
+    return f"{words[:50].strip(joint)}{joint}{os.urandom(4).hex()}"
