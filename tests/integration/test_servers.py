@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from psycopg import sql
 
 from include.engine.errors import NotFound, Refused, Unreachable
 from include.engine.sandbox import procfs
-from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.home import Home, Sandbox
 from include.engine.sandbox.record import Record, marked
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.restored import RestoredServer
@@ -171,6 +172,22 @@ def test_a_data_directory_is_complete_or_absent(sandbox: Sandbox) -> None:
 def test_postgres_does_not_run_as_root(sandbox: Sandbox, postgres: PostgresServer) -> None:
     for pid in members(sandbox, postgres.label):
         assert Path(f"/proc/{pid}").stat().st_uid == sandbox.account.uid != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands servers to another account")
+def test_postgres_runs_for_a_project_that_its_account_cannot_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MAINSTAY_HOME", raising=False)
+    tmp_path.chmod(0o700)
+    home = Home.of(tmp_path)
+    assert not home.root.is_relative_to(tmp_path)
+    try:
+        with home.sandbox("test") as sandbox:
+            server = PostgresServer(sandbox).start()
+            assert one(server, sql.SQL("select 1")) == 1
+    finally:
+        shutil.rmtree(home.root)
 
 
 def test_the_backup_role_may_read_and_replicate_but_not_write(postgres: PostgresServer, database: str) -> None:

@@ -77,12 +77,12 @@ def test_a_failed_installation_leaves_nothing_and_the_next_one_starts_anew(shelf
     assert [path.name for path in shelf.obtain(Counted()).iterdir()] == ["program"]
 
 
-def test_an_account_that_cannot_enter_the_cache_gets_a_copy(shelf: Shelf, home: Home) -> None:
+def test_an_account_that_cannot_enter_the_cache_gets_a_copy(shelf: Shelf, open_place: Path) -> None:
     stranger = Account(name="stranger", uid=54321, gid=54321, groups=(54321,))
     shelf.cache.mkdir(mode=0o700)
-    theirs = replace(shelf, home=Home(root=home.root / "copies", account=stranger))
+    theirs = replace(shelf, home=Home(root=open_place, account=stranger))
     place = theirs.obtain(Counted())
-    assert place == home.root / "copies" / "dist" / "serverd-1.0"
+    assert place == open_place / "dist" / "serverd-1.0"
     assert place.stat().st_mode & 0o777 == 0o755
     assert (place / "program").stat().st_mode & 0o777 == 0o644
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,15 +35,6 @@ def closed_project(tmp_path: Path) -> Path:
     project = tmp_path / "project"
     project.mkdir()
     return project
-
-
-@pytest.fixture
-def open_place(home: Home) -> Iterator[Path]:
-    """A directory that every account can enter: pytest's own is closed."""
-    place = home.root / f"place-{os.getpid()}"
-    place.mkdir(mode=0o755)
-    yield place
-    shutil.rmtree(place)
 
 
 def test_an_open_project_is_its_own_home(open_place: Path, public: Path) -> None:

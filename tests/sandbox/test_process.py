@@ -120,7 +120,9 @@ def test_a_recycled_pid_is_never_killed(server: ServerProcess, spec: ServerSpec)
         record = record_of(server)
         server.kill()
         # The pid that the record names belongs to somebody else by now: same number, another start time.
-        replace(record, identity=replace(record.identity, pid=innocent.pid)).save()
+        replace(
+            record, identity=replace(record.identity, pid=innocent.pid, started=record.identity.started - 1000)
+        ).save()
         assert not server.running
         server.stop()
         assert innocent.poll() is None
@@ -155,9 +157,10 @@ def test_a_server_that_hides_its_environment_is_found_by_its_program_and_place(
     assert record.members() == set()
 
 
-def test_a_dead_servers_last_words_are_in_the_error(server: ServerProcess, spec: ServerSpec) -> None:
-    server.start(replace(spec, command=["sh", "-c", "echo the disk is on fire >&2; exit 3"]))
+@pytest.mark.parametrize("pause", ["", "sleep 0.1;"], ids=["at once", "a little later"])
+def test_a_dead_servers_last_words_are_in_the_error(server: ServerProcess, spec: ServerSpec, pause: str) -> None:
     with pytest.raises(Unreachable, match="ended while it was starting") as caught:
+        server.start(replace(spec, command=["sh", "-c", f"{pause} echo the disk is on fire >&2; exit 3"]))
         server.wait_ready(lambda: False, timeout=10)
     assert "the disk is on fire" in caught.value.hint
     assert str(server.log) in caught.value.hint

@@ -145,7 +145,7 @@ def test_nothing_starts_before_somebody_reads() -> None:
 
 @pytest.mark.parametrize("recipients", [[], ["age1nonsense"], [ALICE.recipient, ""]])
 def test_a_recipient_that_is_none_is_told_before_anything_is_read(recipients: list[str]) -> None:
-    with pytest.raises(Misconfigured, match="recipient|public key"):
+    with pytest.raises(Misconfigured, match=r"recipient|public key"):
         encrypt([TEXT], recipients)
 
 

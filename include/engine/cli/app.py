@@ -12,7 +12,7 @@ from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
 from include.engine.cli.inventory import inventory
 from include.engine.cli.keys import keys
-from include.engine.cli.quality import check, test
+from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
 from include.engine.cli.retention import expire, keep, retention, unkeep
 from include.engine.cli.upkeep import upkeep
@@ -42,5 +42,5 @@ for command in (retention, expire, keep, unkeep, upkeep):
     app.command(rich_help_panel=_KEEPING)(command)
 app.add_typer(keys, name="key", rich_help_panel=_KEEPING)
 app.add_typer(inventory, name="inventory", rich_help_panel=_PROJECT)
-app.command(rich_help_panel=_PROJECT, context_settings=_PASS_ON)(test)
+app.command("test", rich_help_panel=_PROJECT, context_settings=_PASS_ON)(run_tests)
 app.command(rich_help_panel=_PROJECT)(check)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @finds_pipeline
 def backup(
     whence: Whence,
+    *,
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="[TARGET]...", help="<system>/<name>; all of the inventory by default")
     ] = None,

@@ -63,9 +63,16 @@ def tell(error: MainstayError, *, as_json: bool) -> None:
     """Show *error* as one block on standard error; with *as_json* also as the JSON document that machines wait for."""
     message, hint = redacted(error.message), redacted(error.hint)
     if as_json:
-        document = {"kind": type(error).__name__, "message": message, "hint": hint, "retry": isinstance(error, TransientError)}
+        document = {
+            "kind": type(error).__name__,
+            "message": message,
+            "hint": hint,
+            "retry": isinstance(error, TransientError),
+        }
         print(json.dumps({"error": document}, indent=2))
-    again = " (trying again may help)" if isinstance(error, TransientError) and not isinstance(error, Interrupted) else ""
+    again = (
+        " (trying again may help)" if isinstance(error, TransientError) and not isinstance(error, Interrupted) else ""
+    )
     print(f"\nerror: {message}{again}", file=sys.stderr)
     if hint:
         print("hint:  " + hint.replace("\n", "\n       "), file=sys.stderr)

@@ -79,9 +79,7 @@ def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
     manifests = [manifest for target in targets for manifest in found.backups(target)]
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
         verified = list(pool.map(lambda manifest: _verified(pipeline, manifest), manifests))
-    backups = [
-        _backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)
-    ]
+    backups = [_backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)]
     sets = [_set(pipeline, one) for one in found.sets() if only is None or only in {part.target for part in one.parts}]
     return Listing(
         url=found.bucket.url,

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from include.engine.errors import Unreachable
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.process import ServerProcess, ServerSpec
 from include.engine.wiring import PROJECT
 
 _PASSED_ON = "MAINSTAY_TRAFFIC_SECONDS"
-_SETTLE = 0.3  # seconds that a program must survive: one that cannot even be imported is gone by then
 
 
 class Companion:
@@ -35,27 +32,22 @@ class Companion:
         """Its process."""
         return self._sandbox.server(self.name, account=ourselves())
 
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Start it unless it runs.
+    def start(self, environment: Mapping[str, str], *, ready: Callable[[], bool], timeout: float = 60.0) -> None:
+        """Start it unless it runs, and wait until *ready* says that it does what it is for.
 
         :param environment: added to a small set that is inherited; secrets go here
-        :raises Unreachable: it ended at once; the hint shows its log
+        :param timeout: seconds
+        :raises Unreachable: it ended or was not ready in time; the hint shows its log
         """
         passed = {_PASSED_ON: os.environ[_PASSED_ON]} if _PASSED_ON in os.environ else {}
-        spec = ServerSpec(
-            command=[sys.executable, *self._arguments],
-            directory=self._sandbox.directory(self.name, account=ourselves()),
-            environment={"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", **passed, **environment},
+        self.server.start(
+            ServerSpec(
+                command=[sys.executable, *self._arguments],
+                directory=self._sandbox.directory(self.name, account=ourselves()),
+                environment={"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", **passed, **environment},
+            )
         )
-        if self.server.start(spec):
-            self._survives()
-
-    def _survives(self) -> None:
-        deadline = time.monotonic() + _SETTLE
-        while time.monotonic() < deadline:
-            if not self.server.running:
-                raise Unreachable(f"{self.name} ended at once", hint=f"Its log ends:\n{self.server.tail()}")
-            time.sleep(0.05)
+        self.server.wait_ready(ready, timeout=timeout)
 
     @property
     def log(self) -> Path:

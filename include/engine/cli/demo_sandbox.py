@@ -20,7 +20,7 @@ import json
 from functools import cached_property
 from pathlib import Path
 
-from include.engine.cli import shop
+from include.engine.cli import probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
@@ -36,6 +36,7 @@ NAME = "demo"
 INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
+_FRESH_BEAT = 5.0  # seconds
 PORTS = {"airflow": 8080, "postgres-main": 15432, "postgres-standby": 15433, "object-store-main": 17070}
 
 
@@ -67,6 +68,11 @@ class DemoSandbox:
         """Whether it was ever started, and not wiped since."""
         return self._mark.exists()
 
+    @property
+    def wants_airflow(self) -> bool:
+        """Whether it was last started with Airflow."""
+        return self.made and bool(json.loads(self._mark.read_text())["airflow"])
+
     def up(self, steps: Steps, *, with_airflow: bool = True) -> None:
         """Start whatever does not run, and wait until it works.  Started twice, it does no harm.
 
@@ -81,14 +87,14 @@ class DemoSandbox:
             self.primary.create_backup_role()
         with steps.step("A shop with customers and orders"):
             password = shop.open_shop(self.primary)
-            self._mark.touch()
+            self._mark.write_text(json.dumps({"airflow": with_airflow}))
         with steps.step(f"PostgreSQL standby, port {self.standby.port}"):
             self.standby.start()
             self.standby.wait_until_streaming()
         with steps.step("WAL archive"):
-            self.archiver.start(self.environment())
+            self.archiver.start(self.environment(), ready=lambda: probes.archived(self.primary)[0])
         with steps.step("Traffic: orders, and a heartbeat every 2 s"):
-            self.traffic.start(self._traffic_environment(password))
+            self.traffic.start(self._traffic_environment(password), ready=self._beats)
         if with_airflow:
             with steps.step(f"Airflow, port {self.airflow.port}"):
                 self.airflow.start(say=steps.say)
@@ -136,6 +142,10 @@ class DemoSandbox:
             traffic.HEARTBEAT_CONNINFO: self.primary.conninfo("postgres", user=shop.ROLE, password=password),
             traffic.SHOP_CONNINFO: self.primary.conninfo(shop.DATABASE, user=shop.ROLE, password=password),
         }
+
+    def _beats(self) -> bool:
+        age = probes.heartbeat_age(self.primary)
+        return age is not None and age < _FRESH_BEAT
 
     @property
     def _mark(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,14 @@ from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.model import DrillReport, Target, backup_id
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 
 @finds_pipeline
 def drill(
     whence: Whence,
+    *,
     target: Annotated[str | None, typer.Argument(help="<system>/<name>; every part of the set by default")] = None,
     set_id: Annotated[str | None, typer.Option("--set", help="the set to restore; the newest by default")] = None,
     point: Annotated[
@@ -47,16 +51,27 @@ def drill(
 def show_report(report: DrillReport) -> None:
     """Show the stages, the checks and the verdict of a drill."""
     stages = [
-        (stage.name, f"{stage.seconds:.1f}", figures.size(stage.bytes) if stage.bytes else "", "yes" if stage.counts else "")
+        (
+            stage.name,
+            f"{stage.seconds:.1f}",
+            figures.size(stage.bytes) if stage.bytes else "",
+            "yes" if stage.counts else "",
+        )
         for stage in report.stages
     ]
     if stages:
-        show(table(("stage", ">seconds", ">bytes", "part of RTO"), stages, title=f"Drill {report.id} of set {report.set_id}"))
+        show(
+            table(
+                ("stage", ">seconds", ">bytes", "part of RTO"),
+                stages,
+                title=f"Drill {report.id} of set {report.set_id}",
+            )
+        )
     show(checks_table(report.checks))
     show(objectives_table(report), f"verdict: {report.verdict}")
 
 
-def objectives_table(report: DrillReport) -> object:
+def objectives_table(report: DrillReport) -> RenderableType:
     """Lay out what was achieved beside what was promised."""
     return table(
         ("objective", ">achieved", ">promised"),

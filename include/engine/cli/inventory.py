@@ -62,7 +62,9 @@ def _is_defined(name: str, connections: Connections) -> Check:
         return Check(name=f"connection {name}", verdict=Verdict.FAIL, detail=str(error))
     where = connection.host or connection.extra.get("endpoint_url", "")
     port = f":{connection.port}" if connection.port else ""
-    return Check(name=f"connection {name}", verdict=Verdict.PASS, detail=f"defined{f', {where}{port}' if where else ''}")
+    return Check(
+        name=f"connection {name}", verdict=Verdict.PASS, detail=f"defined{f', {where}{port}' if where else ''}"
+    )
 
 
 def _show(whence: Whence, found: Inventory) -> None:

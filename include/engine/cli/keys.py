@@ -29,7 +29,9 @@ def new(
     except FileExistsError as error:
         raise Refused(f"{out} exists", hint="name a new file: an overwritten key opens nothing any more") from error
     except OSError as error:
-        raise NotFound(f"{out} cannot be written: {error.strerror}", hint="name a file in a directory of yours") from error
+        raise NotFound(
+            f"{out} cannot be written: {error.strerror}", hint="name a file in a directory of yours"
+        ) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(key.file_text(now()))
     if as_json:
@@ -53,7 +55,9 @@ def show_public(
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise NotFound(f"{file} cannot be read: {type(error).__name__}", hint="give a file that `key new` wrote") from error
+        raise NotFound(
+            f"{file} cannot be read: {type(error).__name__}", hint="give a file that `key new` wrote"
+        ) from error
     recipients = [recipient_of(identity) for identity in identities_in(text)]
     if as_json:
         emit_json({"recipients": recipients})

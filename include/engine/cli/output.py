@@ -58,7 +58,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
     laid = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
-        laid.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        laid.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
         laid.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return laid

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 @finds_pipeline
 def restore(
     whence: Whence,
+    *,
     target: Annotated[str, typer.Argument(help="<system>/<name>, as the catalog names it")],
-    at: Annotated[str | None, typer.Option("--at", help="recover to this time, with its zone: 2026-11-23T14:05:00Z")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="recover to this time, with its zone: 2026-11-23T14:05:00Z")
+    ] = None,
     point: Annotated[
         str | None, typer.Option("--point", help="latest (the default), backup, position:<LSN> or name:<restore point>")
     ] = None,
-    backup: Annotated[str | None, typer.Option("--backup", help="start from this backup, not from the best one")] = None,
+    backup: Annotated[
+        str | None, typer.Option("--backup", help="start from this backup, not from the best one")
+    ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="into this directory: new or empty")] = None,
     to_server: Annotated[str | None, typer.Option("--to-server", help="onto a server that the inventory names")] = None,
     to_sandbox: Annotated[bool, typer.Option("--to-sandbox", help="into a throw-away server")] = False,
@@ -120,7 +125,10 @@ def show_plan(plan: RestorePlan) -> None:
         ("chain", " → ".join(plan.chain)),
         ("to fetch", figures.size(plan.bytes_to_fetch)),
         ("space needed", figures.size(plan.bytes_needed)),
-        ("time expected", figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill yet"),
+        (
+            "time expected",
+            figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill yet",
+        ),
     ]
     show(table(("plan", ""), facts))
     show(table((">", "step"), enumerate(plan.steps, start=1)))
@@ -162,7 +170,10 @@ def _show(restored: Restored) -> None:
     show(
         table(
             ("stage", ">seconds", ">bytes"),
-            [(stage.name, f"{stage.seconds:.1f}", figures.size(stage.bytes) if stage.bytes else "") for stage in restored.stages],
+            [
+                (stage.name, f"{stage.seconds:.1f}", figures.size(stage.bytes) if stage.bytes else "")
+                for stage in restored.stages
+            ],
             title=f"{restored.target} from {restored.backup}",
         )
     )

@@ -38,7 +38,9 @@ def retention(whence: Whence, as_json: Json = False) -> None:
 @finds_pipeline
 def expire(
     whence: Whence,
-    apply: Annotated[bool, typer.Option("--apply/--dry-run", help="remove it; without, only say what would go")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="remove it; without, only say what would go")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Remove the sets, the backups and the log archive that nothing keeps any more.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from include.engine.cli import figures
+from include.engine.cli import figures, probes
 from include.engine.cli.demo_sandbox import BUCKET, TARGET, DemoSandbox
 from include.engine.contracts import Connection
 from include.engine.errors import MainstayError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from include.engine.systems.postgres.server import PostgresServer
 
 _LATE_BEAT = 15.0  # seconds: the heartbeat is written every two
-_SLOT = "mainstay_wal"
 _IMPATIENT = {"max_retries": "0", "retry_seconds": "2", "timeout_seconds": "5"}
 
 Probe = Callable[[], str]
@@ -44,9 +43,11 @@ class Unhealthy(Exception):
 def look(demo: DemoSandbox) -> list[ServerStatus]:
     """Ask every server how it is, all at once; a server that does not run is not asked."""
     records = {record.name: record for record in demo.sandbox.running()}
-    probes = dict(_probes(demo))
-    with ThreadPoolExecutor(len(probes), thread_name_prefix="status") as pool:
-        return list(pool.map(lambda name: _status(name, records.get(name), probes[name]), probes))
+    asked = dict(_probes(demo))
+    if not demo.wants_airflow:
+        asked = {name: probe for name, probe in asked.items() if name in records or not name.startswith("airflow-")}
+    with ThreadPoolExecutor(len(asked), thread_name_prefix="status") as pool:
+        return list(pool.map(lambda name: _status(name, records.get(name), asked[name]), asked))
 
 
 def _status(name: str, record: Record | None, probe: Probe) -> ServerStatus:
@@ -86,43 +87,30 @@ def _store(demo: DemoSandbox) -> str:
 
 
 def _primary(server: PostgresServer) -> str:
-    bytes_, recovering = _ask(
-        server, "select sum(pg_database_size(oid))::bigint, pg_is_in_recovery() from pg_database where datallowconn"
-    )
+    bytes_, recovering = probes.size(server)
     if recovering:
         raise Unhealthy("it is a standby, and should be the primary")
-    return f"takes writes; {figures.size(float(str(bytes_)))}"
+    return f"takes writes; {figures.size(bytes_)}"
 
 
 def _standby(demo: DemoSandbox) -> str:
     if not demo.standby.streaming():
         raise Unhealthy("the primary does not stream to it")
-    (behind,) = _ask(
-        demo.primary,
-        "select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint from pg_stat_replication "
-        "where application_name = %s",
-        demo.standby.name,
-    )
-    return f"streams; {figures.size(float(str(behind)))} behind"
+    return f"streams; {figures.size(probes.replay_lag(demo.primary, demo.standby.name))} behind"
 
 
 def _archive(demo: DemoSandbox) -> str:
-    row = _ask(
-        demo.primary,
-        "select bool_or(active), coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0)::bigint "
-        "from pg_replication_slots where slot_name = %s",
-        _SLOT,
-    )
-    if not row[0]:
-        raise Unhealthy(f"nobody reads the slot {_SLOT} of {TARGET}: read {demo.archiver.log}")
-    return f"receives; {figures.size(float(str(row[1])))} not yet acknowledged"
+    active, behind = probes.archived(demo.primary)
+    if not active:
+        raise Unhealthy(f"nobody reads the slot {probes.SLOT} of {TARGET}: read {demo.archiver.log}")
+    return f"receives; {figures.size(behind)} not yet acknowledged"
 
 
 def _traffic(server: PostgresServer) -> str:
-    (age,) = _ask(server, "select extract(epoch from clock_timestamp() - max(at))::float8 from mainstay.heartbeat")
-    if age is None or float(str(age)) > _LATE_BEAT:
-        raise Unhealthy(f"the last heartbeat is {figures.duration(None if age is None else float(str(age)))} old")
-    return f"last heartbeat {figures.duration(float(str(age)))} ago"
+    age = probes.heartbeat_age(server)
+    if age is None or age > _LATE_BEAT:
+        raise Unhealthy(f"the last heartbeat is {figures.duration(age)} old")
+    return f"last heartbeat {figures.duration(age)} ago"
 
 
 def _airflow(demo: DemoSandbox, component: str) -> str:
@@ -131,16 +119,3 @@ def _airflow(demo: DemoSandbox, component: str) -> str:
     if told != "healthy":
         raise Unhealthy(f"Airflow says that it is {told}")
     return demo.airflow.url if component == "api-server" else "healthy"
-
-
-def _ask(server: PostgresServer, query: str, *values: object) -> tuple[object, ...]:
-    import psycopg
-
-    try:
-        with server.connect() as connection:
-            row = connection.execute(query, values).fetchone()  # type: ignore[call-overload]
-    except psycopg.Error as error:
-        raise Unhealthy(str(error).splitlines()[0]) from error
-    if row is None:
-        raise Unhealthy("it has no answer")
-    return tuple(row)

@@ -12,10 +12,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
 
 import psycopg
 
+from include.engine.cli.shop import HEARTBEAT
 from include.engine.errors import Misconfigured
+from include.engine.systems.postgres import heartbeat
 
 HEARTBEAT_CONNINFO = "MAINSTAY_TRAFFIC_HEARTBEAT"
 SHOP_CONNINFO = "MAINSTAY_TRAFFIC_SHOP"
@@ -24,7 +27,6 @@ DEFAULT_SECONDS = 2.0
 
 _ORDERS_AT_ONCE = 5
 
-_BEAT = "insert into mainstay.heartbeat default values"
 _BUY = """
 insert into orders (customer, cents, note)
 select id, (100 + random() * 90000)::bigint, md5(random()::text) from customers order by random() limit %s
@@ -34,7 +36,7 @@ update orders set status = case status when 'new' then 'paid' when 'paid' then '
 where id in (select id from orders where status <> 'delivered' order by id desc limit 20)
 """
 # Once per connection, not per round: what a demo that was left running for weeks need not keep.
-_FORGET_BEATS = "delete from mainstay.heartbeat where at < now() - interval '1 day'"
+_BEATS_KEPT = timedelta(days=1)
 _FORGET_ORDERS = "delete from orders where placed < now() - interval '60 days'"
 
 
@@ -61,7 +63,7 @@ def trade(stop: threading.Event, seconds: float) -> None:
                 psycopg.connect(os.environ[HEARTBEAT_CONNINFO], autocommit=True, connect_timeout=5) as pulse,
                 psycopg.connect(os.environ[SHOP_CONNINFO], autocommit=True, connect_timeout=5) as shop,
             ):
-                pulse.execute(_FORGET_BEATS)
+                heartbeat.trim(pulse, HEARTBEAT, _BEATS_KEPT)
                 shop.execute(_FORGET_ORDERS)
                 while not stop.is_set():
                     _round(pulse, shop)
@@ -72,7 +74,7 @@ def trade(stop: threading.Event, seconds: float) -> None:
 
 
 def _round(pulse: psycopg.Connection, shop: psycopg.Connection) -> None:
-    pulse.execute(_BEAT)
+    heartbeat.beat(pulse, HEARTBEAT)
     with shop.transaction():
         shop.execute(_BUY, (_ORDERS_AT_ONCE,))
         shop.execute(_MOVE)

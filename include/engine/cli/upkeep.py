@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def upkeep(
     whence: Whence,
     apply: Annotated[
-        bool, typer.Option("--apply/--dry-run", help="remove the garbage of dead attempts; without, only say what it is")
+        bool,
+        typer.Option("--apply/--dry-run", help="remove the garbage of dead attempts; without, only say what it is"),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def verify(
     whence: Whence,
     what: Annotated[
-        str | None, typer.Argument(metavar="[SET|TARGET@BACKUP]", help="a set, or one backup; the newest set by default")
+        str | None,
+        typer.Argument(metavar="[SET|TARGET@BACKUP]", help="a set, or one backup; the newest set by default"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +75,8 @@ def _show(checks: tuple[Check, ...], proofs: tuple[Verification, ...]) -> None:
     if checks:
         show(checks_table(checks))
     rows = [
-        (proof.target, proof.backup, proof.objects, figures.size(proof.bytes), coloured(proof.verdict)) for proof in proofs
+        (proof.target, proof.backup, proof.objects, figures.size(proof.bytes), coloured(proof.verdict))
+        for proof in proofs
     ]
     show(table(("target", "backup", ">objects", ">read", "verdict"), rows))
     for problem in (problem for proof in proofs for problem in proof.problems):

@@ -36,12 +36,16 @@ class Whence:
     inventory_file: Annotated[
         Path | None,
         typer.Option(
-            "--inventory", help="the inventory, when it is not include/config/inventory.yaml", envvar="MAINSTAY_INVENTORY"
+            "--inventory",
+            help="the inventory, when it is not include/config/inventory.yaml",
+            envvar="MAINSTAY_INVENTORY",
         ),
     ] = None
     bucket: Annotated[
         str | None,
-        typer.Option("--bucket", help="work from this bucket alone, without an inventory: s3://bucket/prefix, file:///…"),
+        typer.Option(
+            "--bucket", help="work from this bucket alone, without an inventory: s3://bucket/prefix, file:///…"
+        ),
     ] = None
     endpoint: Annotated[
         str | None,
@@ -137,7 +141,8 @@ class Whence:
         ]
         if given:
             raise Misconfigured(
-                f"{' and '.join(given)} mean(s) nothing without --bucket", hint="the inventory names its own connections"
+                f"{' and '.join(given)} mean(s) nothing without --bucket",
+                hint="the inventory names its own connections",
             )
 
 

@@ -95,6 +95,7 @@ class ServerProcess:
         :param spec: how to run it; a function is called only when it has to be started, and may make what it needs
         :raises Contended: a port is held by somebody else
         :raises NotFound: the program is not there, or the account may not execute it
+        :raises Unreachable: it ended at once; the hint shows the end of its log
         """
         with exclusive(self.state.with_suffix(".lock")):
             if self.running:
@@ -124,7 +125,7 @@ class ServerProcess:
             except TransientError as error:
                 reason = f": {error.message}"
             if ended:
-                raise Unreachable(f"{self.name} ended while it was starting", hint=self._evidence())
+                raise self._ended()
             if time.monotonic() >= deadline:
                 raise Unreachable(f"{self.name} did not answer within {timeout:g} s{reason}", hint=self._evidence())
             time.sleep(pause)
@@ -183,7 +184,7 @@ class ServerProcess:
         adopt(child)
         identity = procfs.identity(child.pid)
         if identity is None:
-            raise Unreachable(f"{self.name} ended at once", hint=self._evidence())
+            raise self._ended()
         Record(
             path=self.state,
             name=self.name,
@@ -195,6 +196,9 @@ class ServerProcess:
             grace=spec.grace,
             ports=dict(spec.ports),
         ).save()
+
+    def _ended(self) -> Unreachable:
+        return Unreachable(f"{self.name} ended while it was starting", hint=self._evidence())
 
     def _evidence(self) -> str:
         return f"Its log {self.log} ends:\n{self.tail()}"

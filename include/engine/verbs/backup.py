@@ -19,6 +19,7 @@ from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
 from include.engine.model import Freeze, Manifest, Part, SetManifest, Target, backup_time
 from include.engine.store.lease import hold
+from include.engine.store.locks import ObjectLocks
 from include.engine.store.vault import VaultReader, VaultWriter
 from include.engine.verbs.pipeline import Pipeline
 
@@ -89,14 +90,20 @@ def copy(
 
 
 def seal(pipeline: Pipeline, set_id: str, *, clock: Clock) -> SetManifest:
-    """Write the set: only when every target that was frozen has its backup.
+    """Write the set, only when every target that was frozen has its backup, and lock it when that was agreed.
 
     :raises Incomplete: naming the targets that have none
     """
+    done = pipeline.catalog.find_set(set_id)
+    sealed = done or _sealed(pipeline, set_id, clock)
+    if pipeline.lock is not None:
+        # Also when the set was there already: the attempt before this one may have died between the two.
+        ObjectLocks.of(pipeline.catalog.bucket).lock(_keys(pipeline, sealed), clock() + pipeline.lock)
+    return sealed
+
+
+def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
     catalog = pipeline.catalog
-    done = catalog.find_set(set_id)
-    if done is not None:
-        return done
     frozen = _frozen(pipeline, set_id)
     manifests = {name: catalog.find(Target.parse(name), set_id) for name in frozen.cuts}
     missing = sorted(name for name, manifest in manifests.items() if manifest is None)
@@ -135,6 +142,18 @@ def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def _keys(pipeline: Pipeline, sealed: SetManifest) -> Iterator[str]:
+    """Give every object that *sealed* needs, the chains below its parts included: their locks are extended with it."""
+    yield f"sets/{sealed.id}/manifest.json"
+    for part in sealed.parts:
+        backup: str | None = part.backup
+        while backup is not None:
+            manifest = pipeline.catalog.backup(part.target, backup)
+            yield pipeline.catalog.manifest_key(part.target, backup)
+            yield from sorted({entry.key for entry in manifest.entries})
+            backup = manifest.parent
 
 
 @contextmanager

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from msgspec import Struct
+
 from include.engine.contracts import Clock
 from include.engine.errors import MainstayError, TransientError
 from include.engine.model import Check, Target, Verdict
+from include.engine.store.sweep import ORPHAN_AGE, SweepReport, sweep
+from include.engine.store.uploads import UploadsReport, abort_unfinished
 from include.engine.store.verify import verify_set
 from include.engine.verbs.pipeline import Pipeline
+
+
+class OrphansReport(Struct, frozen=True, kw_only=True):
+    """What a sweep of the whole bucket removed, or would remove."""
+
+    targets: tuple[SweepReport, ...]
+    uploads: UploadsReport
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the orphans take in the store."""
+        return sum(report.bytes for report in self.targets) + self.uploads.bytes
+
+
+def sweep_orphans(
+    pipeline: Pipeline, *, dry_run: bool, clock: Clock, older_than: timedelta = ORPHAN_AGE
+) -> OrphansReport:
+    """Remove what dead attempts left: objects that no manifest names, and uploads that nobody will end."""
+    catalog = pipeline.catalog
+    reports = [
+        sweep(catalog, target, clock=clock, older_than=older_than, dry_run=dry_run) for target in catalog.targets()
+    ]
+    uploads = abort_unfinished(catalog, now=clock(), older_than=older_than, dry_run=dry_run)
+    return OrphansReport(targets=tuple(reports), uploads=uploads)
 
 
 def audit_archives(pipeline: Pipeline, *, clock: Clock) -> list[Check]:

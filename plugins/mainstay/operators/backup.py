@@ -10,6 +10,7 @@ from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import Manifest, Target, Verdict, Verification, worst
 from include.engine.verbs import backup, verify
 from mainstay.assets import BACKUPS, backups_of, sets_of
+from mainstay.operators.judge import require_checks
 from mainstay.operators.step import Step, Summary, clock, run_name
 
 if TYPE_CHECKING:
@@ -19,22 +20,18 @@ if TYPE_CHECKING:
 class FreezeOperator(Step):
     """Fix the cut of the run's set, and give the targets that were frozen, to map the copies over.
 
-    A retry keeps the cut and the targets of the first attempt.
-
-    :param targets: what to back up; empty for all (templated)
+    A retry keeps the cut and the targets of the first attempt.  Reads the param ``targets``: none means all.
     """
 
-    template_fields: Sequence[str] = ("targets",)
-
-    def __init__(self, *, targets: Sequence[str] | str = (), runbook: str = "backup-failed", **kwargs: Any) -> None:
+    def __init__(self, *, runbook: str = "backup-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
-        self.targets = targets
 
     def execute(self, context: Context) -> list[str]:
         """Freeze."""
         set_id = run_name(context)
         self.report = f"sets/{set_id}"
-        frozen = backup.freeze(self.pipeline, set_id, self.pipeline.choose(self.targets), clock=clock)
+        chosen = self.pipeline.choose(context["params"]["targets"])
+        frozen = backup.freeze(self.pipeline, set_id, chosen, clock=clock)
         for name, cut in frozen.cuts.items():
             self.log.info("%s is frozen at %s (%s)", name, cut.position, figures.moment(cut.at))
         if frozen.left_out:
@@ -43,20 +40,16 @@ class FreezeOperator(Step):
 
 
 class CopyOperator(Step):
-    """Take the backup of one frozen target, and commit it.
+    """Take the backup of one frozen target, and commit it.  Reads the param ``full``: no incremental.
 
     :param target: what to copy (templated; map over it)
-    :param full: no incremental, also where one would do (templated)
     """
 
-    template_fields: Sequence[str] = ("target", "full")
+    template_fields: Sequence[str] = ("target",)
 
-    def __init__(
-        self, *, target: str, full: bool | str = False, runbook: str = "backup-failed", **kwargs: Any
-    ) -> None:
+    def __init__(self, *, target: str, runbook: str = "backup-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
         self.target = target
-        self.full = full
 
     def execute(self, context: Context) -> Summary:
         """Copy."""
@@ -70,7 +63,7 @@ class CopyOperator(Step):
                 progress=progress,
                 stop=self.stop,
                 clock=clock,
-                full=bool(self.full),
+                full=context["params"]["full"],
             )
         for note in manifest.notes:
             self.log.warning("%s %s: %s", target, set_id, note)
@@ -119,8 +112,9 @@ class VerifyOperator(Step):
         """Verify."""
         set_id = run_name(context)
         self.report = f"sets/{set_id}"
+        require_checks(f"the set {set_id}", verify.check_set(self.pipeline, set_id), runbook=self.runbook)
         with self.progress() as progress:
-            found = verify.verify_set(self.pipeline, set_id, progress=progress, stop=self.stop, clock=clock)
+            found = verify.verify_parts(self.pipeline, set_id, progress=progress, stop=self.stop, clock=clock)
         _require_readable(set_id, found)
         self._announce(context, set_id)
         return {
@@ -150,18 +144,15 @@ class VerifyOperator(Step):
 class ReleaseOperator(Step):
     """Clear what the run left on the servers, whatever happened: of all targets that it might have frozen.
 
-    :param targets: as for :class:`FreezeOperator` (templated)
+    Reads the param ``targets``, as :class:`FreezeOperator` does.
     """
 
-    template_fields: Sequence[str] = ("targets",)
-
-    def __init__(self, *, targets: Sequence[str] | str = (), runbook: str = "backup-failed", **kwargs: Any) -> None:
+    def __init__(self, *, runbook: str = "backup-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
-        self.targets = targets
 
     def execute(self, context: Context) -> Summary:
         """Release."""
-        chosen = self.pipeline.choose(self.targets)
+        chosen = self.pipeline.choose(context["params"]["targets"])
         backup.release(self.pipeline, run_name(context), chosen)
         return {"released": [str(target) for target in chosen]}
 

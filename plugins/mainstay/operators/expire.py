@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from include.engine.cli import figures
 from include.engine.verbs import retention
 from mainstay.operators.step import Step, Summary, clock
 
@@ -13,18 +13,27 @@ if TYPE_CHECKING:
 
 
 class ExpireOperator(Step):
-    """Remove what the inventory's retention no longer keeps, and log the reason for every backup that stays.
+    """Remove what the inventory's retention no longer keeps, and log the reason for everything that stays."""
 
-    :param dry_run: only say what would go (templated)
-    """
-
-    template_fields: Sequence[str] = ("dry_run",)
-
-    def __init__(self, *, dry_run: bool | str = False, runbook: str = "upkeep-failed", **kwargs: Any) -> None:
+    def __init__(self, *, runbook: str = "upkeep-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
-        self.dry_run = dry_run
 
     def execute(self, context: Context) -> Summary:
         """Expire."""
-        report = retention.expire(self.pipeline, dry_run=bool(self.dry_run), clock=clock)
-        return {"dry_run": bool(self.dry_run), "report": report}
+        report = retention.expire(self.pipeline, dry_run=False, clock=clock)
+        for set_id, reasons in report.plan.sets.items():
+            self.log.info("set %s stays: %s", set_id, ", ".join(reasons))
+        for what in report.plan.cannot:
+            self.log.warning("%s", what)
+        done = report.done
+        assert done is not None  # it was no dry run
+        for one in done.backups:
+            self.log.info("%s %s is gone: %s", one.target, one.backup, figures.size(one.bytes))
+        for key in done.refused:
+            self.log.warning("the store did not delete %s: it is locked", key)
+        return {
+            "sets_deleted": len(done.sets),
+            "backups_deleted": len(done.backups),
+            "sets_kept": len(report.plan.sets),
+            "bytes": done.bytes + sum(report.archive_bytes.values()),
+        }

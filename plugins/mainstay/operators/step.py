@@ -41,6 +41,9 @@ class Step(BaseOperator):
     A person who kills the task, and a timeout, come to the engine as a wish to stop: it closes what it has open, and leaves
     what a retry can use.
 
+    What the run is asked for, a step reads from the run's params: they are checked against the form and keep their types,
+    which templates do not.
+
     :param runbook: what a person does when it fails, a page of ``include/runbooks/``
     """
 

@@ -16,7 +16,9 @@ from include.engine.errors import Incomplete, PermanentError
 from include.engine.systems.postgres.replication import ReplicationSession
 from include.engine.systems.postgres.settings import Checkpoint, Compression
 
-CHECKSUMS = "SHA256"
+# Of each file, in PostgreSQL's manifest.  They are against accidents: what is stored has a SHA-256 in ours.  SHA256 here costs the
+# server half as much CPU again (0.7 s per GB with SHA instructions, measured), and several times that without them.
+CHECKSUMS = "CRC32C"
 _YIELD_BYTES = (
     1 << 20
 )  # the server sends 32 KiB at a time; every chunk that is handed on costs a round trip through obstore

@@ -78,7 +78,7 @@ def amcheck(
         "PGDATABASE": connection.schema or "postgres",
     }
     own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    command = [pg_amcheck, "--all", "--install-missing", f"--jobs={jobs}", "--no-password"]
+    command: list[str | Path] = [pg_amcheck, "--all", "--install-missing", f"--jobs={jobs}", "--no-password"]
     try:
         done = subprocess.run(
             command,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from include.engine.errors import Corrupt, Misconfigured
 
@@ -128,7 +129,7 @@ def parse_history(text: str, *, where: str) -> tuple[Fork, ...]:
         forks.append(Fork(int(fields[0]), parse_lsn(fields[1]), fields[2] if len(fields) > 2 else ""))
     if not forks:
         raise _no_history(where, "it is empty")
-    if not all(a.timeline < b.timeline and a.lsn <= b.lsn for a, b in zip(forks, forks[1:], strict=False)):
+    if not all(a.timeline < b.timeline and a.lsn <= b.lsn for a, b in pairwise(forks)):
         raise _no_history(where, "its lines are out of order")
     return tuple(forks)
 

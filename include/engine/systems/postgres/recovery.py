@@ -65,7 +65,9 @@ def explain(log: str, point: RecoveryPoint) -> MainstayError | None:
     """Say why recovery failed, judging by the server's log of this start.  Pure; None when the log does not tell."""
     if "recovery ended before configured recovery target was reached" in log:
         last = last_commit(log)
-        until = f"the last transaction in the log is of {last.isoformat()}" if last else "it holds no transaction at all"
+        until = (
+            f"the last transaction in the log is of {last.isoformat()}" if last else "it holds no transaction at all"
+        )
         return EndedEarly(
             f"the archived log ends before {point}: {until}",
             hint="recover to that time or to `latest`, or wait until the archive has caught up",

@@ -178,9 +178,7 @@ class PostgresRestore:
 
         :raises NotFound: with the name of the package to install
         """
-        return PostgresBinaries.find(
-            PostgresDetail.of(manifest).server_version_num // 10000, Shelf.of(self.home)
-        )
+        return PostgresBinaries.find(PostgresDetail.of(manifest).server_version_num // 10000, Shelf.of(self.home))
 
     def _ground(self, job: RestoreJob) -> Ground:
         manifest = job.chain[-1]

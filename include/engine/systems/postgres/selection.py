@@ -102,7 +102,9 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
             hint=f"the backup {span.id} reaches {_window(span, found)}, position {start}; restore to a point in there, or "
             "from a newer backup, and take a full backup now",
         )
-    return Way(timeline=found.timeline, reach=found, warnings=(f"the WAL archive lacks {name}, behind the wanted point",))
+    return Way(
+        timeline=found.timeline, reach=found, warnings=(f"the WAL archive lacks {name}, behind the wanted point",)
+    )
 
 
 def _without_log(found: Reach, span: BackupSpan, point: RecoveryPoint) -> Way:
@@ -157,7 +159,9 @@ def _position_of(name: str, manifests: Sequence[Manifest]) -> int | None:
 def _nothing_fits(candidates: Sequence[Manifest], point: RecoveryPoint, why: Sequence[str]) -> NotFound:
     oldest = candidates[0]
     since = f"{oldest.recoverable_from.isoformat(timespec='seconds')} ({PostgresDetail.of(oldest).stop_lsn})"
-    text = f"no backup was finished before {point}" if not why else f"no usable backup reaches {point}: {'; '.join(why)}"
+    text = (
+        f"no backup was finished before {point}" if not why else f"no usable backup reaches {point}: {'; '.join(why)}"
+    )
     return NotFound(text, hint=f"the oldest point that can be reached is {since}, with the backup {oldest.id}")
 
 

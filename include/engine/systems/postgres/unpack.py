@@ -183,7 +183,9 @@ def untar(chunks: Iterable[bytes], folder: Path, *, account: Account, what: str)
     if code != 0 or broken:
         text = b"".join(said).decode(errors="replace").strip()
         lines = text.splitlines()
-        telling = next((line for line in lines if "No space" in line or "quota" in line.lower()), lines[0] if lines else "")
+        telling = next(
+            (line for line in lines if "No space" in line or "quota" in line.lower()), lines[0] if lines else ""
+        )
         if "No space" in telling or "quota" in telling.lower():
             raise full_or_broken(folder, telling)
         raise Corrupt(f"{what} cannot be unpacked: {telling or f'tar ended with {code}'}", hint=_DAMAGED)

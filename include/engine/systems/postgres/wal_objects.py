@@ -33,9 +33,7 @@ _PARTIAL = re.compile(r"^([0-9A-F]{24})\.partial-([0-9A-F]+)$")
 # XLogLongPageHeaderData: magic, info, timeline, page address, remaining length, padding, system id, segment size
 _PAGE_HEADER = struct.Struct("<HHIQI4xQI")
 
-HINT_DAMAGED = (
-    "restore to a point before it, or from a backup that was taken after it; then take a new full backup now"
-)
+HINT_DAMAGED = "restore to a point before it, or from a backup that was taken after it; then take a new full backup now"
 
 
 class WalKind(StrEnum):
@@ -189,6 +187,4 @@ def check_segment(key: str, content: bytes, segment: Segment, system_identifier:
             hint=HINT_DAMAGED,
         )
     if system_identifier is not None and str(system) != system_identifier:
-        raise Corrupt(
-            f"{key} comes from the cluster {system}, the backup from {system_identifier}", hint=HINT_DAMAGED
-        )
+        raise Corrupt(f"{key} comes from the cluster {system}, the backup from {system_identifier}", hint=HINT_DAMAGED)

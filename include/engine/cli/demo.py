@@ -1,0 +1,134 @@
+"""``./mainstay demo``, ``up``, ``down``, ``status`` and ``env``: the whole pipeline on one machine."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from include.engine.cli import figures
+from include.engine.cli.clock import now
+from include.engine.cli.output import Json, emit_json, leave, show, table
+from include.engine.cli.steps import Steps
+from include.engine.errors import NotFound
+
+if TYPE_CHECKING:
+    from include.engine.cli.demo_sandbox import DemoSandbox
+
+_WITH_AIRFLOW = typer.Option("--airflow/--no-airflow", help="also start Airflow; the other verbs work without it")
+
+
+def up(with_airflow: Annotated[bool, _WITH_AIRFLOW] = True) -> None:
+    """Start the demo: object store, PostgreSQL with a standby, WAL archive, traffic, Airflow.  Twice does no harm."""
+    from include.engine.cli.demo_sandbox import DemoSandbox
+
+    demo = DemoSandbox()
+    steps = Steps()
+    steps.title("Starting the demo")
+    demo.up(steps, with_airflow=with_airflow)
+    steps.title(f"Up after {figures.duration(steps.seconds)}.")
+    show(*_next_steps(demo, with_airflow=with_airflow))
+
+
+def down(
+    wipe: Annotated[
+        bool, typer.Option("--wipe", help="also delete all that the demo has written, backups too")
+    ] = False,
+) -> None:
+    """Stop the demo; no process of it is left.  Its data stays, unless --wipe is given."""
+    from include.engine.cli.demo_sandbox import existing
+
+    demo = existing()
+    if demo is None:
+        show("There is no demo: nothing to stop.")
+        return
+    steps = Steps()
+    with steps.step("Stopping the demo"):
+        stopped = demo.down(wipe=wipe)
+        swept = demo.sandbox.home.sweep()
+    show(f"Stopped {', '.join(stopped)}." if stopped else "Nothing ran.")
+    if swept:
+        show(f"Removed what a killed drill or test has left: {', '.join(swept)}.")
+    if wipe:
+        show("Deleted all of its data.")
+
+
+def status(as_json: Json = False) -> None:
+    """Ask every server of the demo how it is.  The exit code is 0 when all are well."""
+    from include.engine.cli.demo_sandbox import existing
+    from include.engine.cli.status import look
+
+    demo = existing()
+    found = look(demo) if demo is not None else []
+    if as_json:
+        emit_json({"servers": found, "healthy": bool(found) and all(server.healthy for server in found)})
+    elif demo is None:
+        show("There is no demo: `./mainstay up` starts one, `./mainstay demo` shows it.")
+    else:
+        at = now()
+        rows = [
+            (
+                server.name,
+                server.pid or "",
+                server.port or "",
+                figures.age(server.since, at) if server.since else "",
+                "yes" if server.healthy else "NO",
+                server.seen,
+            )
+            for server in found
+        ]
+        show(table(("server", ">pid", ">port", ">up for", "healthy", "seen"), rows))
+    if not found or not all(server.healthy for server in found):
+        raise typer.Exit(1)
+
+
+def env() -> None:
+    """Print the variables of the demo for a shell, secrets included: eval "$(./mainstay env)"."""
+    from include.engine.cli.demo_sandbox import existing
+
+    demo = existing()
+    if demo is None:
+        raise NotFound("there is no demo", hint="`./mainstay up` starts one")
+    for name, value in demo.environment().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def demo(
+    keep_up: Annotated[
+        bool, typer.Option("--keep/--down", help="leave everything running at the end, or stop it")
+    ] = True,
+) -> None:
+    """Show what Mainstay does: start everything, back up, restore in a drill, and say what was proved.
+
+    The exit code is the drill's verdict.
+    """
+    from include.engine.cli.demo_sandbox import DemoSandbox
+    from include.engine.cli.demo_tour import report, tour
+
+    sandbox = DemoSandbox()
+    steps = Steps()
+    steps.title("Starting the demo")
+    sandbox.up(steps)
+    seen = tour(sandbox, steps)
+    report(seen, seconds=steps.seconds)
+    if keep_up:
+        show(*_next_steps(sandbox, with_airflow=True))
+    else:
+        sandbox.down()
+    leave(seen.verdict)
+
+
+def _next_steps(demo: DemoSandbox, *, with_airflow: bool) -> list[str]:
+    lines = ["", "Next:"]
+    if with_airflow:
+        password = demo.airflow.password("admin")
+        lines.append(f"  {demo.airflow.url}   Airflow; log in as admin with {password}")
+    return [
+        *lines,
+        "  ./mainstay status                        how every server is",
+        "  ./mainstay backup                        a set, without Airflow",
+        "  ./mainstay catalog                       what is in the bucket",
+        "  ./mainstay restore postgres/main --to-sandbox --dry-run",
+        "  ./mainstay down                          stop everything, keep the data",
+    ]

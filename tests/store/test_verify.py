@@ -1,0 +1,160 @@
+"""Verify lists all that is wrong, and never calls a thing good that it could not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Interrupted, Unreachable
+from include.engine.model import Entry, Manifest, Verdict, Verification, encode
+from include.engine.store.catalog import Catalog
+from include.engine.store.encryption import generate_identity
+from include.engine.store.vault import VaultReader
+from include.engine.store.verify import verify_backup, verify_set
+from tests.store.making import MAIN, NOW, Told, a_backup, a_night, a_set, memory_catalog, overwrite
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return memory_catalog()
+
+
+@pytest.fixture
+def manifest(catalog: Catalog) -> Manifest:
+    return a_backup(catalog, objects={f"o{n}": bytes([n]) * 1000 for n in range(5)})
+
+
+def verify(
+    catalog: Catalog, manifest: Manifest, reader: VaultReader | None = None, stop: Stop | None = None
+) -> Verification:
+    return verify_backup(
+        catalog, reader or VaultReader(catalog.bucket), manifest, progress=Told(), stop=stop or Stop(), now=NOW
+    )
+
+
+def test_a_good_backup_passes_is_recorded_and_shows_progress(catalog: Catalog, manifest: Manifest) -> None:
+    told = Told()
+    found = verify_backup(catalog, VaultReader(catalog.bucket), manifest, progress=told, stop=Stop(), now=NOW)
+    assert found == Verification(
+        target=MAIN, backup=manifest.id, at=NOW, objects=5, bytes=5000, verdict=Verdict.PASS, problems=()
+    )
+    assert catalog.last_verification(MAIN, manifest.id) == found
+    assert (told.stages, told.bytes) == ([(f"verify postgres/main {manifest.id}", 5000)], 5000)
+
+
+def test_no_key_is_needed(catalog: Catalog) -> None:
+    encrypted = a_backup(catalog, recipients=[generate_identity().recipient])
+    assert verify(catalog, encrypted).verdict is Verdict.PASS
+
+
+@pytest.mark.sabotage
+def test_all_damaged_objects_are_listed(catalog: Catalog, manifest: Manifest) -> None:
+    missing, short, flipped, swapped, fine = (entry.key for entry in manifest.entries)
+    catalog.bucket.delete([missing])
+    overwrite(catalog.bucket, short, b"x")
+    overwrite(catalog.bucket, flipped, b"\x02" * 999 + b"\x03")
+    overwrite(catalog.bucket, swapped, catalog.bucket.read(fine))
+    found = verify(catalog, manifest)
+    assert (found.verdict, found.objects) == (Verdict.FAIL, 1)
+    assert found.problems == (
+        f"{missing} is missing from the store",
+        f"{short} has 1 bytes in the store, 1000 were written",
+        f"{flipped} is not what was written: its SHA-256 differs from the manifest's",
+        f"{swapped} is not what was written: its SHA-256 differs from the manifest's",
+    )
+    assert catalog.last_verification(MAIN, manifest.id) == found
+
+
+@pytest.mark.sabotage
+def test_a_manifest_that_is_gone_or_replaced_is_a_failure(catalog: Catalog, manifest: Manifest) -> None:
+    key = catalog.manifest_key(MAIN, manifest.id)
+    overwrite(catalog.bucket, key, encode(msgspec.structs.replace(manifest, entries=manifest.entries[:1])))
+    assert verify(catalog, manifest).problems == (f"{key} is not the manifest that was verified: somebody replaced it",)
+    catalog.bucket.delete([key])
+    assert verify(catalog, manifest).problems == (f"{key} is missing from the store",)
+
+
+def test_a_backup_of_nothing_is_a_failure(catalog: Catalog, manifest: Manifest) -> None:
+    found = verify(catalog, msgspec.structs.replace(manifest, id="20260101T000000Z", entries=()))
+    assert found.verdict is Verdict.FAIL
+    assert "names no object" in found.problems[0]
+
+
+def test_an_object_named_twice_is_read_once_and_with_two_digests_is_a_failure(
+    catalog: Catalog, manifest: Manifest
+) -> None:
+    first = manifest.entries[0]
+    twice = msgspec.structs.replace(manifest, entries=(*manifest.entries, first))
+    assert verify(catalog, twice).objects == 5
+    other = msgspec.structs.replace(first, sha256="0" * 64)
+    assert verify(catalog, msgspec.structs.replace(manifest, entries=(first, other))).objects == 1
+
+
+class _Deaf(VaultReader):
+    """A store that stops answering."""
+
+    asked = 0
+
+    def stored(self, entry: Entry, *, ahead: int = 4) -> Iterator[bytes]:
+        type(self).asked += 1
+        raise Unreachable("the object store failed", hint="wait")
+
+
+def test_what_could_not_be_read_is_unverified_never_good(catalog: Catalog) -> None:
+    manifest = a_backup(catalog, objects={f"o{n}": b"x" for n in range(50)})
+    found = verify(catalog, manifest, _Deaf(catalog.bucket))
+    assert found.verdict is Verdict.UNVERIFIED
+    assert f"{manifest.entries[0].key} could not be read: the object store failed" in found.problems
+    assert found.problems[-1].endswith("more object(s) were not read")
+    assert _Deaf.asked < 10  # a dead store is not asked fifty times
+
+
+def test_damage_weighs_more_than_what_could_not_be_read(catalog: Catalog, manifest: Manifest) -> None:
+    catalog.bucket.delete([catalog.manifest_key(MAIN, manifest.id)])
+    assert verify(catalog, manifest, _Deaf(catalog.bucket)).verdict is Verdict.FAIL
+
+
+def test_a_stop_ends_it_and_records_nothing(catalog: Catalog, manifest: Manifest) -> None:
+    stop = Stop()
+    stop.stop("SIGTERM")
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        verify(catalog, manifest, stop=stop)
+    assert catalog.verifications(MAIN, manifest.id) == []
+
+
+def test_a_whole_set_passes(catalog: Catalog) -> None:
+    full = a_backup(catalog, days=2)
+    found = a_set(catalog, a_backup(catalog, days=1, parent=full.id), days=1)
+    (check,) = verify_set(catalog, found)
+    assert (check.name, check.verdict) == ("postgres/main", Verdict.PASS)
+
+
+@pytest.mark.sabotage
+def test_a_set_with_a_lost_swapped_or_orphaned_part_fails(catalog: Catalog) -> None:
+    full = a_backup(catalog, days=3)
+    child = a_backup(catalog, days=2, parent=full.id)
+    found = a_set(catalog, child, days=2)
+    key = catalog.manifest_key(MAIN, child.id)
+    raw = catalog.bucket.read(key)
+
+    def detail() -> str:
+        (check,) = verify_set(catalog, found)
+        assert check.verdict is Verdict.FAIL
+        return check.detail
+
+    overwrite(catalog.bucket, key, raw.replace(b"base.tar", b"case.tar"))
+    assert detail() == f"{key} is not what was sealed: its SHA-256 differs"
+    overwrite(catalog.bucket, key, raw)
+    catalog.delete(MAIN, full.id)
+    assert detail() == f"{child.id} needs {full.id}, which is missing"
+    catalog.bucket.delete([key])
+    assert detail() == f"{key} is missing from the store"
+
+
+def test_a_set_of_nothing_fails(catalog: Catalog) -> None:
+    empty = msgspec.structs.replace(a_night(catalog, days=1), parts=())
+    (check,) = verify_set(catalog, empty)
+    assert check.verdict is Verdict.FAIL
