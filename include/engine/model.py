@@ -302,6 +302,7 @@ class RestorePlan(Struct, frozen=True, kw_only=True):
     would_overwrite: tuple[str, ...] = ()
     seconds_expected: float | None = None  # from earlier drills; None when there was none
     warnings: tuple[str, ...] = ()
+    detail: dict[str, JsonValue] = field(default_factory=dict)  # what the system decided, for itself
 
 
 class Stage(Struct, frozen=True, kw_only=True):

@@ -27,7 +27,10 @@ from include.engine.verbs.pipeline import Pipeline, Terms
 PROJECT = Path(__file__).resolve().parents[2]
 
 # A new system is a folder with these four names in it, and one line here.
-_FOLDERS: Mapping[System, str] = {System.POSTGRES: "include.engine.systems.postgres"}
+_FOLDERS: Mapping[System, str] = {
+    System.POSTGRES: "include.engine.systems.postgres",
+    System.CASSANDRA: "include.engine.systems.cassandra",
+}
 
 
 def inventory_path() -> Path:
@@ -126,7 +129,12 @@ class _Lookup:
         opener = _attribute(target.system, "restore", "open_engine")
         servers = self._inventory.servers if self._inventory else {}
         identities = self._terms[target].identities if target in self._terms else ()
-        return cast("RestoreEngine", opener(target, self._catalog, identities=identities, servers=servers))
+        # A system that restores into a running server finds it by the name of its connection, on a bare machine too.
+        connections = self._connections or EnvironmentConnections()
+        return cast(
+            "RestoreEngine",
+            opener(target, self._catalog, identities=identities, servers=servers, connections=connections),
+        )
 
     def archive(self, target: Target) -> Archive | None:
         opener = _attribute(target.system, "archive", "open_archive", required=False)

@@ -90,9 +90,7 @@ def _dependency(coordinate: str, *, bundled: bool) -> str:
     group, artifact, version, *classifier = map(escape, coordinate.split(":"))
     extra = "".join(f"<classifier>{one}</classifier>" for one in classifier)
     if bundled:
-        extra += (
-            "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
-        )
+        extra += "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
     return (
         f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
         f"<version>{version}</version>{extra}</dependency>"

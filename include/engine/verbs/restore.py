@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from include.engine.contracts import Clock, PlanRequest, Progress, RestoreJob, Stop
 from include.engine.errors import NotFound, Refused
 from include.engine.model import DestinationKind, RecoveryPoint, Restored, RestorePlan, Target
@@ -19,6 +21,9 @@ def plan(
     path: str = "",
     server: str = "",
     confirm: str = "",
+    only: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    append: bool = False,
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
 
@@ -41,6 +46,9 @@ def plan(
             server=server,
             point=point,
             confirm=confirm,
+            only=tuple(only),
+            rename=dict(rename or {}),
+            append=append,
         )
     )
 

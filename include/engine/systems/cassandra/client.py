@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Sequence
 from types import TracebackType
@@ -39,6 +40,8 @@ class Cql:
         from cassandra.policies import RoundRobinPolicy
         from cassandra.query import dict_factory
 
+        # It logs, with a stack trace, what it raises as well.
+        logging.getLogger("cassandra").setLevel(logging.CRITICAL)
         self.hosts = [host.strip() for host in connection.host.split(",") if host.strip()] or ["127.0.0.1"]
         self._timeout = timeout
         login = PlainTextAuthProvider(connection.login, connection.password) if connection.login else None

@@ -360,9 +360,7 @@ class CassandraServer:
         except Unauthorized:
             pass
         try:
-            with Cql(
-                Connection(host=self.host, port=self.native_port, login=_FIRST_ROLE, password=_FIRST_ROLE)
-            ) as cql:
+            with Cql(Connection(host=self.host, port=self.native_port, login=_FIRST_ROLE, password=_FIRST_ROLE)) as cql:
                 self._create_roles(cql)
         except Unauthorized as error:  # the node makes its first role a moment after it opens the port
             raise Unreachable(error.message, hint=error.hint) from error
@@ -377,6 +375,7 @@ class CassandraServer:
         secret = self.sandbox.secret(f"{self.label}-{BACKUP_ROLE}")
         cql.rows(f"CREATE ROLE IF NOT EXISTS {BACKUP_ROLE} WITH LOGIN = true AND PASSWORD = '{secret}'")
         cql.rows(f"GRANT SELECT ON ALL KEYSPACES TO {BACKUP_ROLE}")
+        cql.rows(f"GRANT SELECT ON KEYSPACE system_views TO {BACKUP_ROLE}")  # virtual ones are not among "all"
         # Last: whoever can log in as this role finds all of the above done.
         cql.rows(
             f"CREATE ROLE IF NOT EXISTS {SUPERUSER} WITH SUPERUSER = true AND LOGIN = true"
@@ -402,5 +401,3 @@ def _require_free(address: str, port: int, what: str, name: str) -> None:
                 f"Port {port} on {address}, which {what} needs, is held by another process",
                 hint=f"Stop it, or choose another port with {variable_of(name)}",
             ) from error
-
-
