@@ -117,11 +117,19 @@ class Stop:
 class Writer(Protocol):
     """Stores the objects of one attempt at one backup: compressed bytes in, hashed (and encrypted) objects out."""
 
-    def write(self, name: str, chunks: Iterable[bytes], *, original_bytes: Callable[[], int] | None = None) -> Entry:
+    def write(
+        self,
+        name: str,
+        chunks: Iterable[bytes],
+        *,
+        original_bytes: Callable[[], int] | None = None,
+        expected_bytes: int | None = None,
+    ) -> Entry:
         """Store *chunks* as one object under this attempt and give its entry.
 
         The object's key is unique to the attempt, so two attempts never touch each other's bytes.
-        *original_bytes* is called after the last chunk, for the size before compression.
+        *original_bytes* is called after the last chunk, for the size before compression; *expected_bytes*, a size that the
+        object will hardly exceed, lets the store choose parts that are large enough.
 
         :raises Unreachable: when the store fails after its own retries
         """

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from include.engine import wiring
-from include.engine.errors import PermanentError, TransientError
+from include.engine.errors import Misconfigured, PermanentError, TransientError
 
 INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
@@ -21,6 +21,20 @@ TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
 LONGEST = max(settings.timeout for settings in INVENTORY.targets.values()) + timedelta(minutes=5)
+
+
+def _queue() -> str | None:
+    queues = {settings.queue for settings in INVENTORY.targets.values()}
+    if len(queues) > 1:
+        named = ", ".join(sorted(str(queue) for queue in queues))
+        raise Misconfigured(
+            f"the targets name different queues ({named}), and one mapped task copies them all",
+            hint="name the same queue for every target, or split the pipeline into two inventories",
+        )
+    return queues.pop()
+
+
+QUEUE = _queue()  # whose workers are near the data; None for Airflow's default
 
 
 class Pool(StrEnum):

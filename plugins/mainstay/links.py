@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from airflow.sdk.configuration import conf
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol as RuntimeTaskInstance
 
+_RUNBOOK = re.compile(r"`include/runbooks/([a-z-]+)\.md`")
 PREFIX = "mainstay"  # where the pages are mounted
 
 
@@ -23,6 +25,11 @@ def page(path: str = "") -> str:
 def runbook(slug: str) -> str:
     """Give the URL of a runbook."""
     return page(f"runbooks/{slug}")
+
+
+def documented(text: str) -> str:
+    """Turn every `` `include/runbooks/<slug>.md` `` of a DAG's documentation into a link to its page."""
+    return _RUNBOOK.sub(lambda found: f"[{found[1]}]({runbook(found[1])})", text)
 
 
 class ReportLink(BaseOperatorLink):

@@ -159,9 +159,12 @@ def test_a_server_that_hides_its_environment_is_found_by_its_program_and_place(
 
 @pytest.mark.parametrize("pause", ["", "sleep 0.1;"], ids=["at once", "a little later"])
 def test_a_dead_servers_last_words_are_in_the_error(server: ServerProcess, spec: ServerSpec, pause: str) -> None:
-    with pytest.raises(Unreachable, match="ended while it was starting") as caught:
+    def start() -> None:
         server.start(replace(spec, command=["sh", "-c", f"{pause} echo the disk is on fire >&2; exit 3"]))
         server.wait_ready(lambda: False, timeout=10)
+
+    with pytest.raises(Unreachable, match="ended while it was starting") as caught:
+        start()
     assert "the disk is on fire" in caught.value.hint
     assert str(server.log) in caught.value.hint
 
@@ -188,6 +191,7 @@ def test_the_callers_settings_do_not_reach_a_server(
     monkeypatch.setenv("PGHOST", "production.example.com")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
     server.start(replace(spec, environment={"ROOT_SECRET_KEY": "given"}))
+    assert eventually(lambda: marked(server.state) == {server.pid})
     names = {entry.partition(b"=")[0] for entry in procfs.environment(server.pid or 0)}
     assert b"ROOT_SECRET_KEY" in names
     assert not names & {b"PGHOST", b"AWS_SECRET_ACCESS_KEY"}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
 
-from include.engine.errors import Contended, Corrupt, NotFound
+from include.engine.errors import Contended, Corrupt, NotFound, Unreachable
 from include.engine.model import Entry, System, Target
-from include.engine.store import lease, sweep as sweeps
+from include.engine.store import lease
+from include.engine.store import sweep as sweeps
+from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import CLOCK_TOLERANCE, attempt_of, hold, live_leases, sweeping
 from include.engine.store.sweep import orphans, sweep
@@ -76,11 +78,33 @@ def test_an_attempt_with_a_live_lease_is_left_alone_and_told(catalog: Catalog) -
 
 
 def test_a_lease_that_ran_out_goes_with_its_attempt(catalog: Catalog) -> None:
-    with pytest.raises(ZeroDivisionError), hold(catalog.bucket, ATTEMPT, until=later(1), clock=in_days(0)):
+    with hold(catalog.bucket, ATTEMPT, until=later(1), clock=in_days(0)):
         catalog.bucket.create(f"{ATTEMPT}/x", b"1")
-        sweep(catalog, MAIN, clock=in_days(4), dry_run=False)
+        report = sweep(catalog, MAIN, clock=in_days(4), dry_run=False)
+        assert [found.key for found in report.orphans] == [f"{ATTEMPT}/x", f"{ATTEMPT}/lease.json"]
         assert keys(catalog.bucket) == set()
-        raise ZeroDivisionError  # and the end of the dead attempt's context is no error of its own
+    # and that the lease was gone already is no error at the end of the attempt
+
+
+def test_how_the_work_ended_is_not_hidden_by_a_lease_that_cannot_be_given_back(catalog: Catalog) -> None:
+    def work(bucket: _Silent) -> None:
+        with hold(bucket, ATTEMPT, until=later(1), clock=in_days(0)):
+            bucket.silent = True
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work(_Silent(catalog.bucket._store, catalog.bucket.url))
+
+
+class _Silent(Bucket):
+    """A store that stops answering in the middle."""
+
+    silent = False
+
+    def delete(self, keys: Iterable[str]) -> None:
+        if self.silent:
+            raise Unreachable("no answer", hint="wait")
+        super().delete(keys)
 
 
 def test_a_manifest_that_cannot_be_read_stops_it(catalog: Catalog) -> None:

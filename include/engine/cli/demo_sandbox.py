@@ -24,6 +24,7 @@ from include.engine.cli import probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
+from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.airflow.server import AirflowServer
 from include.engine.systems.object_store.server import ObjectStoreServer
@@ -48,7 +49,9 @@ class DemoSandbox:
         self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
         self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
         self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
-        self.archiver = Companion(self.sandbox, "wal-archive-main", ["-m", "include.engine.cli", "wal-archive", TARGET])
+        self._spool = self.sandbox.directory("wal-archive-main", account=ourselves()) / "spool"
+        command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(self._spool)]
+        self.archiver = Companion(self.sandbox, "wal-archive-main", command)
         self.traffic = Companion(self.sandbox, "traffic", ["-m", "include.engine.cli.traffic"])
 
     @cached_property
@@ -98,6 +101,22 @@ class DemoSandbox:
         if with_airflow:
             with steps.step(f"Airflow, port {self.airflow.port}"):
                 self.airflow.start(say=steps.say)
+
+    def wait_until_archived(self, *, timeout: float = 60.0) -> None:
+        """Wait until all that the primary has written until now is in the bucket: a crash from now on loses none of it.
+
+        :raises Unreachable: it was not in time, or the archiver ended; the hint shows its log
+        """
+        from include.engine.systems.postgres.lsn import parse_lsn
+        from include.engine.systems.postgres.wal_archive import read_status
+
+        written = probes.position(self.primary)
+
+        def shipped() -> bool:
+            last = read_status(self._spool).last_shipped_lsn
+            return bool(last) and parse_lsn(last) >= written
+
+        self.archiver.server.wait_ready(shipped, timeout=timeout)
 
     def down(self, *, wipe: bool = False) -> list[str]:
         """Stop all its servers, and with *wipe* delete what they wrote; give the names of those that ran."""

@@ -25,8 +25,8 @@ def duration(seconds: float | None) -> str:
     """Write seconds in their two greatest units: ``3 m 20 s``; ``?`` when they are not known."""
     if seconds is None:
         return "?"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < _MINUTE - 0.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     whole = round(seconds)
     for unit, name, smaller, small_name in (
         (_DAY, "d", _HOUR, "h"),

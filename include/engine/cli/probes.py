@@ -65,3 +65,9 @@ def size(server: PostgresServer) -> tuple[int, bool]:
         server, "select sum(pg_database_size(oid))::bigint, pg_is_in_recovery() from pg_database where datallowconn"
     )
     return int(bytes_), bool(recovering)
+
+
+def position(server: PostgresServer) -> int:
+    """Give the position in the log up to which the server has written."""
+    (written,) = ask(server, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+    return int(written)

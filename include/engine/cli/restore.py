@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +80,9 @@ def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str) -> Restored:
     from include.engine.verbs import restore as verb
 
     with stopping() as stop, ShellProgress() as progress:
-        return verb.restore(pipeline, plan, reason=reason, progress=progress, stop=stop, clock=now)
+        return verb.restore(
+            pipeline, plan, reason=reason, by=getpass.getuser(), progress=progress, stop=stop, clock=now
+        )
 
 
 def _point(at: str | None, point: str | None) -> str:
@@ -179,4 +182,5 @@ def _show(restored: Restored) -> None:
     )
     if restored.checks:
         show(checks_table(restored.checks))
-    show(f"recovered to {figures.moment(restored.recovered_to)}, at {restored.address}: {restored.verdict}")
+    where = f", serving at {restored.address}" if restored.address else ""
+    show(f"recovered to {figures.moment(restored.recovered_to)}{where}: {restored.verdict}")

@@ -43,4 +43,3 @@ def _fill(connection: psycopg.Connection) -> None:
         # As bytes: psycopg takes a string only when it is written in the code.
         connection.execute((Path(__file__).parent / "shop.sql").read_bytes())
     connection.execute("analyze")
-

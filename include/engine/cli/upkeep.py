@@ -13,9 +13,7 @@ from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.model import worst
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from include.engine.store.sweep import SweepReport
+    from include.engine.verbs.upkeep import OrphansReport
 
 
 @finds_pipeline
@@ -28,35 +26,26 @@ def upkeep(
     as_json: Json = False,
 ) -> None:
     """Check the catalog, walk the log archives for gaps, and find what attempts that died left in the bucket."""
-    from include.engine.store.sweep import sweep
     from include.engine.verbs import upkeep as verb
 
     pipeline = whence.pipeline()
     checks = [*verb.check_catalog(pipeline), *verb.audit_archives(pipeline, clock=now)]
-    targets = pipeline.catalog.targets()
-    swept = [sweep(pipeline.catalog, target, clock=now, dry_run=not apply) for target in targets]
+    orphans = verb.sweep_orphans(pipeline, dry_run=not apply, clock=now)
     verdict = worst([check.verdict for check in checks])
     if as_json:
-        emit_json({"verdict": verdict, "checks": checks, "sweeps": swept})
+        emit_json({"verdict": verdict, "checks": checks, "orphans": orphans})
     else:
         show(checks_table(checks))
-        _show_swept(swept)
+        _show_orphans(orphans)
     leave(verdict)
 
 
-def _show_swept(swept: Sequence[SweepReport]) -> None:
-    rows = [
-        (
-            report.target,
-            len(report.orphans),
-            figures.size(sum(found.bytes for found in report.orphans)),
-            "found" if report.dry_run else "removed",
-            len(report.held),
-        )
-        for report in swept
+def _show_orphans(found: OrphansReport) -> None:
+    rows: list[tuple[object, ...]] = [
+        (report.target, len(report.orphans), figures.size(report.bytes), len(report.held)) for report in found.targets
     ]
-    if rows:
-        show(table(("garbage of", ">objects", ">bytes", "was", ">attempts running"), rows))
-    for report in swept:
+    rows.append(("unfinished uploads", len(found.uploads.aborted), figures.size(found.uploads.bytes), ""))
+    show(table(("garbage of", ">objects", ">bytes", ">attempts running"), rows))
+    for report in found.targets:
         for key in report.refused:
             show(f"the store refused to delete {key}")

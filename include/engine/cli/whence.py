@@ -76,7 +76,7 @@ class Whence:
         from include.engine import wiring
 
         if self.bucket:
-            return wiring.open_bucket(self.bucket, self._store(), identities=self._identities())
+            return wiring.open_bucket(self.bucket, self.store(), identities=self._identities())
         self._nothing_without_bucket()
         from include.engine.cli.connections import ShellConnections
 
@@ -99,7 +99,11 @@ class Whence:
 
         return self.inventory_file or wiring.inventory_path()
 
-    def _store(self) -> Connection | None:
+    def store(self) -> Connection | None:
+        """Give how to log in to the bucket; nothing for the platform's own credentials.
+
+        :raises Misconfigured: when the named connection is not defined
+        """
         from include.engine import wiring
 
         if self.store_connection:
@@ -141,7 +145,7 @@ class Whence:
         ]
         if given:
             raise Misconfigured(
-                f"{' and '.join(given)} mean(s) nothing without --bucket",
+                f"without --bucket there is no use for {' and '.join(given)}",
                 hint="the inventory names its own connections",
             )
 

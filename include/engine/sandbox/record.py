@@ -96,7 +96,7 @@ class Record:
         if self.alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.identity.pid, how or self.stop_signal)
-            if _until(lambda: not self.members(), self.grace):
+            if _until(lambda: not self.alive and not self.members(), self.grace):
                 return
         self.kill()
 
@@ -134,18 +134,18 @@ def marked(path: Path) -> set[int]:
 
 
 def kill_all(members: Callable[[], set[int]], name: str) -> None:
-    """SIGKILL *members* until there are none: one may have forked while the others were killed.
+    """SIGKILL *members* until there are none left, however they fork meanwhile.
 
     :raises Contended: a process is still there after ten seconds
     """
 
     def none_left() -> bool:
-        for pid in members():
-            try:
+        victims = members()
+        for pid in victims:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        return not members()
+        # Looked at twice: for an instant, a process that is just executing a program has no environment to show.
+        return not victims and not members()
 
     if not _until(none_left, _KILL_WAIT):
         pids = ", ".join(map(str, sorted(members())))

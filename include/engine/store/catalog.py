@@ -19,6 +19,7 @@ from include.engine.model import (
     DrillReport,
     Freeze,
     Manifest,
+    RestoreRecord,
     SetManifest,
     System,
     Target,
@@ -221,6 +222,16 @@ class Catalog:
     def record_drill(self, report: DrillReport) -> None:
         """Store a drill's report, once."""
         self.bucket.create(f"drills/{report.id}.json", encode(report))
+
+    def record_restore(self, record: RestoreRecord) -> None:
+        """Store who restored what and how it ended."""
+        self.bucket.create(f"restores/{record.id}.json", encode(record))
+
+    def restores(self) -> list[RestoreRecord]:
+        """Give all restores, oldest first."""
+        keys = sorted(found.key for found in self.bucket.list("restores"))
+        found = self._each(keys, lambda key: self._read(key, RestoreRecord))
+        return [record for record in found if record is not None]
 
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""

@@ -91,7 +91,8 @@ def sweeping(bucket: Bucket, target: Target, *, clock: Clock) -> Iterator[tuple[
         yield live_leases(bucket, target, clock()), lease.expires_at
     finally:
         with suppress(MainstayError):
-            bucket.delete([key])
+            if _find(bucket, key) == lease:  # else ours ran out, and it is another sweep's now
+                bucket.delete([key])
 
 
 def attempt_of(key: str) -> str | None:

@@ -114,7 +114,7 @@ class VaultReader:
     def stored(self, entry: Entry, *, ahead: int = RANGES_AHEAD) -> Iterator[bytes]:
         """Give the bytes of *entry* as they are stored, compared with the entry at the end.  Needs no key.
 
-        :param ahead: how many ranges of 8 MiB to fetch before they are asked for
+        :param ahead: how many ranges of 4 MiB to fetch before they are asked for
         :raises Corrupt: when the object is missing, of another size or of another digest
         """
         try:

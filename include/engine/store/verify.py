@@ -16,7 +16,7 @@ from include.engine.store.catalog import Catalog
 from include.engine.store.vault import VaultReader
 
 _OBJECTS_AT_ONCE = 3
-_RANGES_AHEAD = 2  # per object: 3 * (2 + 1) * 8 MiB is all the memory that verifying takes
+_RANGES_AHEAD = 4  # per object: 3 * (4 + 1) * 4 MiB is about all the memory that verifying takes
 
 
 def verify_backup(

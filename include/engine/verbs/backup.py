@@ -66,6 +66,7 @@ def copy(
     terms = pipeline.terms[target]
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
+    history = catalog.backups(target)
     until = clock() + terms.timeout
     with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
         manifest = pipeline.lookup.source(target).copy(
@@ -74,9 +75,9 @@ def copy(
                 target=target,
                 cut=cut,
                 writer=writer,
-                reader=VaultReader(catalog.bucket, identities=terms.identities),
+                reader=VaultReader(catalog.bucket, identities=terms.identities, manifests=history),
                 shared=SharedFolder(catalog.bucket, target),
-                history=catalog.backups(target),
+                history=history,
                 progress=progress,
                 stop=stop,
                 clock=clock,

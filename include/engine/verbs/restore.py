@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from include.engine.contracts import Clock, PlanRequest, Progress, RestoreJob, Stop
-from include.engine.errors import NotFound, Refused
-from include.engine.model import DestinationKind, RecoveryPoint, Restored, RestorePlan, Target
+from include.engine.errors import MainstayError, NotFound, Refused
+from include.engine.model import (
+    DestinationKind,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    RestoreRecord,
+    Target,
+    Verdict,
+)
 from include.engine.store.vault import VaultReader
 from include.engine.verbs.pipeline import Pipeline, Terms
+
+MINIMUM_REASON = 10  # characters
 
 
 def plan(
@@ -54,30 +64,55 @@ def plan(
 
 
 def restore(
-    pipeline: Pipeline, plan: RestorePlan, *, reason: str, progress: Progress, stop: Stop, clock: Clock
+    pipeline: Pipeline, plan: RestorePlan, *, reason: str, by: str, progress: Progress, stop: Stop, clock: Clock
 ) -> Restored:
-    """Do what *plan* says and read back that it was done.
+    """Do what *plan* says, read back that it was done, and record it in the bucket, however it ended.
 
+    :param reason: why, for the record
+    :param by: who approved it, for the record
     :raises Refused: without a reason
     """
     if len(reason.strip()) < MINIMUM_REASON:
         raise Refused(
             "a restore needs a reason", hint=f"say why, in at least {MINIMUM_REASON} characters: it is recorded"
         )
-    return pipeline.lookup.engine(plan.target).restore(job(pipeline, plan, progress=progress, stop=stop, clock=clock))
-
-
-MINIMUM_REASON = 10
+    started = clock()
+    restored: Restored | None = None
+    failed = ""
+    try:
+        work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
+        restored = pipeline.lookup.engine(plan.target).restore(work)
+    except MainstayError as error:
+        failed = str(error)
+        raise
+    finally:
+        record = RestoreRecord(
+            id=f"{started:%Y%m%dT%H%M%S%fZ}",
+            plan=plan,
+            reason=reason,
+            by=by,
+            started=started,
+            finished=clock(),
+            verdict=restored.verdict if restored is not None else Verdict.FAIL,
+            error=failed,
+        )
+        try:
+            pipeline.catalog.record_restore(record)
+        except MainstayError as error:
+            # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
+            progress.say(f"the restore could not be recorded in the bucket: {error}")
+    return restored
 
 
 def job(pipeline: Pipeline, plan: RestorePlan, *, progress: Progress, stop: Stop, clock: Clock) -> RestoreJob:
     """Put together what a system needs to carry out *plan*."""
     catalog = pipeline.catalog
     identities = pipeline.terms.get(plan.target, Terms()).identities
+    chain = [catalog.backup(plan.target, backup) for backup in plan.chain]
     return RestoreJob(
         plan=plan,
-        chain=[catalog.backup(plan.target, backup) for backup in plan.chain],
-        reader=VaultReader(catalog.bucket, identities=identities),
+        chain=chain,
+        reader=VaultReader(catalog.bucket, identities=identities, manifests=chain),
         progress=progress,
         stop=stop,
         clock=clock,

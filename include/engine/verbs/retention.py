@@ -36,7 +36,8 @@ def expire(pipeline: Pipeline, *, dry_run: bool, clock: Clock) -> ExpiryReport:
     if not dry_run:
         done = expiry.apply(pipeline.catalog, planned, locked_until=locks.locked_until if locks else None)
     archive_bytes: dict[str, int] = {}
-    for name, kept in planned.kept.items():
+    # What the store refused to delete is still there and still needs its log.
+    for name, kept in (done.kept if done else planned.kept).items():
         archive = pipeline.lookup.archive(Target.parse(name))
         if archive is not None and kept:
             archive_bytes[name] = archive.expire(kept, dry_run=dry_run)

@@ -80,7 +80,8 @@ class RestoreOperator(Step):
             restored = restore.restore(
                 self.pipeline,
                 plan,
-                reason=f"{params['reason']} (approved by {who})",
+                reason=params["reason"],
+                by=who,
                 progress=progress,
                 stop=self.stop,
                 clock=clock,
@@ -113,7 +114,9 @@ def place_of(plan: RestorePlan) -> str:
 
 def page_of(plan: RestorePlan, reason: str) -> str:
     """Write the plan as Markdown for the person who approves it."""
-    expected = figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill has measured it yet"
+    expected = (
+        figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill has measured it yet"
+    )
     overwritten = ", ".join(f"**{_plain(one)}**" for one in plan.would_overwrite) or "nothing"
     facts = [
         ("Target", f"`{plan.target}`"),

@@ -70,7 +70,9 @@ class Step(BaseOperator):
     def on_kill(self) -> None:
         """Ask the engine to stop."""
         # In a thread: Airflow calls this from a signal handler, which interrupts the very work that may hold Stop's lock.
-        threading.Thread(target=self.stop.stop, args=("the task was killed or ran into its timeout",), daemon=True).start()
+        threading.Thread(
+            target=self.stop.stop, args=("the task was killed or ran into its timeout",), daemon=True
+        ).start()
 
     @contextmanager
     def progress(self) -> Iterator[LogProgress]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,4 +191,4 @@ def test_block_ranges_lie_inside_the_table_apart_from_each_other(blocks: int, co
     assert all(end - first == length for first, end in ranges)
     assert ranges[0][0] == 0
     assert count == 1 or ranges[-1][1] == blocks
-    assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(ranges))

@@ -17,8 +17,8 @@ from include.engine.errors import PermanentError, Unreachable
 
 _TAIL = 20  # lines that an error shows
 
-# What the supervisor sets in a task's process to keep it out of the database.
-_GUARDS = ("AIRFLOW__CORE__SQL_ALCHEMY_CONN", "_AIRFLOW_PROCESS_CONTEXT", "__AIRFLOW_SUPERVISOR_FD")
+# What the supervisor puts into a task's environment: its guard against the database, and its own business.
+_SUPERVISOR = ("AIRFLOW__CORE__SQL_ALCHEMY_CONN", "_AIRFLOW", "__AIRFLOW")
 
 
 def clean(connection: Connection, *, before: datetime, stop: Stop) -> str:
@@ -56,9 +56,12 @@ def clean(connection: Connection, *, before: datetime, stop: Stop) -> str:
     raise PermanentError(f"airflow db clean failed with exit code {process.returncode}", hint=f"It said: {text}")
 
 
-def _environment(connection: Connection) -> dict[str, str]:
+def url(connection: Connection) -> str:
+    """Write a connection to PostgreSQL as Airflow's setting wants it, password included."""
     user = f"{quote(connection.login, safe='')}:{quote(connection.password, safe='')}"
-    url = f"postgresql+psycopg2://{user}@{connection.host}:{connection.port or 5432}/{connection.schema}"
-    return {name: value for name, value in os.environ.items() if name not in _GUARDS} | {
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url
-    }
+    return f"postgresql+psycopg2://{user}@{connection.host}:{connection.port or 5432}/{connection.schema}"
+
+
+def _environment(connection: Connection) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SUPERVISOR)}
+    return kept | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url(connection)}

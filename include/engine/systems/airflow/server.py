@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -34,6 +34,7 @@ from include.engine.sandbox.accounts import ourselves, private_directory
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
+from include.engine.systems.airflow import metadata
 from include.engine.systems.airflow.client import AirflowClient
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class AirflowServer:
 
     :param database: where its metadata goes; must run when Airflow is started
     :param project: the directory that holds ``dags/``, ``plugins/`` and ``include/``
-    :param connections: what the inventory names, by name; handed over as ``AIRFLOW_CONN_<NAME>``
+    :param connections: what the inventory names, by name; handed over as ``AIRFLOW_CONN_<NAME>``, with ``airflow_metadata``
     :param port: TCP port of the API server on 127.0.0.1, unless ``$MAINSTAY_PORT_AIRFLOW`` says otherwise; a free one
         that stays the same when neither is given
     :param passwords: of the users ``admin`` and ``viewer``; generated when not given
@@ -121,6 +122,17 @@ class AirflowServer:
     def task_logs(self) -> Path:
         """The directory with the logs of the tasks."""
         return self.home / "logs"
+
+    @property
+    def metadata(self) -> Connection:
+        """How to log in to its database: what `upkeep` needs to clean it."""
+        return Connection(
+            host=self.database.host,
+            port=self.database.port,
+            login=ROLE,
+            password=self._secret("database"),
+            schema=DATABASE,
+        )
 
     @property
     def running(self) -> bool:
@@ -176,7 +188,6 @@ class AirflowServer:
 
     def environment(self) -> dict[str, str]:
         """The variables of all components, secrets included: for a subprocess, never for a log."""
-        at = f"{self.database.host}:{self.database.port}/{DATABASE}"
         settings = {
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(self.project),
@@ -191,7 +202,7 @@ class AirflowServer:
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(self._secret("fernet").encode()).decode(),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{user}" for user in USERS),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._password_file),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{ROLE}:{self._secret('database')}@{at}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.url(self.metadata),
             "AIRFLOW__API__HOST": self.host,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -201,7 +212,8 @@ class AirflowServer:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
-        connections = {f"AIRFLOW_CONN_{name.upper()}": _as_json(one) for name, one in self.connections.items()}
+        known = {"airflow_metadata": self.metadata, **self.connections}
+        connections = {f"AIRFLOW_CONN_{name.upper()}": _as_json(one) for name, one in known.items()}
         return settings | connections | self._environment
 
     def _prepare_database(self) -> None:
@@ -278,7 +290,7 @@ class AirflowServer:
             found = connection.execute("select to_regclass('alembic_version')").fetchone()
             there = found is not None and found[0] is not None
             row = connection.execute("select version_num from alembic_version").fetchone() if there else None
-        return f"{metadata.version('apache-airflow')} {row[0] if row else ''}"
+        return f"{version('apache-airflow')} {row[0] if row else ''}"
 
     def _api_answers(self) -> bool:
         return self.client().health().get("metadatabase") == "healthy"

@@ -28,18 +28,21 @@ def remove_old(folder: Path, *, before: datetime, stop: Stop) -> Removed:
     :raises Interrupted: when *stop* came
     """
     files = bytes_ = 0
-    for parent, directories, names in os.walk(folder, topdown=False):
+    emptied: set[Path] = set()  # a directory that we took nothing from may be one that a task has just made
+    for parent, _, names in os.walk(folder, topdown=False):
         stop.check()
+        place = Path(parent)
         for name in names:
-            path = Path(parent, name)
+            path = place / name
             with suppress(FileNotFoundError):
                 found = path.lstat()
                 if path.suffix == ".log" and not path.is_symlink() and found.st_mtime < before.timestamp():
                     path.unlink()
+                    emptied.add(place)
                     files += 1
                     bytes_ += found.st_size
-        for name in directories:
-            with suppress(OSError):  # not empty, a link, or gone
-                if Path(parent, name).stat().st_mtime < before.timestamp() or not any(Path(parent, name).iterdir()):
-                    Path(parent, name).rmdir()
+        if place in emptied and place != folder:
+            with suppress(OSError):  # not empty, or gone
+                place.rmdir()
+                emptied.add(place.parent)
     return Removed(files=files, bytes=bytes_)

@@ -19,9 +19,8 @@ from include.engine.systems.postgres.settings import Checkpoint, Compression
 # Of each file, in PostgreSQL's manifest.  They are against accidents: what is stored has a SHA-256 in ours.  SHA256 here costs the
 # server half as much CPU again (0.7 s per GB with SHA instructions, measured), and several times that without them.
 CHECKSUMS = "CRC32C"
-_YIELD_BYTES = (
-    1 << 20
-)  # the server sends 32 KiB at a time; every chunk that is handed on costs a round trip through obstore
+# The server sends 32 KiB at a time; every chunk that is handed on costs a change of threads.
+_YIELD_BYTES = 1 << 20
 _ARCHIVE = re.compile(r"^(?:base|[0-9]+)\.tar(?:\.(?:zst|lz4|gz))?$")
 _NEW_ARCHIVE, _MANIFEST, _BYTES, _PROGRESS = b"nmdp"
 

@@ -119,7 +119,7 @@ def digest(client: psycopg.Connection[Any], schema: str, table: str, ranges: Ran
 
 
 def block_ranges(blocks: int, count: int, length: int) -> tuple[tuple[int, int], ...]:
-    """Spread *count* ranges of *length* blocks over a table of *blocks*: the first and the last block are always in.  Pure.
+    """Spread *count* ranges of *length* blocks over a table of *blocks*, from its first to its last one.  Pure.
 
     Empty when they would cover it all: then it is read whole.
     """

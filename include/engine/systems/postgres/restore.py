@@ -13,8 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-
-from msgspec import Struct
+from typing import Protocol
 
 from include.engine.contracts import PlanRequest, Rehearsal, RestoreJob
 from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused
@@ -31,26 +30,32 @@ from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.store.catalog import Catalog
 from include.engine.systems.postgres import by_hand, guards, rehearsal
+from include.engine.systems.postgres.archive import read_histories
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.landing import Ground, Landing, tidy
-from include.engine.systems.postgres.lsn import parse_history
 from include.engine.systems.postgres.selection import Choice, Way, choose_chain, choose_way, estimate
 from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.spool import AHEAD
 from include.engine.systems.postgres.wal_audit import Archive, Histories
-from include.engine.systems.postgres.wal_objects import fetch, list_wal
+from include.engine.systems.postgres.wal_objects import list_wal
 
+_PROJECT = Path(__file__).resolve().parents[4]
 RESTORED = "restored"  # the server's name in its sandbox
 _ROOM = 1.1  # what a database needs beyond its size: hint bits, temporary files, the growth of a busy catalog
 _WAL_ROOM = AHEAD + 32  # segments that recovery keeps at most between two restart points of a default max_wal_size
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class Place(Protocol):
     """A server that the inventory names as a destination."""
 
-    data_dir: Path
-    port: int
+    @property
+    def data_dir(self) -> Path:
+        """The directory that will hold the data."""
+
+    @property
+    def port(self) -> int:
+        """The port that the restored server listens on, on loopback."""
 
 
 class PostgresRestore:
@@ -164,14 +169,8 @@ class PostgresRestore:
         :raises Corrupt: naming a history file that is damaged
         """
         size = PostgresDetail.of(manifest).wal_segment_bytes
-        archive = Archive(list_wal(self.catalog.bucket, self.target), size)
-        histories = {
-            timeline: parse_history(
-                fetch(self.catalog.bucket, wal, self.identities).decode(errors="replace"), where=wal.key
-            )
-            for timeline, wal in archive.histories.items()
-        }
-        return archive, histories
+        objects = list_wal(self.catalog.bucket, self.target)
+        return Archive(objects, size), read_histories(self.catalog.bucket, objects)
 
     def binaries(self, manifest: Manifest) -> PostgresBinaries:
         """Give the programs of the backup's major version.
@@ -239,6 +238,13 @@ class PostgresRestore:
         if plan.destination.kind is DestinationKind.SERVER:
             return f"server-{plan.destination.name}"
         return plan.destination.name or f"restore-{plan.target.name[:24]}-{_plan_id(plan)}"
+
+
+def open_engine(
+    target: Target, catalog: Catalog, *, identities: Sequence[str] = (), servers: Mapping[str, Place] | None = None
+) -> PostgresRestore:
+    """Give what restores *target*, for ``wiring``."""
+    return PostgresRestore(target, catalog, Home.of(_PROJECT), identities=identities, servers=servers)
 
 
 def _plan_id(plan: RestorePlan) -> str:

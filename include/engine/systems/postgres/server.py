@@ -84,7 +84,8 @@ class PostgresServer:
         self.label = f"postgres-{name}"
         self.port = sandbox.port(self.label, port)
         self.durable = durable
-        self.settings = _SETTINGS | ({} if durable else _UNSAFE_BUT_QUICK) | dict(settings or {})
+        version = {"summarize_wal": "on"} if major >= 17 else {}
+        self.settings = _SETTINGS | version | ({} if durable else _UNSAFE_BUT_QUICK) | dict(settings or {})
 
     @cached_property
     def binaries(self) -> PostgresBinaries:
@@ -96,7 +97,7 @@ class PostgresServer:
 
     @cached_property
     def directory(self) -> Path:
-        """What belongs to the server: the data directory and whatever lies beside it."""
+        """The data directory's parent: everything of the server lies in it."""
         return self.sandbox.directory(self.label)
 
     @property
@@ -128,9 +129,8 @@ class PostgresServer:
         """A libpq connection string, with the password: do not log it."""
         from psycopg.conninfo import make_conninfo
 
-        return make_conninfo(
-            host=self.host, port=self.port, user=user, password=password or self.password, dbname=dbname
-        )
+        secret = password or self.password
+        return make_conninfo(host=self.host, port=self.port, user=user, password=secret, dbname=dbname)
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection:
         """A connection of the superuser in autocommit mode.
@@ -169,10 +169,7 @@ class PostgresServer:
         return self.start()
 
     def promote(self, *, timeout: float = 60.0) -> None:
-        """End recovery: make a standby or a recovered copy a primary, and wait until it takes writes.
-
-        :raises Unreachable: it did not within *timeout* seconds
-        """
+        """End the recovery of a standby or a restored copy, and :meth:`wait_until_primary`."""
         with self.connect() as connection:
             connection.execute("select pg_promote(wait => false)")
         self.wait_until_primary(timeout=timeout)
@@ -201,10 +198,10 @@ class PostgresServer:
 
     def system_identifier(self) -> str:
         """The number that a cluster, its standbys and its physical copies share, and no other cluster has."""
-        try:
-            return self.control_data()["Database system identifier"]
-        except KeyError as error:
-            raise Corrupt(f"{self.label} has no system identifier", hint=f"Look at {self.data_directory}") from error
+        identifier = self.control_data().get("Database system identifier")
+        if not identifier:
+            raise Corrupt(f"{self.label} has no system identifier", hint=f"Look at {self.data_directory}")
+        return identifier
 
     def run(
         self, tool: str, *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 300.0
@@ -255,6 +252,7 @@ class PostgresServer:
             environment=self.binaries.environment,
             ports={self.label: self.port},
             stop_signal=_STOP["fast"],
+            grace=60,  # it writes a checkpoint first
             hides_environment=True,
         )
 
@@ -270,13 +268,13 @@ class PostgresServer:
         return [self.binaries.tool("postgres"), "-D", self.data_directory, *options]
 
     def _options(self) -> dict[str, str]:
-        """Settings for the command line."""
+        """More settings for the command line."""
         return {}
 
     def _prepare(self) -> None:
         """Make the data directory when there is none: complete or absent, never half."""
-        if not (self.data_directory / "PG_VERSION").exists():
-            draft = self.directory / "draft"
+        draft = self.directory / "draft"
+        if not self.data_directory.exists():
             shutil.rmtree(draft, ignore_errors=True)
             self._fill(draft)
             draft.rename(self.data_directory)
@@ -287,18 +285,17 @@ class PostgresServer:
         password_file.touch(mode=0o600)
         own(password_file, self.sandbox.account)
         password_file.write_text(self.password)
+        speed = [] if self.durable else ["--no-sync"]
         auth = ["--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile={password_file}"]
         try:
-            speed = [] if self.durable else ["--no-sync"]
             self.run("initdb", "-D", data, *auth, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", *speed)
         finally:
             password_file.unlink()
-        settings = dict(self.settings) | ({"summarize_wal": "on"} if self.major >= 17 else {})
         with (data / "postgresql.conf").open("a") as configuration:
-            configuration.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
+            configuration.writelines(f"{key} = '{value}'\n" for key, value in self.settings.items())
 
     def _answers(self) -> bool:
         from psycopg import pq
 
-        conninfo = f"host={self.host} port={self.port} user={SUPERUSER} connect_timeout=5"
-        return pq.PGconn.ping(conninfo.encode()) == pq.Ping.OK
+        asked = f"host={self.host} port={self.port} user={SUPERUSER} connect_timeout=5"  # the role need not be there
+        return pq.PGconn.ping(asked.encode()) == pq.Ping.OK

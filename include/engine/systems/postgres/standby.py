@@ -34,7 +34,7 @@ class StandbyServer(PostgresServer):
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(primary.sandbox, name, major=primary.major, port=port, settings=settings)
+        super().__init__(primary.sandbox, name, major=primary.major, port=port, durable=primary.durable)
         self.primary = primary
         self._overrides = dict(settings or {})
 

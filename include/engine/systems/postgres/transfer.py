@@ -137,7 +137,9 @@ def _archive(job: CopyJob, backup: BaseBackup, name: str, settings: PostgresSett
     chunks = backup.chunks()
     if offer.compression is Compression.ZSTD and not offer.on_server:
         name, chunks = f"{name}.zst", _packed(chunks, settings.compression_level, settings.compression_workers)
-    return job.writer.write(name, chunks, original_bytes=lambda: backup.archive_bytes)
+    return job.writer.write(
+        name, chunks, original_bytes=lambda: backup.archive_bytes, expected_bytes=backup.total_bytes
+    )
 
 
 def _packed(chunks: Iterator[bytes], level: int, workers: int) -> Iterator[bytes]:

@@ -1,0 +1,65 @@
+"""
+### Restore a target
+
+Plans the restore of one target to a point in time, shows the plan to a person, and does it when the person approves. With
+*dry run*, which is the default, it stops after the plan. Before it writes, it plans again: a destination that is the source,
+is running, or is not empty is refused unless its name was typed.
+
+| | |
+|---|---|
+| **If it fails** | runbook `include/runbooks/restore-failed.md` |
+| **Safe to clear** | no: start a new run, and read its plan |
+| **Objective** | the RTO of the inventory; drills measure it |
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.sdk import DAG
+
+from mainstay import params
+from mainstay.defaults import DEFAULT_ARGS, INVENTORY, LONGEST, SYSTEM_TAGS, TARGETS, Pool, Tag
+from mainstay.links import documented
+from mainstay.notifiers.alert import AlertNotifier
+from mainstay.operators.judge import JudgeOperator
+from mainstay.operators.restore import PlanOperator, RestoreOperator
+
+with DAG(
+    dag_id="restore",
+    dag_display_name="Restore",
+    description="One target, to any point, after a person has approved the plan",
+    doc_md=documented(__doc__),
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="restore-failed")},
+    params={
+        "target": params.target(TARGETS),
+        "point": params.point(),
+        "backup": params.backup(),
+        "destination": params.destination(),
+        "path": params.path(),
+        "server": params.server(sorted(INVENTORY.servers)),
+        "confirm": params.confirm(),
+        "reason": params.reason(),
+        "dry_run": params.dry_run(),
+    },
+    tags=[Tag.RESTORE, Tag.TIER_1, Tag.DANGER, *SYSTEM_TAGS],
+):
+    plan = PlanOperator(task_id="plan", pool=Pool.PROBE)
+    proceed = ShortCircuitOperator(task_id="proceed", python_callable=lambda params: not params["dry_run"])
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject="Restore {{ params.target }} to {{ params.point }} into the {{ params.destination }}?",
+        body="{{ ti.xcom_pull('plan')['page'] }}",
+        response_timeout=timedelta(hours=24),
+    )
+    restore = RestoreOperator(
+        task_id="restore", plan=plan.output, approval=approve.output, pool=Pool.RESTORE, execution_timeout=LONGEST
+    )
+
+    plan >> proceed >> approve >> restore
+    restore >> JudgeOperator(task_id="judge", summary=restore.output, runbook="restore-failed")

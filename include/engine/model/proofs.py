@@ -1,0 +1,46 @@
+"""What drills and verifications have proved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from include.engine.model.documents import MANIFEST_VERSION
+from include.engine.model.names import Target
+from include.engine.model.restores import Stage
+from include.engine.model.verdicts import Check, Verdict
+
+
+class DrillReport(Struct, frozen=True, kw_only=True):
+    """The verdict of a drill, with the RPO and RTO that it achieved."""
+
+    version: int = MANIFEST_VERSION
+    id: str
+    started: datetime
+    finished: datetime
+    set_id: str | None
+    target: Target | None  # None for a drill of the whole pipeline
+    backup: str | None
+    stages: tuple[Stage, ...]
+    checks: tuple[Check, ...]
+    verdict: Verdict
+    bytes: int = 0
+    rto_seconds: float | None = None
+    rpo_seconds: float | None = None
+    rto_objective: float | None = None
+    rpo_objective: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What reading a backup back found: one check per object, or per failed object when all is well."""
+
+    version: int = MANIFEST_VERSION
+    target: Target
+    backup: str
+    at: datetime
+    objects: int
+    bytes: int
+    verdict: Verdict
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,92 @@
+"""The WAL archive of a target as the verbs see it: walked for gaps, and relieved of what no kept backup needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from include.engine.contracts import Clock
+from include.engine.model import Check, Manifest, Target, Verdict
+from include.engine.store.bucket import Bucket
+from include.engine.store.catalog import Catalog
+from include.engine.systems.postgres.lsn import SEGMENT_BYTES, parse_history
+from include.engine.systems.postgres.selection import span_of
+from include.engine.systems.postgres.wal_audit import AuditReport, Histories, audit, expired_wal
+from include.engine.systems.postgres.wal_objects import WalKind, WalObject, fetch, identity_of, list_wal, wal_folder
+
+_SHOWN = 10  # of many gaps, in a check's detail
+
+
+class WalArchive:
+    """The archive of one target (see ``contracts.Archive``)."""
+
+    def __init__(self, target: Target, bucket: Bucket) -> None:
+        self.target, self.bucket = target, bucket
+
+    def report(self, kept: Sequence[Manifest], *, current: tuple[int, int] | None = None) -> AuditReport:
+        """Walk the archive.
+
+        :param current: timeline and position of the live server, when they are known
+        :raises Corrupt: naming a history file that is damaged
+        """
+        listed = list(self.bucket.list(wal_folder(self.target)))
+        spans = [span_of(manifest) for manifest in kept]
+        return audit(listed, spans, self._histories(), size=self._segment_size(), current=current)
+
+    def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
+        """Walk the archive from each kept backup to its end; name every gap (see ``contracts.Archive``)."""
+        report = self.report(kept)
+        if not report.segments and report.newest is None:
+            detail = "nothing was ever archived: recovery to a point between two backups is impossible"
+            return [Check(name="archive", verdict=Verdict.UNVERIFIED, detail=detail)]
+        checks = [Check(name="archive", verdict=report.verdict, detail="; ".join(_told(report)))]
+        if report.newest is not None:
+            age = (clock() - report.newest).total_seconds()
+            detail = f"the newest object is {age:.0f} s old"
+            checks.append(Check(name="archive age", verdict=Verdict.PASS, detail=detail))
+        return checks
+
+    def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
+        """Remove what no kept backup needs; give the bytes freed, or that would be (see ``contracts.Archive``)."""
+        objects = list_wal(self.bucket, self.target)
+        expired = expired_wal(objects, [span_of(manifest) for manifest in kept], size=self._segment_size())
+        if not dry_run:
+            # The oldest first: dying in the middle leaves an archive that is whole from some point on.
+            self.bucket.delete([wal.key for wal in expired])
+        return sum(wal.bytes for wal in expired)
+
+    def _segment_size(self) -> int:
+        identity = identity_of(self.bucket, self.target)
+        return identity.wal_segment_size if identity else SEGMENT_BYTES
+
+    def _histories(self) -> Histories:
+        return read_histories(self.bucket, list_wal(self.bucket, self.target))
+
+
+def read_histories(bucket: Bucket, objects: Sequence[WalObject]) -> Histories:
+    """Read the history files of an archive.  They are stored in the clear, so this needs no key.
+
+    :raises Corrupt: naming one that is damaged
+    """
+    return {
+        wal.timeline: parse_history(fetch(bucket, wal, ()).decode(errors="replace"), where=wal.key)
+        for wal in objects
+        if wal.kind is WalKind.HISTORY
+    }
+
+
+def open_archive(target: Target, catalog: Catalog) -> WalArchive:
+    """Give the archive of *target*, for ``wiring``."""
+    return WalArchive(target, catalog.bucket)
+
+
+def _told(report: AuditReport) -> Iterator[str]:
+    for what, names in (
+        ("missing", report.missing),
+        ("not of the archive", report.foreign),
+        ("wrong", report.misfits),
+    ):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            yield f"{what}: {', '.join(names[:_SHOWN])}{more}"
+    yield f"{report.segments} segments"
+    yield from (f"recoverable {window}" for window in report.windows)

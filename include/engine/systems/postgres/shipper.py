@@ -1,0 +1,267 @@
+"""Moves received WAL from the spool into the bucket: stored, read back, and only then removed here.
+
+Everything may be done twice: objects are create-only, and one that is there already must hold the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock
+from include.engine.errors import Corrupt, NotFound
+from include.engine.model import Target, decode, encode
+from include.engine.store.bucket import Bucket
+from include.engine.systems.postgres.lsn import Segment, parse_history_name
+from include.engine.systems.postgres.wal_objects import (
+    WalIdentity,
+    WalKind,
+    WalObject,
+    check_segment,
+    fetch,
+    list_wal,
+    pack,
+    partial_name,
+    wal_folder,
+    wal_key,
+)
+
+_STATE = "shipped.json"
+
+
+class ShippedState(Struct, frozen=True, kw_only=True):
+    """What survives a restart of the archiver, beside the spool itself.
+
+    :param kept: the newest whole segment: it is stored, and stays here because pg_receivewal goes on behind it
+    """
+
+    version: int = 1
+    kept: str = ""
+    last: str = ""
+    last_lsn: int = 0
+    at: datetime | None = None
+
+
+class Shipper:
+    """Ships one spool directory.
+
+    :param received: where pg_receivewal writes
+    :param recipients: age public keys; empty stores in the clear
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        target: Target,
+        received: Path,
+        *,
+        identity: WalIdentity,
+        recipients: Sequence[str],
+        clock: Clock,
+    ) -> None:
+        self.bucket, self.target, self.received = bucket, target, received
+        self.identity, self.recipients, self._clock = identity, tuple(recipients), clock
+        self.shipped = 0
+        self._state_path = received.parent / _STATE
+        self.state = self._load()
+        self._partials: dict[str, int] = {}
+        self._histories: set[str] = set()
+        self._lock = threading.RLock()  # the receiver's thread seeds, ours ships
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes that wait in the spool, as allocated."""
+        total = 0
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # renamed by pg_receivewal meanwhile
+                total += path.stat().st_blocks * 512
+        return total
+
+    def ship_closed(self, stopped: Callable[[], bool]) -> int:
+        """Ship every whole segment and history file, oldest first; give how many.
+
+        :raises Unreachable: when the store does not take it; nothing is removed
+        :raises Corrupt: when the store has something else under the name
+        """
+        done = 0
+        with self._lock:
+            for path in self._files():
+                if stopped():
+                    break
+                if parse_history_name(path.name) is not None:
+                    self._ship_history(path)
+                elif (segment := self._segment(path.name)) is not None and path.name != self.state.kept:
+                    self._ship_whole(path, segment)
+                    done += 1
+            self._forget_left_timelines()
+        return done
+
+    def ship_partial(self) -> bool:
+        """Ship the beginning of the segment that is being received, when it has grown; give whether it had."""
+        grown = False
+        with self._lock:
+            for path in self._files():
+                segment = self._segment(path.stem) if path.suffix == ".partial" else None
+                if segment is not None and self._ship_beginning(path, segment):
+                    self._remember(segment.name, segment.start + self._partials[segment.name], kept=self.state.kept)
+                    grown = True
+        return grown
+
+    def seed(self, fork: Segment | None) -> None:
+        """Make the directory such that pg_receivewal begins where the archive ends.
+
+        :param fork: the segment in which the server's history left the timeline that was being received
+        """
+        if fork is not None:
+            with self._lock:
+                self._leave(fork)
+        if any(self._segment(path.name.removesuffix(".partial")) for path in self._files()):
+            return
+        newest = self._newest_stored(fork)
+        if newest is not None:
+            self._keep_stand_in(newest)
+
+    def _ship_whole(self, path: Path, segment: Segment) -> None:
+        content = path.read_bytes()
+        check_segment(path.name, content, segment, self.identity.system_identifier)
+        self._store(segment.name, content)
+        self.shipped += 1
+        self._drop_partials(segment, below=segment.size + 1)
+        # First the removal: what was kept may be a stand-in, which must never be taken for a segment to ship.
+        if self.state.kept:
+            (self.received / self.state.kept).unlink(missing_ok=True)
+        self._remember(segment.name, segment.end, kept=segment.name)
+
+    def _ship_beginning(self, path: Path, segment: Segment) -> bool:
+        try:
+            content = path.read_bytes().rstrip(b"\0")
+        except FileNotFoundError:  # it was finished while we looked
+            return False
+        if len(content) <= self._known_partial(segment):
+            return False
+        check_segment(path.name, content, segment, self.identity.system_identifier, len(content))
+        self._store(partial_name(segment.name, len(content)), content)
+        self._partials = {segment.name: len(content)}
+        self._drop_partials(segment, below=len(content))
+        return True
+
+    def _ship_history(self, path: Path) -> None:
+        if path.name in self._histories:
+            return
+        # In the clear: it holds positions only, and the audit must be able to follow timelines without any key.
+        self._store(path.name, path.read_bytes(), encrypt=False)
+        self._histories.add(path.name)
+
+    def _store(self, file: str, content: bytes, *, encrypt: bool = True) -> None:
+        recipients = self.recipients if encrypt else ()
+        key = wal_key(self.target, file, encrypted=bool(recipients))
+        packed = pack(content, recipients)
+        if not self.bucket.create(key, packed):
+            self._compare(key, content, packed)
+        elif self.bucket.size(key) != len(packed):
+            raise Corrupt(f"{key} was stored with another size than it was sent with", hint="check the object store")
+
+    def _compare(self, key: str, content: bytes, packed: bytes) -> None:
+        """Find that the object that is there already holds the same; we have no key to open an encrypted one with.
+
+        Its size tells then: compression is deterministic and age adds a number of bytes that depends on the length alone.
+        """
+        if key.endswith(".age"):
+            same = self.bucket.size(key) == len(packed)
+        else:
+            stored = WalObject(0, key.rsplit("/", 1)[-1], WalKind.SEGMENT, 0, key, 0, self._clock())
+            same = fetch(self.bucket, stored, ()) == content
+        if not same:
+            raise Corrupt(
+                f"{key} is in the store already, with other content: two servers archive to one target",
+                hint="stop this archiver; give each server that lives on a timeline of its own a target of its own",
+            )
+
+    def _drop_partials(self, segment: Segment, *, below: int) -> None:
+        folder = f"{wal_folder(self.target)}/{segment.timeline:08X}"
+        superseded = []
+        for stored in self.bucket.list(folder, after=f"{folder}/{segment.name}"):
+            found = WalObject.parse(stored)
+            if found and found.kind is WalKind.PARTIAL and found.name == segment.name and found.valid < below:
+                superseded.append(stored.key)
+        self.bucket.delete(superseded)
+
+    def _known_partial(self, segment: Segment) -> int:
+        """How much of a segment's beginning is stored; the store is asked once per segment."""
+        if segment.name not in self._partials:
+            folder = f"{wal_folder(self.target)}/{segment.timeline:08X}"
+            listed = self.bucket.list(folder, after=f"{folder}/{segment.name}")
+            found = [wal for wal in map(WalObject.parse, listed) if wal and wal.name == segment.name]
+            whole = any(wal.kind is WalKind.SEGMENT for wal in found)
+            self._partials[segment.name] = segment.size if whole else max((wal.valid for wal in found), default=0)
+        return self._partials[segment.name]
+
+    def _newest_stored(self, fork: Segment | None) -> Segment | None:
+        """The newest whole segment in the bucket, before *fork* when there is one: reception goes on behind it."""
+        segments = []
+        for wal in list_wal(self.bucket, self.target):
+            segment = self._segment(wal.name) if wal.kind is WalKind.SEGMENT else None
+            if segment is not None and (
+                fork is None or (segment.timeline == fork.timeline and segment.number < fork.number)
+            ):
+                segments.append(segment)
+        return max(segments, default=None, key=lambda segment: (segment.number, segment.timeline))
+
+    def _keep_stand_in(self, segment: Segment) -> None:
+        """Put an empty file of the right size in the place of a stored segment; it is never shipped, as it is ``kept``."""
+        self._remember(self.state.last, self.state.last_lsn, kept=segment.name)
+        with (self.received / segment.name).open("wb") as stream:
+            stream.truncate(segment.size)
+            os.fsync(stream.fileno())
+
+    def _leave(self, fork: Segment) -> None:
+        """Ship what was received of a timeline behind the fork, and remove it: the server's history went another way."""
+        self.ship_closed(lambda: False)
+        self.ship_partial()
+        for path in self._files():
+            segment = self._segment(path.name.removesuffix(".partial"))
+            if segment is not None and segment.timeline == fork.timeline and segment.number >= fork.number:
+                path.unlink()
+
+    def _forget_left_timelines(self) -> None:
+        """Remove the unfinished segment of a timeline that was left: it is stored, and will never be finished."""
+        segments = {path: self._segment(path.name.removesuffix(".partial")) for path in self._files()}
+        newest = max((segment.timeline for segment in segments.values() if segment), default=0)
+        for path, segment in segments.items():
+            if segment and path.suffix == ".partial" and segment.timeline < newest:
+                self._ship_beginning(path, segment)
+                path.unlink(missing_ok=True)
+
+    def _segment(self, name: str) -> Segment | None:
+        return Segment.parse(name, self.identity.wal_segment_size)
+
+    def _files(self) -> list[Path]:
+        """What was received, oldest first, in pg_receivewal's own order: position before timeline."""
+
+        def order(path: Path) -> tuple[bool, str, str]:
+            return (parse_history_name(path.name) is None, path.name[8:24], path.name[:8])
+
+        return sorted((path for path in self.received.iterdir() if path.is_file()), key=order)
+
+    def _remember(self, last: str, lsn: int, *, kept: str) -> None:
+        self.state = ShippedState(kept=kept, last=last, last_lsn=lsn, at=self._clock())
+        draft = self._state_path.with_suffix(".draft")
+        with draft.open("wb") as stream:
+            stream.write(encode(self.state))
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(self._state_path)
+
+    def _load(self) -> ShippedState:
+        try:
+            return decode(self._state_path.read_bytes(), ShippedState, where=str(self._state_path))
+        except FileNotFoundError:
+            return ShippedState()
+        except (Corrupt, NotFound):
+            return ShippedState()  # it only saves work: everything in the spool is shipped again and compared

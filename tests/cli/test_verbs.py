@@ -1,0 +1,195 @@
+"""Each verb does its work, says it in a table or as one JSON document, and ends with the exit code that was promised."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from include.engine.errors import Unreachable
+from include.engine.model import Verdict
+from include.engine.verbs.pipeline import Pipeline
+from tests.cli.conftest import Shell
+from tests.cli.paper import TARGET, Paper
+
+
+@pytest.fixture
+def set_id(shell: Shell, pipeline: Pipeline) -> str:
+    """A set that was taken by the command line."""
+    done = shell("backup", "--json")
+    assert done.exit_code == 0, done.output
+    return str(json.loads(done.stdout)["set"]["id"])
+
+
+@pytest.fixture
+def older_set(shell: Shell, pipeline: Pipeline) -> str:
+    done = shell("backup", "--id", "20200101T000000Z")
+    assert done.exit_code == 0, done.output
+    return "20200101T000000Z"
+
+
+class TestBackup:
+    def test_takes_a_set_and_reads_it_back(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
+        done = shell("backup")
+        assert done.exit_code == 0
+        (sealed,) = pipeline.catalog.sets()
+        assert pipeline.catalog.verifications(TARGET, sealed.id)[-1].verdict is Verdict.PASS
+        assert sealed.id in done.stdout
+        assert "10.0x" in done.stdout
+        assert paper.released == [sealed.id]
+
+    def test_releases_the_servers_when_the_copy_fails(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
+        paper.on_copy = Unreachable("the store is away", hint="wait")
+        done = shell("backup")
+        assert done.exit_code == 1
+        assert len(paper.released) == 1
+        assert pipeline.catalog.sets() == []
+
+    def test_finishes_the_set_of_an_earlier_run(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
+        paper.on_copy = Unreachable("the store is away", hint="wait")
+        shell("backup", "--id", "20261123T020000Z")
+        paper.on_copy = None
+        assert shell("backup", "--id", "20261123T020000Z").exit_code == 0
+        assert [found.id for found in pipeline.catalog.sets()] == ["20261123T020000Z"]
+
+    def test_refuses_targets_for_a_set_that_has_its_own(self, shell: Shell, pipeline: Pipeline) -> None:
+        assert shell("backup", "postgres/main", "--id", "20261123T020000Z").exit_code == 1
+
+    def test_names_every_target_that_is_not_there(self, shell: Shell, pipeline: Pipeline) -> None:
+        done = shell("backup", "postgres/one", "postgres/two")
+        assert done.exit_code == 1
+        assert "postgres/one, postgres/two" in done.stderr
+
+
+class TestCatalog:
+    def test_says_how_to_begin_when_it_is_empty(self, shell: Shell, pipeline: Pipeline) -> None:
+        done = shell("catalog")
+        assert done.exit_code == 0
+        assert "./mainstay backup" in done.stdout
+
+    def test_shows_what_was_proved(self, shell: Shell, set_id: str) -> None:
+        assert shell("drill").exit_code == 0
+        (backup,) = json.loads(shell("catalog", "--json").stdout)["backups"]
+        assert (backup["id"], backup["verified"], backup["drilled"]) == (set_id, "PASS", "PASS")
+
+    def test_shows_a_set_that_was_never_drilled_as_such(self, shell: Shell, set_id: str) -> None:
+        done = shell("catalog", "postgres/main")
+        assert set_id in done.stdout
+        assert "never" in done.stdout
+
+
+class TestRestore:
+    def test_shows_the_plan_and_stops_on_a_dry_run(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        done = shell("restore", "postgres/main", "--to", "/x", "--dry-run")
+        assert done.exit_code == 0
+        assert "unpack" in done.stdout
+        assert paper.restored == []
+
+    def test_does_nothing_when_nobody_agrees(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        done = shell("restore", "postgres/main", "--to", "/x")
+        assert done.exit_code == 1
+        assert "--dry-run" in done.stderr
+        assert paper.restored == []
+
+    def test_restores_to_a_time(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        done = shell("restore", "postgres/main", "--at", "2026-11-23T14:05:00Z", "--to", "/x", "--yes", "--json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["backup"] == set_id
+        assert str(paper.restored[0].point) == "2026-11-23T14:05:00+00:00"
+        assert paper.restored[0].destination.path == "/x"
+
+    def test_onto_a_server_needs_a_reason(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        done = shell("restore", "postgres/main", "--to-server", "spare", "--confirm", "spare", "--yes")
+        assert done.exit_code == 1
+        assert "reason" in done.stderr
+        assert paper.restored == []
+
+    def test_without_any_check_is_not_green(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        paper.checks = ()
+        assert shell("restore", "postgres/main", "--to", "/x", "--yes").exit_code == 3
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            pytest.param((), id="no destination"),
+            pytest.param(("--to", "/x", "--to-sandbox"), id="two destinations"),
+            pytest.param(("--to", "/x", "--at", "2026-11-23T14:05:00Z", "--point", "latest"), id="two points"),
+            pytest.param(("--to", "/x", "--at", "2026-11-23T14:05:00"), id="a time without a zone"),
+            pytest.param(("--to", "/x", "--at", "latest"), id="a time that is none"),
+        ],
+    )
+    def test_refuses_what_makes_no_sense(self, shell: Shell, set_id: str, arguments: tuple[str, ...]) -> None:
+        done = shell("restore", "postgres/main", *arguments)
+        assert done.exit_code == 1
+        assert "hint:" in done.stderr
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(Verdict.PASS, 0), (Verdict.FAIL, 1), (Verdict.UNVERIFIED, 3)])
+class TestExitCodes:
+    def test_of_a_drill_are_its_verdict(
+        self, shell: Shell, set_id: str, paper: Paper, verdict: Verdict, code: int
+    ) -> None:
+        paper.verdict = verdict
+        done = shell("drill", "--json")
+        assert done.exit_code == code
+        assert json.loads(done.stdout)["verdict"] == str(verdict)
+
+    def test_of_a_restore_are_those_of_its_checks(
+        self, shell: Shell, set_id: str, paper: Paper, verdict: Verdict, code: int
+    ) -> None:
+        paper.verdict = verdict
+        assert shell("restore", "postgres/main", "--to", "/x", "--yes").exit_code == code
+
+
+class TestVerify:
+    def test_takes_the_newest_set(self, shell: Shell, older_set: str, set_id: str) -> None:
+        done = shell("verify", "--json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["verifications"][0]["backup"] == set_id
+
+    def test_takes_one_backup(self, shell: Shell, set_id: str) -> None:
+        assert shell("verify", f"postgres/main@{set_id}").exit_code == 0
+
+    def test_fails_and_names_what_is_missing(self, shell: Shell, pipeline: Pipeline, set_id: str) -> None:
+        key = pipeline.catalog.backup(TARGET, set_id).entries[0].key
+        pipeline.catalog.bucket.delete([key])
+        done = shell("verify", set_id)
+        assert done.exit_code == 1
+        assert key in done.stdout
+
+
+class TestRetention:
+    def test_explains_what_is_kept(self, shell: Shell, older_set: str, set_id: str) -> None:
+        done = shell("retention")
+        assert done.exit_code == 0
+        assert "the newest" in done.stdout
+        assert older_set in done.stdout
+
+    def test_expire_only_says_what_would_go(
+        self, shell: Shell, pipeline: Pipeline, older_set: str, set_id: str
+    ) -> None:
+        done = shell("expire")
+        assert older_set in done.stdout
+        assert "dry run" in done.stdout
+        assert len(pipeline.catalog.sets()) == 2
+
+    def test_expire_removes_what_nothing_keeps(
+        self, shell: Shell, pipeline: Pipeline, older_set: str, set_id: str
+    ) -> None:
+        assert shell("expire", "--apply").exit_code == 0
+        assert [found.id for found in pipeline.catalog.sets()] == [set_id]
+
+    def test_what_a_person_keeps_stays(self, shell: Shell, pipeline: Pipeline, older_set: str, set_id: str) -> None:
+        assert shell("keep", older_set, "--reason", "the audit of 2020").exit_code == 0
+        shell("expire", "--apply")
+        assert len(pipeline.catalog.sets()) == 2
+        assert "the audit of 2020" in shell("catalog").stdout
+        assert shell("unkeep", older_set).exit_code == 0
+        shell("expire", "--apply")
+        assert [found.id for found in pipeline.catalog.sets()] == [set_id]
+
+
+def test_upkeep_finds_garbage_and_leaves_it_unless_told(shell: Shell, pipeline: Pipeline, set_id: str) -> None:
+    done = shell("upkeep", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["sweeps"][0]["dry_run"] is True

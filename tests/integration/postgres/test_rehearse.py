@@ -1,0 +1,116 @@
+"""A drill's restore proves the rows of the backup, and measures what came back beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from include.engine.contracts import Rehearsal
+from include.engine.model import DestinationKind, Verdict
+from include.engine.sandbox.home import Sandbox
+from include.engine.systems.postgres import heartbeat
+from tests.estate import HEARTBEAT, Estate, new_estate
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def estate(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    estate = new_estate(sandbox, "rehearse", tmp_path_factory.mktemp("rehearse"))
+    estate.sql("create table orders (n int primary key, amount numeric)")
+    estate.sql("insert into orders select n, n * 1.5 from generate_series(1, 20000) n")
+    estate.sql("create database second")
+    with estate.server.connect() as connection:
+        heartbeat.ensure(connection, HEARTBEAT)
+    with estate.archiving():
+        estate.backup()
+        yield estate
+
+
+def verdicts(rehearsal: Rehearsal) -> dict[str, Verdict]:
+    return {check.name: check.verdict for check in rehearsal.checks}
+
+
+def test_a_drill_compares_rows_at_their_point_and_goes_on_to_the_newest(estate: Estate) -> None:
+    estate.sql("delete from orders where n > 10000")  # after the samples: no difference, as they are compared before
+    with estate.server.connect() as connection:
+        beaten = heartbeat.beat(connection, HEARTBEAT)
+    estate.archived()
+    plan = estate.plan(None, kind=DestinationKind.SANDBOX)
+
+    with estate.engine.rehearse(estate.job(plan)) as rehearsal:
+        directory = Path(rehearsal.restored.detail["directory"])
+        assert (directory / "postmaster.pid").exists()
+
+    assert not directory.parent.exists()
+    assert verdicts(rehearsal) == {
+        "pg_verifybackup": Verdict.PASS,
+        "rows of postgres": Verdict.PASS,
+        "rows of second": Verdict.PASS,
+        "promoted": Verdict.PASS,
+        "amcheck": Verdict.PASS,
+        "heartbeat": Verdict.PASS,
+    }
+    assert rehearsal.newest_record == beaten
+    stages = {stage.name: stage.counts for stage in rehearsal.restored.stages}
+    assert stages == {
+        "fetch and unpack": True,
+        "verify": True,
+        "flush to disk": True,
+        "recover": True,
+        "checks": False,
+        "restart for the checks": False,
+        "ready": True,
+    }
+
+
+def test_rows_that_differ_fail_the_drill(estate: Estate) -> None:
+    backup = estate.catalog.backups(estate.engine.target)[-1]
+    plan = estate.plan(None, kind=DestinationKind.SANDBOX)
+    job = estate.job(plan)
+    lies = [{**sample, "digest": "1"} if sample.get("table") == "orders" else sample for sample in backup.samples]
+    job = msgspec.structs.replace(job, chain=[msgspec.structs.replace(backup, samples=tuple(lies))])
+
+    with estate.engine.rehearse(job) as rehearsal:
+        failed = [check for check in rehearsal.checks if check.verdict is Verdict.FAIL]
+
+    assert [check.name for check in failed] == ["rows of postgres"]
+    assert "orders has other rows" in failed[0].detail
+
+
+def test_samples_that_lie_behind_the_point_are_unverified_not_green(estate: Estate) -> None:
+    plan = estate.plan(None, "backup", kind=DestinationKind.SANDBOX)
+    with estate.engine.rehearse(estate.job(plan)) as rehearsal:
+        found = verdicts(rehearsal)
+    assert found["rows"] is Verdict.UNVERIFIED
+    assert found["promoted"] is Verdict.PASS
+
+
+def test_without_an_archive_the_rows_are_unverified_and_the_backup_still_comes_up(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    estate = new_estate(sandbox, "unarchived", tmp_path)
+    try:
+        estate.sql("create table t (n int)")
+        estate.backup()
+        plan = estate.plan(None, kind=DestinationKind.SANDBOX)
+        with estate.engine.rehearse(estate.job(plan)) as rehearsal:
+            found = verdicts(rehearsal)
+        assert "nothing of the log was archived" in plan.warnings[0]
+        assert found["rows"] is Verdict.UNVERIFIED
+        assert found["heartbeat"] is Verdict.UNVERIFIED
+        assert found["promoted"] is Verdict.PASS
+    finally:
+        estate.server.stop("immediate")
+
+
+def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:
+    plan = estate.plan(None, kind=DestinationKind.SANDBOX)
+    job = estate.job(plan)
+    with pytest.raises(ZeroDivisionError), estate.engine.rehearse(job) as rehearsal:
+        directory = Path(rehearsal.restored.detail["directory"])
+        raise ZeroDivisionError
+    assert not directory.parent.exists()

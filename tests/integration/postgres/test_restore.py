@@ -1,0 +1,269 @@
+"""A cluster comes back from the bucket alone, with exactly the rows it had at the wanted point."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Interrupted, NotFound, Refused
+from include.engine.model import Manifest, Verdict
+from include.engine.sandbox.accounts import own_tree
+from include.engine.sandbox.home import Sandbox
+from include.engine.systems.postgres.restored import RestoredServer
+from tests.estate import Estate, new_estate
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def place(sandbox: Sandbox) -> Path:
+    """A directory that the servers' account may enter."""
+    return sandbox.directory("restores")
+
+
+@pytest.fixture(scope="module")
+def estate(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    estate = new_estate(sandbox, "restore", tmp_path_factory.mktemp("restore"))
+    estate.sql("create table history (n int primary key, note text)")
+    estate.sql("insert into history select n, repeat('x', 200) from generate_series(1, 1000) n")
+    with estate.archiving():
+        yield estate
+
+
+@pytest.fixture(scope="module")
+def first(estate: Estate) -> Manifest:
+    return estate.backup()
+
+
+def rows(estate: Estate, path: Path, name: str) -> list[int]:
+    with estate.serving(path, name) as connection:
+        return [n for (n,) in connection.execute("select n from history where n > 1000 order by n").fetchall()]
+
+
+def test_a_restore_to_a_time_stops_at_that_time(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.sql("insert into history values (1001, 'kept')")
+    wanted = estate.now()
+    estate.sql("insert into history values (1002, 'too late')")
+    estate.sql("delete from history where n = 1001")
+    estate.archived()
+
+    restored = estate.restore(place / "time", wanted.isoformat())
+
+    assert rows(estate, place / "time", "time") == [1001]
+    assert restored.verdict is Verdict.PASS
+    assert restored.recovered_to is not None
+    assert restored.recovered_to <= wanted
+    assert [stage.name for stage in restored.stages] == [
+        "fetch and unpack",
+        "verify",
+        "flush to disk",
+        "recover",
+        "ready",
+    ]
+
+
+def test_a_restore_to_a_position_or_a_name_stops_there(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.sql("delete from history where n > 1000")
+    estate.sql("insert into history values (1010, 'before')")
+    lsn = estate.sql("select pg_create_restore_point('before the release')::text")[0][0]
+    estate.sql("insert into history values (1011, 'after')")
+    estate.archived()
+
+    estate.restore(place / "lsn", f"position:{lsn}")
+    estate.restore(place / "name", "name:before the release")
+
+    assert rows(estate, place / "lsn", "lsn") == [1010]
+    assert rows(estate, place / "name", "name") == [1010]
+
+
+def test_a_restore_to_the_newest_point_loses_nothing_that_was_archived(
+    estate: Estate, first: Manifest, place: Path
+) -> None:
+    estate.sql("insert into history values (1020, 'the newest')")
+    estate.archived()
+
+    restored = estate.restore(place / "latest")
+
+    assert 1020 in rows(estate, place / "latest", "latest")
+    assert restored.address == ""
+    assert "pg_ctl" in restored.detail["start"]
+
+
+def test_the_backup_itself_is_a_point(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.sql("insert into history values (1030, 'after the backup')")
+    estate.archived()
+
+    estate.restore(place / "backup", "backup", backup=first.id)
+
+    assert 1030 not in rows(estate, place / "backup", "backup")
+
+
+def test_what_is_left_in_the_directory_starts_as_a_stock_server(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.archived()
+    estate.restore(place / "stock")
+
+    names = {entry.name for entry in (place / "stock").iterdir()}
+    assert not {name for name in names if "mainstay" in name}
+    assert not names & {"recovery.signal", "standby.signal", "postmaster.pid"}
+    automatic = (place / "stock" / "postgresql.auto.conf").read_text()
+    assert "archive_mode = 'off'" in automatic
+    assert "recovery_target_time = ''" in automatic
+    server = estate.server
+    sockets = place / "sockets"
+    sockets.mkdir()
+    shutil.chown(sockets, server.sandbox.account.uid, server.sandbox.account.gid)
+    options = f"-c port=5433 -c listen_addresses='' -c unix_socket_directories={sockets}"
+    server.run("pg_ctl", "-D", place / "stock", "-l", sockets / "log", "-w", "-o", options, "start")
+    try:
+        state = server.run("pg_controldata", place / "stock")
+        assert "in production" in state
+    finally:
+        server.run("pg_ctl", "-D", place / "stock", "-w", "-m", "fast", "stop")
+
+
+def test_a_chain_with_a_tablespace_and_strange_names_comes_back(estate: Estate, place: Path) -> None:
+    elsewhere = place / "else wh=ere"
+    elsewhere.mkdir()
+    shutil.chown(elsewhere, estate.server.sandbox.account.uid, estate.server.sandbox.account.gid)
+    with estate.server.connect() as connection:
+        connection.execute(f"create tablespace \"o'ther\" location '{elsewhere}'")
+    estate.sql('create table "Zürich"" ta\'ble" (n int) tablespace "o\'ther"')
+    estate.sql('insert into "Zürich"" ta\'ble" select generate_series(1, 5000)')
+    full = estate.backup(full=True)
+    estate.sql('insert into "Zürich"" ta\'ble" select generate_series(5001, 6000)')
+    estate.sql("checkpoint")
+    incremental = estate.backup()
+    assert incremental.parent == full.id
+    estate.sql('insert into "Zürich"" ta\'ble" values (7000)')
+    estate.archived()
+
+    plan = estate.plan(place / "ch=ain and")
+    restored = estate.engine.restore(estate.job(plan))
+
+    assert plan.chain == (full.id, incremental.id)
+    assert "combine" in [stage.name for stage in restored.stages]
+    with estate.serving(place / "ch=ain and", "chain") as connection:
+        assert connection.execute('select count(*) from "Zürich"" ta\'ble"').fetchone() == (6001,)
+        location = connection.execute("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'o''ther'")
+        assert str(location.fetchone()).count("ch=ain and") == 1
+    estate.sql('drop table "Zürich"" ta\'ble"')
+    estate.sql('drop tablespace "o\'ther"')
+
+
+def test_the_text_restores_with_stock_tools_alone(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.sql("insert into history values (1040, 'by hand')")
+    estate.archived()
+    account = estate.server.sandbox.account
+    folder = place / "byhand"
+    shutil.copytree(estate.bucket.url.removeprefix("file://"), folder / "bucket")
+    own_tree(folder, account)
+    text = estate.engine.by_hand(first)
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    binaries = estate.server.binaries
+    environment = {
+        "PATH": f"{binaries.directory}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "BUCKET": str(folder / "bucket"),
+        "DATA": str(folder / "data"),
+        "PORT": str(estate.server.sandbox.port("byhand")),
+        **binaries.environment,
+    }
+
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, check=False, **account.popen
+    )
+
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        estate.server.run("pg_ctl", "-D", folder / "data", "-w", "-m", "fast", "stop")
+    assert 1040 in rows(estate, folder / "data", "byhand")
+
+
+def test_a_directory_with_something_in_it_is_refused_unless_it_is_named(
+    estate: Estate, first: Manifest, place: Path
+) -> None:
+    precious = place / "precious"
+    precious.mkdir()
+    (precious / "photos").write_text("of the children")
+
+    with pytest.raises(Refused, match="holds 1 files"):
+        estate.plan(precious)
+    plan = estate.plan(precious, "backup", confirm=str(precious))
+    estate.engine.restore(estate.job(plan))
+
+    assert plan.would_overwrite == (f"{precious}: moved aside",)
+    assert (precious / "PG_VERSION").exists()
+    aside = next(place.glob("precious.before-*"))
+    assert (aside / "photos").read_text() == "of the children"
+
+
+def test_the_source_and_a_running_server_are_never_overwritten(estate: Estate, first: Manifest, place: Path) -> None:
+    data = estate.server.data_directory
+
+    with pytest.raises(Refused, match=r"a PostgreSQL server \(process \d+\) runs on"):
+        estate.plan(data, confirm=str(data))
+
+    copy = place / "source"
+    (copy / "global").mkdir(parents=True)
+    (copy / "PG_VERSION").write_text("17\n")
+    shutil.copy(data / "global" / "pg_control", copy / "global" / "pg_control")
+    with pytest.raises(Refused, match="is the source itself, or a copy of it"):
+        estate.plan(copy)
+
+
+def test_a_point_before_the_first_backup_cannot_be_reached(estate: Estate, first: Manifest, place: Path) -> None:
+    with pytest.raises(NotFound, match="no backup was finished before") as refused:
+        estate.plan(place / "never", "2020-01-01T00:00:00Z")
+    assert first.id in refused.value.hint
+
+
+def test_a_point_in_the_future_says_how_far_the_log_reaches(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.archived()
+    with pytest.raises(NotFound, match=r"the archived log ends before .*: the last transaction in the log is of"):
+        estate.restore(place / "future", "2099-01-01T00:00:00Z")
+    # What is left is marked as ours, and the next restore may throw it away.
+    assert estate.restore(place / "future", "backup").verdict is Verdict.PASS
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
+    estate: Estate, first: Manifest, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(Refused, match=r"the restore needs \d+ bytes .* 1000 "):
+        estate.plan(place / "small")
+
+
+def test_a_sandbox_is_left_serving(estate: Estate, first: Manifest) -> None:
+    estate.archived()
+    plan = estate.plan(None)
+
+    restored = estate.engine.restore(estate.job(plan))
+
+    sandbox = estate.server.sandbox.home.sandbox(plan.destination.name)
+    try:
+        copy = RestoredServer(sandbox, data_directory=Path(plan.destination.path))
+        assert copy.running
+        assert restored.address == f"127.0.0.1:{copy.port}"
+        with copy.connect() as connection:
+            connection.execute("insert into history values (5000, 'writable')")
+        with pytest.raises(Refused, match="runs on"):
+            estate.plan(None)
+    finally:
+        sandbox.destroy()
+
+
+def test_a_stop_ends_a_restore_and_leaves_no_process(estate: Estate, first: Manifest, place: Path) -> None:
+    stop = Stop()
+    job = estate.job(estate.plan(place / "stopped"), stop=stop)
+    stop.stop("the test says so")
+    with pytest.raises(Interrupted):
+        estate.engine.restore(job)
+    assert estate.restore(place / "stopped").verdict is Verdict.PASS

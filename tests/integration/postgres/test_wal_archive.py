@@ -1,0 +1,285 @@
+"""The archive has every segment, whatever dies: the archiver, pg_receivewal, the server, the store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+
+from include.engine.contracts import Connection
+from include.engine.errors import Contended, Corrupt, MainstayError, Refused
+from include.engine.model import Verdict
+from include.engine.sandbox import procfs
+from include.engine.sandbox.home import Sandbox
+from include.engine.store import encryption
+from include.engine.systems.postgres.server import PostgresServer
+from include.engine.systems.postgres.wal_archive import read_status
+from include.engine.systems.postgres.wal_objects import WalKind, list_wal
+from tests.estate import TARGET, Estate, eventually, new_estate
+
+pytestmark = pytest.mark.integration
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def estate(sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Estate]:
+    estate = new_estate(sandbox, f"archive-{os.urandom(3).hex()}", tmp_path)
+    estate.sql("create table traffic (n bigserial primary key, filler text)")
+    yield estate
+    estate.server.kill()
+
+
+def switch(estate: Estate) -> str:
+    """End the current segment; give its name."""
+    return str(estate.sql("select pg_walfile_name(pg_switch_wal())")[0][0])
+
+
+def stored(estate: Estate) -> dict[str, set[WalKind]]:
+    found: dict[str, set[WalKind]] = {}
+    for wal in list_wal(estate.bucket, TARGET):
+        found.setdefault(wal.name, set()).add(wal.kind)
+    return found
+
+
+def assert_whole(estate: Estate) -> None:
+    report = estate.archive.report(estate.catalog.backups(TARGET))
+    assert report.missing == ()
+    assert report.verdict is Verdict.PASS
+
+
+@contextmanager
+def traffic(estate: Estate) -> Iterator[list[int]]:
+    """Insert rows all the time, over restarts of the server; give the numbers whose commits were confirmed."""
+    confirmed: list[int] = []
+    ended = threading.Event()
+
+    def insert() -> None:
+        while not ended.is_set():
+            try:
+                with estate.server.connect() as connection:
+                    while not ended.is_set():
+                        row = connection.execute(
+                            "insert into traffic (filler) select repeat(md5(random()::text), 60) returning n"
+                        ).fetchone()
+                        confirmed.append(row[0] if row else 0)
+                        if len(confirmed) % 50 == 0:
+                            connection.execute("select pg_switch_wal()")
+            except (psycopg.Error, MainstayError):
+                continue  # the server is away: that is what is being tested
+
+    thread = threading.Thread(target=insert, name="traffic")
+    thread.start()
+    try:
+        yield confirmed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_segments_and_the_growing_part_arrive_and_old_parts_go(estate: Estate) -> None:
+    with estate.archiving():
+        first = switch(estate)
+        estate.archived()
+        eventually(lambda: stored(estate).get(first) == {WalKind.SEGMENT}, what="only the whole segment is left")
+        estate.archived()
+        second = switch(estate)
+        estate.archived()
+        eventually(lambda: stored(estate).get(second) == {WalKind.SEGMENT}, what="the part gives way to the whole")
+        status = read_status(estate.spool)
+        assert status.streaming
+        assert status.errors == ()
+    # What is stored leaves the disk, but for the newest whole segment, behind which reception goes on.
+    left = sorted(path.name for path in (estate.spool / "received").iterdir() if not path.suffix)
+    assert left == [second]
+    assert not (estate.spool / "passfile").exists()
+
+
+def test_the_password_is_in_no_argument_and_no_environment(estate: Estate) -> None:
+    with estate.archiving():
+        estate.archived()
+        receivers = [
+            pid for pid in procfs.pids() if procfs.directory(pid) == str((estate.spool / "received").resolve())
+        ]
+        assert receivers
+        for pid in receivers:
+            for what in ("cmdline", "environ"):
+                assert estate.connection.password.encode() not in Path(f"/proc/{pid}/{what}").read_bytes()
+        assert (estate.spool / "passfile").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_lost_when_everything_is_killed_while_rows_flow(estate: Estate, tmp_path: Path) -> None:
+    with subprocess_archiver(estate) as archiver, traffic(estate) as confirmed:
+        eventually(lambda: read(estate).segments_shipped > 1, what="two segments were shipped")
+        estate.backup()
+        for _ in range(3):
+            seen = len(confirmed)
+            archiver.kill()
+            eventually(lambda seen=seen: len(confirmed) > seen + 60, what="rows flow while nobody archives")
+            archiver.start()
+            seen = len(confirmed)
+            eventually(lambda seen=seen: len(confirmed) > seen + 60, what="rows flow while it archives")
+        estate.server.restart("immediate")
+        seen = len(confirmed)
+        eventually(lambda: len(confirmed) > seen + 60, what="rows flow after the server came back")
+        bucket = Path(estate.bucket.url.removeprefix("file://"))
+        bucket.rename(bucket.with_name("away"))  # the store is away: writing below a file fails
+        bucket.touch()
+        seen = len(confirmed)
+        eventually(lambda: len(confirmed) > seen + 60, what="rows flow while the store is away")
+        eventually(lambda: read(estate).errors, what="the archiver says that the store is away")
+        bucket.unlink()
+        bucket.with_name("away").rename(bucket)
+    with estate.archiving():
+        estate.archived()
+        eventually(lambda: read(estate).errors == (), what="all is well again")
+        estate.archived()
+    assert_whole(estate)
+
+    place = estate.server.sandbox.directory("restores") / "kills"
+    estate.restore(place)
+
+    with estate.serving(place, "kills") as connection:
+        back = {n for (n,) in connection.execute("select n from traffic").fetchall()}
+    assert set(confirmed) <= back
+
+
+def read(estate: Estate):  # type: ignore[no-untyped-def]
+    eventually((estate.spool / "status.json").exists)
+    return read_status(estate.spool)
+
+
+class SubprocessArchiver:
+    """An archiver that can be killed as a whole, and its pg_receivewal left behind."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        connection = self._estate.connection
+        environment = os.environ | {"PYTHONPATH": str(PROJECT), "PASSWORD": connection.password}
+        arguments = [str(connection.port), self._estate.bucket.url, str(self._estate.spool), self._estate.slot]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.postgres.archiving", *arguments], env=environment, cwd=PROJECT
+        )
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@contextmanager
+def subprocess_archiver(estate: Estate) -> Iterator[SubprocessArchiver]:
+    archiver = SubprocessArchiver(estate)
+    archiver.start()
+    try:
+        yield archiver
+    finally:
+        archiver.kill()
+
+
+def test_an_empty_spool_goes_on_where_the_bucket_ends(estate: Estate) -> None:
+    estate.backup()
+    with estate.archiving():
+        switch(estate)
+        estate.archived()
+    for path in (estate.spool / "received").iterdir():
+        path.unlink()
+    (estate.spool / "shipped.json").unlink()
+    switch(estate)
+    with estate.archiving():
+        estate.archived()
+    assert_whole(estate)
+
+
+def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate) -> None:
+    with estate.archiving():
+        estate.archived()
+        switch(estate)
+        estate.archived()
+    estate.sql("select pg_drop_replication_slot(%s)", estate.slot)
+    for _ in range(3):
+        estate.sql("insert into traffic (filler) select 'x'")
+        switch(estate)
+        estate.sql("checkpoint")
+    wal = estate.server.data_directory / "pg_wal"
+    kept = sorted(path.name for path in (estate.spool / "received").glob("0*"))[-1].removesuffix(".partial")
+    for segment in wal.glob("0000000*"):
+        if segment.is_file() and segment.name <= kept:
+            segment.unlink()
+    with estate.archiving():
+        eventually(lambda: any("has removed the WAL segment" in said for said in read(estate).errors), what="the gap")
+        assert not read(estate).streaming
+
+
+def test_two_archivers_exclude_each_other(estate: Estate) -> None:
+    with estate.archiving(), pytest.raises(Contended, match="another archiver"), estate.archiving():
+        eventually(lambda: False, within=0.5)
+
+
+def test_another_cluster_never_mixes_in(estate: Estate, sandbox: Sandbox, tmp_path: Path) -> None:
+    with estate.archiving():
+        estate.archived()
+    other = PostgresServer(sandbox, f"other-{os.urandom(3).hex()}").start()
+    try:
+        intruder = Estate(other, estate.bucket, tmp_path / "other")
+        with pytest.raises(Refused, match="belongs to the cluster"), intruder.archiving():
+            eventually(lambda: False, within=20)
+    except AssertionError:
+        pytest.fail("the second cluster was not refused")
+    finally:
+        other.kill()
+
+
+def test_other_content_under_a_segments_name_is_corrupt(estate: Estate, tmp_path: Path) -> None:
+    with estate.archiving():
+        estate.archived()
+        shipped = switch(estate)
+        estate.archived()
+        eventually(lambda: WalKind.SEGMENT in stored(estate).get(shipped, ()))
+    wal = next(w for w in list_wal(estate.bucket, TARGET) if w.name == shipped and w.kind is WalKind.SEGMENT)
+    other = bytearray(estate.bucket.read(wal.key))
+    estate.bucket.delete([wal.key])
+    assert estate.bucket.create(wal.key, bytes(other[:-1]) + bytes([other[-1] ^ 1]))
+    (estate.spool / "shipped.json").unlink()
+    with pytest.raises(Corrupt, match=shipped), estate.archiving() as archiver:
+        eventually(lambda: not archiver.status().streaming and (estate.spool / "status.json").exists(), within=5)
+
+
+def test_an_encrypted_archive_opens_with_the_key_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    key = encryption.generate_identity()
+    estate = new_estate(sandbox, "encrypted", tmp_path, recipients=[key.recipient], identities=[key.identity])
+    estate.sql("create table secrets (n int)")
+    with estate.archiving():
+        estate.backup()
+        estate.sql("insert into secrets values (42)")
+        estate.archived()
+    # A second life with nothing remembered ships what it still has again, and finds it to be the same.
+    (estate.spool / "shipped.json").unlink()
+    with estate.archiving():
+        estate.archived()
+    assert_whole(estate)
+    assert all(wal.key.endswith(".age") for wal in list_wal(estate.bucket, TARGET))
+    place = sandbox.directory("restores") / "encrypted"
+    estate.restore(place)
+    with estate.serving(place, "encrypted") as connection:
+        assert connection.execute("select n from secrets").fetchall() == [(42,)]
+    estate.server.kill()
+
+
+def test_a_server_that_is_away_is_waited_for(estate: Estate) -> None:
+    away = msgspec.structs.replace(estate.connection, port=1)
+    assert isinstance(away, Connection)
+    with estate.archiving(connection=away):
+        eventually(lambda: read(estate).errors, what="it says that the server is away")
+        assert not read(estate).streaming
