@@ -133,7 +133,14 @@ class _Lookup:
         connections = self._connections or EnvironmentConnections()
         return cast(
             "RestoreEngine",
-            opener(target, self._catalog, identities=identities, servers=servers, connections=connections),
+            opener(
+                target,
+                self._catalog,
+                identities=identities,
+                servers=servers,
+                connections=connections,
+                targets=self._inventory.targets if self._inventory else {},
+            ),
         )
 
     def archive(self, target: Target) -> Archive | None:

@@ -11,14 +11,15 @@ import yaml
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Misconfigured
 from include.engine.inventory import load
-from include.engine.model import Manifest, System, Target
+from include.engine.model import DestinationKind, Manifest, Restored, System, Target
+from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.cut import BackupDetail, detail_of
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup, restore
 from include.engine.verbs.pipeline import Pipeline
-from include.engine.wiring import open_pipeline
+from include.engine.wiring import open_bucket, open_pipeline
 
 TARGET = Target(System.CASSANDRA, "main")
 
@@ -109,6 +110,26 @@ class Estate:
             if release:
                 backup.release(pipeline, name, [TARGET])
 
+    def restore(
+        self,
+        server: str = "cassandra_admin",
+        *,
+        pipeline: Pipeline | None = None,
+        destination: DestinationKind = DestinationKind.SERVER,
+        **wishes: Any,
+    ) -> Restored:
+        """Plan and restore, into the cluster of the connection *server* when nothing else is asked."""
+        pipeline = pipeline or self.pipeline()
+        plan = restore.plan(pipeline, TARGET, destination=destination, server=server, **wishes)
+        self.told = Told()
+        return restore.restore(
+            pipeline, plan, reason="a test asks for it", by="tests", progress=self.told, stop=Stop(), clock=now
+        )
+
+    def bare(self) -> Pipeline:
+        """The pipeline as a bare machine sees it: from the bucket alone."""
+        return open_bucket(f"s3://{self.bucket}/p", self.connections.get("store"))
+
     def objects(self) -> dict[str, int]:
         """Every shared object in the bucket, with its size."""
         pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
@@ -116,8 +137,12 @@ class Estate:
         return {key: size for key, size in found.items() if "/objects/" in key}
 
 
+def rows(cql: Cql, table: str, *, consistency: str = "QUORUM") -> list[str]:
+    """All rows of a table, as the server writes them in JSON, sorted."""
+    found = cql.rows(f"SELECT JSON * FROM {table}", consistency=consistency, timeout=120)
+    return sorted(str(row["json"] if "json" in row else next(iter(row.values()))) for row in found)
+
+
 def detail(manifest: Manifest) -> BackupDetail:
     return detail_of(manifest)
 
-
-__all__ = ["TARGET", "Estate", "Named", "Told", "detail", "now", "restore"]

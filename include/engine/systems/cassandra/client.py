@@ -171,7 +171,8 @@ def quoted(name: str) -> str:
 
 def translated(error: Exception, where: str, statement: str = "") -> MainstayError:
     """Turn an error of the driver into ours."""
-    from cassandra import AuthenticationFailed, InvalidRequest, RequestValidationException, Unauthorized as Forbidden
+    from cassandra import AuthenticationFailed, InvalidRequest, RequestValidationException
+    from cassandra import Unauthorized as Forbidden
     from cassandra.cluster import NoHostAvailable
 
     causes: list[object] = [error]

@@ -70,13 +70,22 @@ def fill(cql: Cql, *, events: int, sessions: int, users: int, seed: int = 0, con
     cql.many(
         "INSERT INTO user_events.user_sessions (user_id, session_id, started_at, duration, pages) VALUES (?, ?, ?, ?, ?)",
         [
-            (dice.choice(people), identity(1), start + timedelta(minutes=n), dice.randrange(3600), ["/", f"/p/{n % 50}"])
+            (
+                dice.choice(people),
+                identity(1),
+                start + timedelta(minutes=n),
+                dice.randrange(3600),
+                ["/", f"/p/{n % 50}"],
+            )
             for n in range(sessions)
         ],
         consistency=consistency,
     )
     cql.many(
         "INSERT INTO spark_streams.created_users (id, first_name, last_name, email, username) VALUES (?, ?, ?, ?, ?)",
-        [(person, f"First{n}", f"Last{n}", f"user{n}@example.com", f"user{n}") for n, person in enumerate(people[:users])],
+        [
+            (person, f"First{n}", f"Last{n}", f"user{n}@example.com", f"user{n}")
+            for n, person in enumerate(people[:users])
+        ],
         consistency=consistency,
     )

@@ -93,7 +93,7 @@ def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
     folders = " ".join(sorted({quote(one.path.rpartition("/")[0]) for one in transfers}))
     checks = "\n".join(
         f'[ "$(sha256sum < {quote(one.path + ".part")} | cut -c 1-64)" = {one.sha256} ]'
-        f" && mv -- {quote(one.path + '.part')} {quote(one.path)} && echo 'V {one.sha256}'"
+        f" && mv -- {quote(one.path + '.part')} {quote(one.path)} && echo V {quote(one.path)}"
         for one in transfers
     )
     return (

@@ -306,7 +306,8 @@ class CassandraServer:
     def target_settings(self) -> dict[str, Any]:
         """What its target in an inventory says besides ``connection``."""
         return {
-            "jolokia": True,
+            "jolokia": self.jolokia,
+            "run_as": self.sandbox.account.name,
             "nodes": {
                 node.address: {
                     "jolokia_port": node.jolokia_port,

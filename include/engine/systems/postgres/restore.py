@@ -241,7 +241,12 @@ class PostgresRestore:
 
 
 def open_engine(
-    target: Target, catalog: Catalog, *, identities: Sequence[str] = (), servers: Mapping[str, Place] | None = None
+    target: Target,
+    catalog: Catalog,
+    *,
+    identities: Sequence[str] = (),
+    servers: Mapping[str, Place] | None = None,
+    **_live: object,  # connections and targets: a restore makes its own server and asks no running one
 ) -> PostgresRestore:
     """Give what restores *target*, for ``wiring``."""
     return PostgresRestore(target, catalog, Home.of(_PROJECT), identities=identities, servers=servers)
