@@ -192,9 +192,7 @@ class SharedObjects(Protocol):
         """
         ...
 
-    def sign_part(
-        self, sha256: str, upload: str, number: int, part_sha256: str, expires: timedelta
-    ) -> SignedRequest:
+    def sign_part(self, sha256: str, upload: str, number: int, part_sha256: str, expires: timedelta) -> SignedRequest:
         """Sign the upload of one part, counted from 1, with exactly the bytes of that digest."""
         ...
 

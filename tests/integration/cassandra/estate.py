@@ -145,4 +145,3 @@ def rows(cql: Cql, table: str, *, consistency: str = "QUORUM") -> list[str]:
 
 def detail(manifest: Manifest) -> BackupDetail:
     return detail_of(manifest)
-

@@ -23,9 +23,7 @@ EVENTS, SESSIONS, USERS = "user_events.user_events", "user_events.user_sessions"
 def test_a_drill_restores_into_a_node_of_its_own_and_proves_every_table(estate: Estate) -> None:
     estate.backup(keyspaces=["user_events", "spark_streams"])
     pipeline = estate.pipeline()
-    report = drill.drill(
-        pipeline, drill.choose(pipeline), drill_id="d1", progress=Told(), stop=Stop(), clock=now
-    )
+    report = drill.drill(pipeline, drill.choose(pipeline), drill_id="d1", progress=Told(), stop=Stop(), clock=now)
     assert {check.name: check.detail for check in report.checks if check.verdict is not Verdict.PASS} == {}
     assert report.verdict is Verdict.PASS
     assert any("sstableverify" in check.name for check in report.checks)
@@ -107,5 +105,3 @@ def test_a_time_between_two_snapshots_is_refused_with_the_moments_there_are(esta
     with pytest.raises(Unsupported) as refused:
         estate.restore(point="2026-11-23T02:00:00Z")
     assert "20261123T020001Z" in refused.value.hint
-
-

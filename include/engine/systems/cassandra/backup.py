@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -22,15 +20,12 @@ from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
+from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transfer import Sender
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 
 SCHEMA = "schema.cql"
-_NODES_AT_ONCE = 32
 _LOOK_AGAIN = 30.0  # seconds between two looks at the clock while the window is closed
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def open_source(target: Target, settings: TargetSettings, connection: Connection) -> BackupSource:
@@ -46,6 +41,13 @@ class NodeFiles(Struct, frozen=True, kw_only=True):
     files: Sequence[SnapshotFile]
     digests: dict[str, str]  # by path
     hashed_bytes: int
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """What the store did not have."""
+
+    objects: int
+    bytes: int
 
 
 class CassandraSource:
@@ -90,8 +92,8 @@ class CassandraSource:
                 hint="check that the keyspaces are the right ones: a backup of nothing is none",
             )
         schema = job.shared.put(cut.schema.text().encode())
-        sent_objects, sent_bytes = self._send(job, shares)
-        return self._manifest(job, cut, shares, schema, sent_objects, sent_bytes, started)
+        sent = self._send(job, shares)
+        return self._manifest(job, cut, shares, schema, sent=sent, started=started)
 
     def release(self, backup: str) -> None:
         """Clear the snapshots of *backup* on all nodes.
@@ -144,7 +146,7 @@ class CassandraSource:
             job.progress.say(f"{node.address}: {len(files)} files, {len(new)} of them new")
             return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
 
-        return _side_by_side(one, nodes)
+        return side_by_side(one, nodes)
 
     def _require_complete(self, node: Node, cut: SnapshotCut, listing: sstables.Listing) -> None:
         where = f"{self.target} on {node.address}"
@@ -155,7 +157,7 @@ class CassandraSource:
                 f"{where}: the snapshot {cut.tag} has nothing of {', '.join(without[:5])}",
                 hint="its TTL ran out, or somebody cleared it: run a new backup",
             )
-        absent = sstables.missing(listing, cut.tag)
+        absent = sstables.missing(listing)
         if absent:
             raise Incomplete(
                 f"{where}: {len(absent)} files of the snapshot are missing, the first is {absent[0]}",
@@ -163,7 +165,7 @@ class CassandraSource:
             )
         sstables.require_whole(listing.files, where)
 
-    def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> tuple[int, int]:
+    def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> Sent:
         """Send each object that is missing once, from a node that has it."""
         there = job.shared.stored()
         todo: dict[str, dict[str, SnapshotFile]] = {share.node.host_id: {} for share in shares}
@@ -175,7 +177,7 @@ class CassandraSource:
                     claimed[sha256] = file.bytes
                     todo[share.node.host_id][sha256] = file
         job.progress.stage(f"send {self.target}", sum(claimed.values()))
-        counted = _OneAtATime(job)
+        counted = OneAtATime(job.progress)
 
         def one(share: NodeFiles) -> None:
             sender = Sender(
@@ -199,8 +201,8 @@ class CassandraSource:
             for sha256, upload, size in begun:
                 job.shared.finish_parts(sha256, upload, size)
 
-        _side_by_side(one, [share for share in shares if todo[share.node.host_id]])
-        return len(claimed), sum(claimed.values())
+        side_by_side(one, [share for share in shares if todo[share.node.host_id]])
+        return Sent(objects=len(claimed), bytes=sum(claimed.values()))
 
     def _manifest(
         self,
@@ -208,8 +210,8 @@ class CassandraSource:
         cut: SnapshotCut,
         shares: Sequence[NodeFiles],
         schema: Entry,
-        sent_objects: int,
-        sent_bytes: int,
+        *,
+        sent: Sent,
         started: datetime,
     ) -> Manifest:
         entries: list[Entry] = []
@@ -225,8 +227,8 @@ class CassandraSource:
             cut=msgspec.structs.replace(cut, samples=()),
             files=identities,
             schema_entry=SCHEMA,
-            sent_objects=sent_objects,
-            sent_bytes=sent_bytes,
+            sent_objects=sent.objects,
+            sent_bytes=sent.bytes,
             hashed_bytes=sum(share.hashed_bytes for share in shares),
         )
         return Manifest(
@@ -260,26 +262,6 @@ class CassandraSource:
             time.sleep(_LOOK_AGAIN)
 
 
-class _OneAtATime:
-    """Progress from many threads: implementations are written for one."""
-
-    def __init__(self, job: CopyJob) -> None:
-        self._progress = job.progress
-        self._lock = threading.Lock()
-
-    def stage(self, name: str, total_bytes: int | None = None) -> None:
-        with self._lock:
-            self._progress.stage(name, total_bytes)
-
-    def advance(self, bytes_: int) -> None:
-        with self._lock:
-            self._progress.advance(bytes_)
-
-    def say(self, text: str) -> None:
-        with self._lock:
-            self._progress.say(text)
-
-
 def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:
     """What the newest backup knows of each node's files, by place."""
     if job.full or not job.history:
@@ -293,10 +275,3 @@ def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], st
             modified, inode = known[entry.name]
             found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
     return found
-
-
-def _side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    if not items:
-        return []
-    with ThreadPoolExecutor(min(len(items), _NODES_AT_ONCE), thread_name_prefix="node") as pool:
-        return list(pool.map(work, items))

@@ -6,12 +6,10 @@ A file appears under its name only when its digest was compared; a run that was 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 from include.engine.contracts import Progress, Reader, Stop
 from include.engine.errors import Corrupt, PermanentError, Unreachable
@@ -19,14 +17,13 @@ from include.engine.store.shared import SharedFolder
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.selection import StoredFile
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 _AT_ONCE = 6
 _BATCH_FILES, _BATCH_BYTES = 64, 256 << 20
 _TRIES = 4
 _EXPIRES = timedelta(hours=6)
-
-Item = TypeVar("Item")
 
 
 def to_here(files: Sequence[StoredFile], directory: Path, reader: Reader, progress: Progress, stop: Stop) -> int:
@@ -63,7 +60,7 @@ def to_here(files: Sequence[StoredFile], directory: Path, reader: Reader, progre
         with lock:
             fetched += file.entry.bytes
 
-    _side_by_side(one, files)
+    side_by_side(one, files, at_once=_AT_ONCE)
     return fetched
 
 
@@ -118,7 +115,7 @@ def to_node(
             hint="check that the node reaches the object store's endpoint; run it again, it goes on from here",
         )
 
-    _side_by_side(one, _batches(missing))
+    side_by_side(one, _batches(missing), at_once=_AT_ONCE)
     return sum(file.entry.bytes for file in missing)
 
 
@@ -153,13 +150,3 @@ def _batches(files: Sequence[StoredFile]) -> list[list[StoredFile]]:
         groups[-1].append(file)
         size += file.entry.bytes
     return groups
-
-
-def _side_by_side(work: Callable[[Item], None], items: Sequence[Item]) -> None:
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
-        futures = [pool.submit(work, item) for item in items]
-        done, rest = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in rest:
-            future.cancel()
-    for future in done:
-        future.result()

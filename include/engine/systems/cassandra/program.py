@@ -81,8 +81,8 @@ def options(lib: Path, directory: Path, *, heap: str) -> list[str]:
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",  # the optimising compiler costs more CPU than a short life gives back
         "-Djava.net.preferIPv4Stack=true",
-        f"-Djava.io.tmpdir={directory}/tmp",
-        f"-Djna.tmpdir={directory}/tmp",
+        f"-Djava.io.tmpdir={directory}/tmp",  # noqa: S108 - below a directory of its own
+        f"-Djna.tmpdir={directory}/tmp",  # noqa: S108
         f"-Duser.home={directory}",  # nodetool writes its history there
         "-cp",
         f"{directory}/conf:{lib}/*",

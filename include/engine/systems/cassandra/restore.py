@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import shutil
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,16 +16,15 @@ from include.engine.contracts import Connections, PlanRequest, Rehearsal, Restor
 from include.engine.errors import Misconfigured, Refused
 from include.engine.inventory import TargetSettings
 from include.engine.model import Check, DestinationKind, Manifest, Restored, RestorePlan, Stage, System, Target, Verdict
-from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Home
 from include.engine.store.catalog import Catalog
-from include.engine.store.shared import SharedFolder
 from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.cut import BackupDetail, detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
 from include.engine.systems.cassandra.selection import (
     Method,
     Selection,
@@ -41,8 +37,7 @@ from include.engine.systems.cassandra.selection import (
 )
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.snapshot import data_directories
-from include.engine.systems.cassandra.transport import quote, transport_to
+from include.engine.systems.cassandra.transport import transport_to
 
 _PROJECT = Path(__file__).resolve().parents[4]
 
@@ -126,7 +121,9 @@ class CassandraRestore:
             return self._into_directory(job)
         destination = self._destination(job.plan.destination.name, detail_of(job.chain[-1]))
         with Cql(destination.connection, timeout=60) as cql:
-            return _Restore(self, job, cql, destination).run(Method(job.plan.detail["method"]))
+            return Restoration(job, self.catalog.bucket, self.home, cql, destination).run(
+                Method(job.plan.detail["method"])
+            )
 
     def rehearse(self, job: RestoreJob) -> AbstractContextManager[Rehearsal]:
         """Restore into a sandbox and check it (see ``contracts.RestoreEngine``)."""
@@ -142,7 +139,7 @@ class CassandraRestore:
         with self.home.sandbox(name) as sandbox:
             began = time.monotonic()
             server = CassandraServer(sandbox, "restored", jolokia=False).start()
-            started = Stage(name="start a node", seconds=_since(began), counts=False)
+            started = Stage(name="start a node", seconds=since(began), counts=False)
             restored = self._into_node(job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
             # What was acknowledged before the snapshot began is in it: that moment is the age of the newest proved record.
@@ -158,7 +155,7 @@ class CassandraRestore:
         settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
         destination = Destination(connection=server.connection(), settings=settings)
         with server.connect(timeout=60) as cql:
-            work = _Restore(self, job, cql, destination)
+            work = Restoration(job, self.catalog.bucket, self.home, cql, destination)
             restored = work.run(Method.IMPORT, sandbox=server)
             node = server.nodes[0]
             tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
@@ -167,7 +164,7 @@ class CassandraRestore:
 
     def _into_directory(self, job: RestoreJob) -> Restored:
         manifest = job.chain[-1]
-        selection = _selection(job.plan)
+        selection = selection_of(job.plan)
         directory = _empty_directory(job.plan.destination.path)
         files = files_of(manifest, selection)
         began = time.monotonic()
@@ -182,7 +179,7 @@ class CassandraRestore:
             backup=manifest.id,
             address=str(directory),
             recovered_to=manifest.cut.at,
-            stages=(Stage(name="fetch", seconds=_since(began), bytes=fetched),),
+            stages=(Stage(name="fetch", seconds=since(began), bytes=fetched),),
             checks=(whole,),
         )
 
@@ -244,138 +241,6 @@ class CassandraRestore:
         return None
 
 
-class _Restore:
-    """One restore into a running cluster, stage by stage."""
-
-    def __init__(self, engine: CassandraRestore, job: RestoreJob, cql: Cql, destination: Destination) -> None:
-        self.engine = engine
-        self.job = job
-        self.manifest = job.chain[-1]
-        self.detail = detail_of(self.manifest)
-        self.selection = _selection(job.plan)
-        self.files = files_of(self.manifest, self.selection)
-        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection)
-        self.stages: list[Stage] = []
-
-    def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:
-        job = self.job
-        size = sum(file.entry.bytes for file in self.files)
-        truncate = bool(job.plan.would_overwrite)
-        with self._stage("make the tables"):
-            self.landing.make_tables(truncate=truncate)
-        if method is Method.LOADER:
-            self._load(size)
-        elif sandbox is not None:
-            self._import_here(sandbox, size)
-        else:
-            self._import_there(size)
-        with self._stage("build indexes and views"):
-            self.landing.make_derived(job.stop)
-        with self._stage("check", counts=False):
-            found = self._checks()
-        return Restored(
-            target=self.engine.target,
-            backup=self.manifest.id,
-            address=", ".join(node.address for node in self.landing.nodes),
-            recovered_to=self.manifest.cut.at,
-            stages=tuple(self.stages),
-            checks=tuple(found),
-            detail={"method": str(method), "tables": [f"{k}.{t}" for k, t in self.landing.tables]},
-        )
-
-    def _load(self, size: int) -> None:
-        text = f"{self.engine.target} {self.manifest.id} {self.job.plan.destination.name}"
-        directory = self.engine.home.root / "restores" / hashlib.sha256(text.encode()).hexdigest()[:16]
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._fetch_here(directory, size)
-        with self._stage("sstableloader", size):
-            self.landing.without_blocking_indexes(
-                lambda: self.landing.load_files(directory, self.engine.home, self.job.progress, self.job.stop)
-            )
-        shutil.rmtree(directory, ignore_errors=True)
-
-    def _import_here(self, server: CassandraServer, size: int) -> None:
-        directory = server.nodes[0].directory / "staging"
-        self._fetch_here(directory, size)
-        own_tree(directory, server.sandbox.account)
-        with self._stage("import", size):
-            self.landing.import_files({self.landing.nodes[0].host_id: self._folders(str(directory))})
-        shutil.rmtree(directory, ignore_errors=True)
-
-    def _import_there(self, size: int) -> None:
-        settings = self.landing.destination.settings
-        assert settings is not None
-        shared = SharedFolder(self.engine.catalog.bucket, self.engine.target)
-        single = len(self.landing.nodes) == 1
-        staged: dict[str, str] = {}
-        with self._stage("fetch", size):
-            self.job.progress.stage("fetch", size)
-            for node in self.landing.nodes:
-                own = settings.node(node.address)
-                first = data_directories(self.landing.cql, node)[0]
-                top = own.staging or f"{first.rstrip('/').rpartition('/')[0]}/mainstay-restore"
-                staged[node.host_id] = f"{top}/{self.manifest.id}"
-                fetch.to_node(
-                    [file for file in self.files if single or file.host_id == node.host_id],
-                    staged[node.host_id],
-                    shared,
-                    transport_to(settings, node.address),
-                    progress=self.job.progress,
-                    stop=self.job.stop,
-                    timeout=settings.timeout.total_seconds(),
-                    rate=settings.bandwidth_bytes,
-                )
-        with self._stage("import", size):
-            self.landing.import_files(
-                {
-                    node.host_id: self._folders(staged[node.host_id], None if single else node.host_id)
-                    for node in self.landing.nodes
-                }
-            )
-        for node in self.landing.nodes:
-            transport_to(settings, node.address).run(f"rm -rf -- {quote(staged[node.host_id])}", timeout=600)
-
-    def _fetch_here(self, directory: Path, size: int) -> None:
-        with self._stage("fetch", size):
-            self.job.progress.stage("fetch", size)
-            fetch.to_here(self.files, directory, self.job.reader, self.job.progress, self.job.stop)
-
-    def _folders(self, top: str, host_id: str | None = None) -> dict[tuple[str, str], list[str]]:
-        found: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for file in self.files:
-            if host_id in (None, file.host_id):
-                found[file.keyspace, file.table].add(f"{top}/{file.host_id}/{file.keyspace}/{file.table}")
-        return {table: sorted(folders) for table, folders in found.items()}
-
-    def _checks(self) -> list[Check]:
-        cql = self.landing.cql
-        found = [
-            checks.timed(lambda: checks.schema_is_equal(cql, self.landing.schema)),
-            checks.timed(lambda: checks.reads_at_quorum(cql, self.landing.tables)),
-        ]
-        if self.job.plan.detail.get("append"):
-            why = "rows were added to what was there: there is nothing to compare them with"
-            return [*found, Check(name="rows", verdict=Verdict.UNVERIFIED, detail=why)]
-        samples = checks.samples_of(self.manifest, self.selection)
-        return found + checks.rows_are_equal(cql, samples, self.job.clock())
-
-    @contextmanager
-    def _stage(self, name: str, size: int = 0, *, counts: bool = True) -> Iterator[None]:
-        self.job.stop.check()
-        began = time.monotonic()
-        if not size:
-            self.job.progress.stage(name)
-        yield
-        self.stages.append(Stage(name=name, seconds=_since(began), bytes=size, counts=counts))
-
-
-def _selection(plan: RestorePlan) -> Selection:
-    return Selection(
-        tables=tuple((str(keyspace), str(table)) for keyspace, table in plan.detail["tables"]),
-        rename=dict(plan.detail["rename"]),
-    )
-
-
 def _empty_directory(path: str) -> Path:
     if not path:
         raise Misconfigured("no directory to restore into is named", hint="name an empty one with --to")
@@ -419,7 +284,3 @@ def _warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) 
     ]
     renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
     return tuple(text for text in (*found, *renamed) if text)
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 3)

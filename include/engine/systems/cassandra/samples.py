@@ -5,7 +5,7 @@ that reads the same both times held exactly these rows when the snapshot was tak
 give the same digest.  A range that changed meanwhile proves nothing and is not kept.  A row that expires (TTL) is expected
 only until it does.  What is not comparable is counted and told, and a table without a quiet range is UNVERIFIED.
 
-The bound on the load: ``sample_ranges`` × ``sample_rows`` rows per table, read three times.
+The bound on the load: ``sample_ranges`` times ``sample_rows`` rows per table, read three times.
 """
 
 from __future__ import annotations
@@ -53,6 +53,19 @@ class TableSamples(Struct, frozen=True, kw_only=True):
     unread: str = ""  # why it could not be sampled
 
 
+class Effort(Struct, frozen=True, kw_only=True):
+    """How much to sample, and where.
+
+    :param rows: at most so many a range; its end is where the next partition would exceed them
+    :param seed: the backup's name: another backup looks elsewhere, a retry at the same rows
+    """
+
+    ranges: int
+    rows: int
+    seed: str
+    clock: Clock
+
+
 class _Sampler:
     """Samples one cluster's tables; the second reading is compared with the first."""
 
@@ -81,6 +94,39 @@ class _Sampler:
         ]
         return len(rows), digest(rows)
 
+    def _expires_by_default(self, keyspace: str, table: str) -> bool:
+        rows = self.ask(
+            "SELECT default_time_to_live FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
+            (keyspace, table),
+        )
+        return any(row["default_time_to_live"] for row in rows)
+
+    def expiry(self, keyspace: str, table: str, after: int, upto: int, clock: Clock) -> datetime | None:
+        """When the first row of a range vanishes by itself; None when none does."""
+        columns = self.ask(
+            "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
+            (keyspace, table),
+        )
+        # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
+        simple = [
+            row["column_name"]
+            for row in columns
+            if row["kind"] == "regular"
+            and row["type"] != "counter"
+            and "<" not in str(row["type"]).removeprefix("frozen<")
+        ]
+        if not simple:
+            return clock() if self._expires_by_default(keyspace, table) else None
+        token = self.key(keyspace, table)
+        chosen = ", ".join(f"TTL({quoted(name)})" for name in simple)
+        rows = self.ask(
+            f"SELECT {chosen} FROM {quoted(keyspace)}.{quoted(table)} WHERE {token} > %s AND {token} <= %s",  # noqa: S608
+            (after, upto),
+        )
+        left = [value for row in rows for value in row.values() if isinstance(value, int)]
+        # A second less: the server counts whole ones, and a drill must not ask while the row vanishes.
+        return clock().astimezone(UTC) + timedelta(seconds=min(left) - 1) if left else None
+
 
 def digest(rows: Sequence[str]) -> str:
     """Give a digest of rows that does not depend on their order: the sum of their SHA-256, modulo 2^256."""
@@ -88,20 +134,14 @@ def digest(rows: Sequence[str]) -> str:
     return f"{total % (1 << 256):064x}"
 
 
-def choose_ranges(
-    cql: Cql, tables: Sequence[tuple[str, str]], *, ranges: int, rows: int, seed: str, clock: Clock
-) -> list[TableSamples]:
-    """Choose token ranges of each table and read them for the first time.  A table that cannot be read says why.
-
-    :param rows: at most so many rows a range; its end is where the next partition would exceed them
-    :param seed: the backup's name: another backup looks elsewhere, a retry at the same rows
-    """
+def choose_ranges(cql: Cql, tables: Sequence[tuple[str, str]], effort: Effort) -> list[TableSamples]:
+    """Choose token ranges of each table and read them for the first time.  A table that cannot be read says why."""
     sampler = _Sampler(cql, consistency="ALL")
 
     def one(place: tuple[str, str]) -> TableSamples:
         keyspace, table = place
         try:
-            return _first(sampler, keyspace, table, ranges, rows, random.Random(f"{seed} {keyspace} {table}"), clock)  # noqa: S311
+            return _first(sampler, keyspace, table, effort)
         except MainstayError as error:
             return TableSamples(keyspace=keyspace, table=table, unread=error.message)
 
@@ -160,13 +200,12 @@ def _compared(sampler: _Sampler, sample: TableSamples, now: datetime) -> Check:
     return Check(name=name, verdict=Verdict.PASS, detail=f"{rows} rows, {scope}, equal the source's{left_out}")
 
 
-def _first(
-    sampler: _Sampler, keyspace: str, table: str, ranges: int, rows: int, dice: random.Random, clock: Clock
-) -> TableSamples:
+def _first(sampler: _Sampler, keyspace: str, table: str, effort: Effort) -> TableSamples:
     found: list[RangeSample] = []
+    dice = random.Random(f"{effort.seed} {keyspace} {table}")  # noqa: S311
     # From the smallest token first: a small table is covered whole by it, and needs no second range.
-    for start in [_MIN, *(dice.randrange(_MIN, _MAX) for _ in range(max(0, ranges - 1)))][:ranges]:
-        upto = _end(sampler, keyspace, table, start, rows)
+    for start in [_MIN, *(dice.randrange(_MIN, _MAX) for _ in range(effort.ranges - 1))][: effort.ranges]:
+        upto = _end(sampler, keyspace, table, start, effort.rows)
         if upto is None:
             continue  # one partition is larger than a sample may be
         count, summed = sampler.read(keyspace, table, start, upto)
@@ -178,7 +217,7 @@ def _first(
                 upto=upto,
                 rows=count,
                 digest=summed,
-                expires=_expiry(sampler, keyspace, table, start, upto, clock),
+                expires=sampler.expiry(keyspace, table, start, upto, effort.clock),
             )
         )
         if start == _MIN and upto == _MAX:
@@ -195,27 +234,3 @@ def _end(sampler: _Sampler, keyspace: str, table: str, start: int, rows: int) ->
         return _MAX
     whole = [token for token in tokens if token < tokens[-1]]
     return max(whole) if whole else None
-
-
-def _expiry(sampler: _Sampler, keyspace: str, table: str, after: int, upto: int, clock: Clock) -> datetime | None:
-    columns = sampler.ask(
-        "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
-        (keyspace, table),
-    )
-    # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
-    simple = [
-        row["column_name"]
-        for row in columns
-        if row["kind"] == "regular" and row["type"] != "counter" and "<" not in str(row["type"]).removeprefix("frozen<")
-    ]
-    if not simple:
-        return None
-    token = sampler.key(keyspace, table)
-    chosen = ", ".join(f"TTL({quoted(name)})" for name in simple)
-    rows = sampler.ask(
-        f"SELECT {chosen} FROM {quoted(keyspace)}.{quoted(table)} WHERE {token} > %s AND {token} <= %s",  # noqa: S608
-        (after, upto),
-    )
-    left = [value for row in rows for value in row.values() if isinstance(value, int)]
-    # A second less: the server counts whole ones, and a drill must not ask while the row vanishes.
-    return clock().astimezone(UTC) + timedelta(seconds=min(left) - 1) if left else None

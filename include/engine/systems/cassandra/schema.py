@@ -118,18 +118,18 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
 
     Table ids are left out: a table that is made again is another table.
     """
-    statements = []
-    for keyspace in keyspaces:
-        for row in cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at):
-            statements.append(
-                Statement(
-                    keyspace=_plain(row["keyspace_name"]),
-                    type=row["type"],
-                    name=_plain(row["name"]),
-                    cql=_TABLE_ID.sub("", row["create_statement"]),
-                )
+    return Schema(
+        tuple(
+            Statement(
+                keyspace=_plain(row["keyspace_name"]),
+                type=row["type"],
+                name=_plain(row["name"]),
+                cql=_TABLE_ID.sub("", row["create_statement"]),
             )
-    return Schema(tuple(statements))
+            for keyspace in keyspaces
+            for row in cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at)
+        )
+    )
 
 
 def user_keyspaces(cql: Cql) -> list[str]:

@@ -18,7 +18,7 @@ from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
 from include.engine.systems.cassandra.roles import read_roles
-from include.engine.systems.cassandra.samples import choose_ranges, keep_quiet
+from include.engine.systems.cassandra.samples import Effort, choose_ranges, keep_quiet
 from include.engine.systems.cassandra.schema import read_schema, user_keyspaces
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
@@ -53,10 +53,7 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
         first = choose_ranges(
             cql,
             before.tables(),
-            ranges=settings.sample_ranges,
-            rows=settings.sample_rows,
-            seed=backup,
-            clock=clock,
+            Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock),
         )
         # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
         tag = f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"

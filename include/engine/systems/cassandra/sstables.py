@@ -120,7 +120,7 @@ def wanted(files: Iterable[SnapshotFile], derived: Iterable[tuple[str, str]] = (
     return kept
 
 
-def missing(listing: Listing, tag: str) -> list[str]:
+def missing(listing: Listing) -> list[str]:
     """Name what the snapshot itself says it has, and has not: SSTables by its list, components by each table of contents.
 
     :raises Corrupt: when such a document cannot be read

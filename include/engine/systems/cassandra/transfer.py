@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import timedelta
 
 from msgspec import Struct
@@ -14,7 +12,8 @@ from include.engine.contracts import Progress, SharedObjects, Stop
 from include.engine.errors import Corrupt, Incomplete, Unauthorized, Unreachable
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
-from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
+from include.engine.systems.cassandra.sstables import SnapshotFile
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import NodeTransport
 
 _TRIES = 5
@@ -138,13 +137,7 @@ def send(sender: Sender, todo: Sequence[Piece]) -> None:
     :raises Corrupt: when a file is not what was hashed: the store compared
     :raises Unauthorized: when the store refuses signed requests that are fresh
     """
-    with ThreadPoolExecutor(sender.at_once, thread_name_prefix="send") as pool:
-        futures = [pool.submit(_send_batch, sender, batch) for batch in batches(todo, sender.at_once)]
-        done, rest = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in rest:
-            future.cancel()
-    for future in done:
-        future.result()
+    side_by_side(lambda batch: _send_batch(sender, batch), list(batches(todo, sender.at_once)), at_once=sender.at_once)
 
 
 def batches(todo: Sequence[Piece], at_once: int) -> Iterator[list[Piece]]:
@@ -169,18 +162,7 @@ def _send_batch(sender: Sender, batch: list[Piece]) -> None:
     for attempt in range(_TRIES):
         sender.allowed()
         sender.stop.check()
-        answers: dict[str, int] = defaultdict(int)
-
-        def heard(line: str, answers: dict[str, int] = answers) -> None:
-            kind, code, size, label = (*line.split(), "", "", "", "")[:4]
-            if kind == "U" and label in left:
-                answers[label] = int(code)
-                if int(code) in _SENT:
-                    sender.progress.advance(int(float(size)))
-
-        rate = max(1024, sender.rate // sender.at_once) if sender.rate else None
-        script = node_scripts.uploads([_signed(sender, piece) for piece in left.values()], rate=rate)
-        sender.transport.run(script, timeout=sender.timeout, stop=sender.stop, on_line=heard)
+        answers = _attempt(sender, left)
         left, last = _judged(sender, left, answers, fresh=attempt >= 1)
         if not left:
             return
@@ -189,6 +171,23 @@ def _send_batch(sender: Sender, batch: list[Piece]) -> None:
         f"{sender.where} could not send {len(left)} files after {_TRIES} tries: {last}",
         hint="check that the node reaches the object store's endpoint; the run can be repeated and goes on from here",
     )
+
+
+def _attempt(sender: Sender, left: Mapping[str, Piece]) -> dict[str, int]:
+    """Let the node send all that is left once, and give the store's answers."""
+    answers: dict[str, int] = {}
+
+    def heard(line: str) -> None:
+        kind, code, size, label = (*line.split(), "", "", "", "")[:4]
+        if kind == "U" and label in left:
+            answers[label] = int(code)
+            if int(code) in _SENT:
+                sender.progress.advance(int(float(size)))
+
+    rate = max(1024, sender.rate // sender.at_once) if sender.rate else None
+    script = node_scripts.uploads([_signed(sender, piece) for piece in left.values()], rate=rate)
+    sender.transport.run(script, timeout=sender.timeout, stop=sender.stop, on_line=heard)
+    return answers
 
 
 def _judged(
@@ -232,9 +231,3 @@ def _signed(sender: Sender, piece: Piece) -> Transfer:
         offset=piece.offset,
         number=piece.number,
     )
-
-
-def is_data(file: SnapshotFile) -> bool:
-    """Whether it holds rows."""
-    name = SSTableName.parse(file.name)
-    return name is not None and name.component == "Data.db"

@@ -70,7 +70,12 @@ class CommandTransport:
             stop.check()
         child = self._spawn()
         killed = threading.Event()
-        timer = threading.Timer(timeout, lambda: (killed.set(), _kill(child)))
+
+        def give_up() -> None:
+            killed.set()
+            _kill(child)
+
+        timer = threading.Timer(timeout, give_up)
         timer.daemon = True
         timer.start()
         if stop is not None:
