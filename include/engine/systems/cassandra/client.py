@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,8 @@ from include.engine.errors import MainstayError, PermanentError, Unauthorized, U
 
 DEFAULT_PORT = 9042
 _TIMEOUT = 30.0
+_SETTLES = 15.0  # seconds in which a new session may still be connecting to some nodes
+_POLL = 0.2
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -66,6 +69,7 @@ class Cql:
         except Exception as error:
             self._cluster.shutdown()
             raise translated(error, ",".join(self.hosts)) from error
+        self._settled = time.monotonic() + _SETTLES
 
     def rows(
         self,
@@ -83,18 +87,22 @@ class Cql:
         :raises PermanentError: the statement was refused
         """
         from cassandra import ConsistencyLevel
+        from cassandra.cluster import NoHostAvailable
         from cassandra.query import SimpleStatement
 
         query = SimpleStatement(statement, consistency_level=ConsistencyLevel.name_to_value[consistency])
-        try:
-            found = self._session.execute(
-                query, parameters or None, timeout=timeout or self._timeout, host=self._host(at) if at else None
-            )
-            return list(found)
-        except MainstayError:
-            raise
-        except Exception as error:
-            raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
+        limit = timeout or self._timeout
+        while True:
+            try:
+                host = self._host(at) if at else None
+                return list(self._session.execute(query, parameters or None, timeout=limit, host=host))
+            except (NoHostAvailable, Unreachable) as error:
+                # The driver connects to the other nodes behind our back: a young session does not know yet who is up.
+                if at is None or time.monotonic() > self._settled:
+                    raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
+                time.sleep(_POLL)
+            except Exception as error:
+                raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
 
     def prepared(self, statement: str) -> Any:
         """Prepare *statement* for :meth:`many`."""
@@ -171,6 +179,8 @@ def quoted(name: str) -> str:
 
 def translated(error: Exception, where: str, statement: str = "") -> MainstayError:
     """Turn an error of the driver into ours."""
+    if isinstance(error, MainstayError):
+        return error
     from cassandra import AuthenticationFailed, InvalidRequest, RequestValidationException
     from cassandra import Unauthorized as Forbidden
     from cassandra.cluster import NoHostAvailable
