@@ -175,13 +175,15 @@ class Estate:
     def archived(self, lsn: str | None = None) -> str:
         """Wait until the bucket has the log up to *lsn*, by default up to now; give that position."""
         wanted = lsn or self.sql("select pg_current_wal_flush_lsn()::text")[0][0]
+        timeline = self.sql("select left(pg_walfile_name(pg_current_wal_lsn()), 8)")[0][0]
 
         def there() -> bool:
             try:
                 status = read_status(self.spool)
             except MainstayError:
                 return False
-            return bool(status.last_shipped_lsn) and parse_lsn(status.last_shipped_lsn) >= parse_lsn(wanted)
+            reached = parse_lsn(status.last_shipped_lsn or "0/0")
+            return status.last_shipped[:8] == timeline and reached >= parse_lsn(wanted)
 
         # The end of a page may be zeros: what is shipped ends with the last byte that is not.
         self.sql("select pg_logical_emit_message(true, 'test', 'the log goes on')")
@@ -238,7 +240,7 @@ class Estate:
     @contextmanager
     def serving(self, path: Path, name: str) -> Iterator[psycopg.Connection]:
         """Start a restored directory and give a connection to it."""
-        server = RestoredServer(self.server.sandbox, name, data_directory=path)
+        server = RestoredServer(self.server.sandbox, f"copy-{name}", data_directory=path)
         server.start()
         try:
             with server.connect() as connection:

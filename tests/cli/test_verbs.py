@@ -192,4 +192,4 @@ class TestRetention:
 def test_upkeep_finds_garbage_and_leaves_it_unless_told(shell: Shell, pipeline: Pipeline, set_id: str) -> None:
     done = shell("upkeep", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout)["sweeps"][0]["dry_run"] is True
+    assert json.loads(done.stdout)["orphans"]["targets"][0]["dry_run"] is True

@@ -26,7 +26,7 @@ def check() -> None:
         "ruff format": [str(tools / "ruff"), "format", "--check", "."],
         "mypy": [str(tools / "mypy")],
         "layers": [str(tools / "lint-imports")],
-        "house rules": [sys.executable, "-m", "pytest", "-q", "tests/house"],
+        "house rules": [sys.executable, "-m", "pytest", "-q", "--tb=line", "tests/house"],
     }
     failed = [name for name, command in tasks.items() if not _passes(name, command)]
     typer.echo(f"\ncheck: {'FAILED: ' + ', '.join(failed) if failed else 'all passed'}")
@@ -59,16 +59,20 @@ def run_tests(
     """
     from include.engine.cli.prerequisites import fetch
 
+    if lane not in (None, *_LANES):
+        raise typer.BadParameter(f"{lane} is not a lane; choose one of {', '.join(_LANES)}")
     if install and lane not in ("unit", "contracts"):
         fetch(browser=lane in (None, "e2e"))
-    command = [sys.executable, "-m", "pytest", *_selection(lane, slow), "--durations=10", "--durations-min=2"]
+    arguments = pytest_arguments(lane, slow=slow, in_ci=os.environ.get("CI") == "true")
     os.chdir(_PROJECT)
     sys.stdout.flush()
     # In this process's place: one pytest, which gets the signals and whose exit code is the answer.
-    os.execve(sys.executable, [*command, *context.args], _environment())  # noqa: S606 - there is nothing to escape
+    command = [sys.executable, "-m", "pytest", *arguments, *context.args]
+    os.execve(sys.executable, command, _environment())  # noqa: S606 - there is nothing to escape
 
 
-def _selection(lane: str | None, slow: bool) -> list[str]:
+def pytest_arguments(lane: str | None, *, slow: bool, in_ci: bool) -> list[str]:
+    """Give the arguments with which pytest runs *lane*, or all lanes."""
     without = "" if slow else "not slow"
     marks: dict[str | None, str] = {
         None: without,
@@ -76,14 +80,17 @@ def _selection(lane: str | None, slow: bool) -> list[str]:
         "contracts": without,
         **{name: f"{name}{' and ' + without if without else ''}" for name in ("integration", "e2e", "sabotage")},
     }
-    if lane not in marks:
-        raise typer.BadParameter(f"{lane} is not a lane; choose one of {', '.join(_LANES)}")
-    chosen = ["-m", marks[lane]] if marks[lane] else []
-    return [*chosen, *(["tests/contracts"] if lane == "contracts" else [])]
+    return [
+        *(["-m", marks[lane]] if marks[lane] else []),
+        *(["tests/contracts"] if lane == "contracts" else []),
+        *(["-p", "tests.no_skips"] if in_ci else []),
+        *("--durations=10", "--durations-min=2"),
+    ]
 
 
 def _environment() -> dict[str, str]:
     """The caller's, without the connections of a demo or a production that tests must never touch."""
     ours = ("AIRFLOW_", "MAINSTAY_INVENTORY", "AWS_", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {"PYTHONPATH": str(_PROJECT), "COLUMNS": os.environ.get("COLUMNS", "160")}
+    paths = f"{_PROJECT}{os.pathsep}{_PROJECT / 'plugins'}"
+    return kept | {"PYTHONPATH": paths, "COLUMNS": os.environ.get("COLUMNS", "160")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -110,7 +111,10 @@ def test_without_an_archive_the_rows_are_unverified_and_the_backup_still_comes_u
 def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:
     plan = estate.plan(None, kind=DestinationKind.SANDBOX)
     job = estate.job(plan)
-    with pytest.raises(ZeroDivisionError), estate.engine.rehearse(job) as rehearsal:
+    with ExitStack() as stack:
+        rehearsal = stack.enter_context(estate.engine.rehearse(job))
         directory = Path(rehearsal.restored.detail["directory"])
+        assert directory.exists()
+        stack.enter_context(pytest.raises(ZeroDivisionError))
         raise ZeroDivisionError
     assert not directory.parent.exists()

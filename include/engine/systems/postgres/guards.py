@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.errors import Contended, Misconfigured, Refused
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account, own
 
@@ -20,11 +20,39 @@ _CONTROL = "global/pg_control"
 
 
 class Marker(Struct, frozen=True, kw_only=True):
-    """Says that what lies in a directory is an unfinished restore of ours: it may be thrown away."""
+    """Says that what lies in a directory is an unfinished restore of ours: it may be thrown away.
+
+    :param sandbox: where its server was started
+    :param pid: of the restoring process, with its start time and boot: a pid alone may be another's by now
+    """
 
     plan: str
     backup: str
     started: datetime
+    sandbox: str
+    pid: int
+    ticks: int
+    boot: str
+
+    @classmethod
+    def ours(cls, *, plan: str, backup: str, started: datetime, sandbox: str) -> Marker:
+        """Give the marker of this process."""
+        here = procfs.identity(os.getpid())
+        assert here is not None
+        return cls(
+            plan=plan,
+            backup=backup,
+            started=started,
+            sandbox=sandbox,
+            pid=here.pid,
+            ticks=here.started,
+            boot=here.boot,
+        )
+
+    @property
+    def working(self) -> bool:
+        """Whether another process is at it now."""
+        return self.pid != os.getpid() and procfs.Identity(self.pid, self.ticks, self.boot).alive
 
 
 class Occupation(Struct, frozen=True, kw_only=True):
@@ -37,6 +65,7 @@ class Occupation(Struct, frozen=True, kw_only=True):
     kind: str
     system_identifier: str = ""
     entries: int = 0
+    marker: Marker | None = None
 
 
 def look(path: Path) -> Occupation:
@@ -56,17 +85,35 @@ def look(path: Path) -> Occupation:
     if not entries:
         return Occupation(kind="empty")
     if (path / MARKER).exists():
-        return Occupation(kind="unfinished", entries=len(entries))
+        return Occupation(kind="unfinished", entries=len(entries), marker=_marker(path))
     if (path / "PG_VERSION").exists():
         return Occupation(kind="cluster", system_identifier=system_identifier(path), entries=len(entries))
     return Occupation(kind="foreign", entries=len(entries))
 
 
-def require_idle(path: Path) -> None:
-    """Check that no server runs on *path*.
+def _marker(path: Path) -> Marker:
+    try:
+        return msgspec.json.decode((path / MARKER).read_bytes(), type=Marker)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Refused(
+            f"{path / MARKER} is not a marker of this Mainstay", hint=f"look at {path}, and empty it by hand"
+        ) from error
 
-    :raises Refused: one does; nothing that a person types allows it
+
+def require_idle(path: Path, found: Occupation) -> None:
+    """Check that no server and no other restore works on *path*.
+
+    The server of a restore that died is none: it is stopped when the directory is taken.
+
+    :raises Refused: a server does; nothing that a person types allows it
+    :raises Contended: another restore does
     """
+    if found.marker is not None:
+        if found.marker.working:
+            raise Contended(
+                f"another restore (process {found.marker.pid}) works on {path}", hint="wait for it, or stop it"
+            )
+        return
     try:
         pid = int((path / "postmaster.pid").read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -115,17 +162,6 @@ def require_space(path: Path, needed: int) -> None:
             f"the restore needs {needed} bytes ({needed / 2**30:.1f} GiB) in {path}, {free} ({free / 2**30:.1f} GiB) are free",
             hint="free some space, or choose a larger disk",
         )
-
-
-def require_tools(major: int, reason: str = "") -> None:
-    """Say that PostgreSQL *major* is needed and not here.
-
-    :raises NotFound: always
-    """
-    raise NotFound(
-        f"PostgreSQL {major} is not on this machine{reason}",
-        hint=f"install it (apt-get install postgresql-{major}), or set MAINSTAY_PG_BIN to its bin directory",
-    )
 
 
 def system_identifier(data: Path) -> str:

@@ -20,6 +20,7 @@ from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.assembly import Assembly
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
+from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.recovery import EndedEarly, Recovery, is_paused, is_primary, recovery_settings
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.selection import Way
@@ -126,8 +127,8 @@ class Landing:
             except EndedEarly as error:
                 if not self._covered(point):
                     raise
-                # The archive goes beyond the wanted time, and no transaction lies in between: its end is the point.
-                self.notes.append(f"{error.message}; the archive goes beyond that time, so nothing is missing")
+                # PostgreSQL wants to see a record behind the point.  There is none, so the end of the log is the point.
+                self.notes.append(f"{error.message}; the archive goes beyond the point, so nothing is missing")
                 latest = RecoveryPoint(kind=PointKind.LATEST)
                 self._recover(spool, latest, self._settings(spool, latest))
         with self.timed("ready"):
@@ -179,8 +180,11 @@ class Landing:
         return self.job.chain[-1].recoverable_from
 
     def _covered(self, point: RecoveryPoint) -> bool:
-        newest = self.ground.way.reach.newest
-        return point.kind is PointKind.TIME and None not in (newest, point.time) and newest >= point.time  # type: ignore[operator]
+        """Whether the archive goes beyond the point: then its end has all that happened up to there, and no more."""
+        within = self.ground.way.reach
+        if point.kind is PointKind.POSITION:
+            return within.to_lsn >= parse_lsn(point.value)
+        return point.time is not None and within.newest is not None and within.newest >= point.time
 
     def _settings(
         self, spool: WalSpool, point: RecoveryPoint, *, pause: bool = False, inclusive: bool = True

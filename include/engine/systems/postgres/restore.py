@@ -125,12 +125,16 @@ class PostgresRestore:
         """
         kind, path = job.plan.destination.kind, Path(job.plan.destination.path)
         manifest = job.chain[-1]
-        guards.require_idle(path)
         found = guards.look(path)
+        guards.require_idle(path, found)
         if found.kind in ("cluster", "foreign") and not job.plan.would_overwrite:
             raise Refused(f"{path} is no longer empty", hint="plan the restore again")
-        marker = guards.Marker(plan=_plan_id(job.plan), backup=manifest.id, started=job.clock())
         sandbox = self.home.sandbox(self._sandbox_name(job.plan))
+        marker = guards.Marker.ours(
+            plan=_plan_id(job.plan), backup=manifest.id, started=job.clock(), sandbox=sandbox.name
+        )
+        if found.marker is not None:  # its server may have outlived it
+            self.home.sandbox(found.marker.sandbox).stop()
         sandbox.stop()
         passing = kind is DestinationKind.DIRECTORY
         if passing:
@@ -210,7 +214,7 @@ class PostgresRestore:
         """Refuse what must not be overwritten; give what would be."""
         path = Path(destination.path)
         found = guards.look(path)
-        guards.require_idle(path)
+        guards.require_idle(path, found)
         names = (destination.name, str(path)) if destination.kind is DestinationKind.SERVER else (str(path),)
         identity = choice.manifest.source.identity
         guards.require_allowed(path, found, identity=identity, confirm=confirm, names=names)

@@ -93,7 +93,7 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
     found = next((r for r in reversed(reaches) if r.to_lsn > span.start_lsn), reaches[0])
     if found.newest is None and (archive.newest_number(span.timeline) or 0) < span.start_lsn // archive.size:
         return _without_log(found, span, point)
-    if found.missing is None:
+    if found.missing is None or point.kind is PointKind.BACKUP:
         return Way(timeline=found.timeline, reach=found)
     name, start = found.missing.name, format_lsn(found.missing.start)
     if _beyond(found, span, point):
@@ -166,8 +166,6 @@ def _nothing_fits(candidates: Sequence[Manifest], point: RecoveryPoint, why: Seq
 
 
 def _beyond(found: Reach, span: BackupSpan, point: RecoveryPoint) -> bool:
-    if point.kind is PointKind.BACKUP:
-        return False
     if point.kind is PointKind.POSITION:
         return parse_lsn(point.value) > found.to_lsn
     if point.kind is PointKind.TIME and point.time is not None:
