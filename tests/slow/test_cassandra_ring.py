@@ -29,7 +29,7 @@ def ring(sandbox: Sandbox) -> Iterator[CassandraServer]:
     ring = CassandraServer(sandbox, "ring", size=3).start(timeout=300)
     with ring.connect(timeout=60) as cql:
         keyspaces.create(cql, copies=3)
-        keyspaces.fill(cql, events=6000, sessions=1500, users=300)
+        keyspaces.fill(cql, events=3000, sessions=900, users=200)
     yield ring
     ring.stop()
 

@@ -68,6 +68,12 @@ class NodeConfiguration:
                 "file_cache_size": "32MiB",
                 "key_cache_size": "8MiB",
                 "concurrent_compactors": 1,
+                # A sandbox shares few cores with much else: an answer that is late is still an answer.
+                "read_request_timeout": "20s",
+                "range_request_timeout": "30s",
+                "write_request_timeout": "20s",
+                "request_timeout": "30s",
+                "truncate_request_timeout": "120s",
                 "uuid_sstable_identifiers_enabled": True,
                 "storage_compatibility_mode": "NONE",
                 "sstable": {"selected_format": self.format},
