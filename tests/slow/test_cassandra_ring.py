@@ -79,9 +79,7 @@ def test_snapshots_of_three_nodes_are_taken_within_half_a_second(estate: Estate)
     assert min(skews) < 0.5
 
 
-def test_three_nodes_fit_into_one(
-    estate: Estate, cql: Cql, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_nodes_fit_into_one(estate: Estate, cql: Cql, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(cql, "ALL")
     estate.backup()
     single = CassandraServer(sandbox, "single").start()

@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from include.engine.contracts import SignedRequest
 from include.engine.errors import Corrupt
 from include.engine.model import Entry, Target
+from include.engine.sharing import SignedRequest
 from include.engine.store.bucket import Bucket
 from include.engine.store.s3 import S3, explaining, is_s3, s3_of
 

@@ -125,7 +125,9 @@ def test_names_with_capitals_and_words_of_cql_survive(estate: Estate, cql: Cql) 
         cql.rows('CREATE TABLE "Select"."Order" ("Key" text PRIMARY KEY, "a ""b"" é" text, u frozen<"Table">)')
         cql.rows('CREATE INDEX "ByValue" ON "Select"."Order" ("a ""b"" é")')
         cql.rows('INSERT INTO "Select"."Order" JSON \'{"\\"Key\\"": "x"}\'')
-        cql.rows("""INSERT INTO "Select"."Order" ("Key", "a ""b"" é", u) VALUES ('y', 'it''s; "z"', {"From": 1, b: 'c'})""")
+        cql.rows(
+            """INSERT INTO "Select"."Order" ("Key", "a ""b"" é", u) VALUES ('y', 'it''s; "z"', {"From": 1, b: 'c'})"""
+        )
         then = rows(cql, '"Select"."Order"')
         estate.backup(keyspaces=["Select"])
         restored = estate.restore(rename={"Select": "Where"})
@@ -283,9 +285,7 @@ def test_a_node_that_never_reaches_the_store_is_told_without_a_signature(
     assert "Signature" not in str(told.value)
 
 
-def test_a_signed_url_that_expired_is_signed_anew(
-    estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signed_url_that_expired_is_signed_anew(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_PAUSE", 0.05)
     sign = shared_objects.SharedFolder.sign_put
     signed: list[str] = []
@@ -314,7 +314,9 @@ def test_signed_urls_that_are_always_refused_are_a_matter_for_a_person(
         estate.backup(keyspaces=[table.partition(".")[0]])
 
 
-def test_the_store_refuses_bytes_that_are_not_what_was_hashed(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_refuses_bytes_that_are_not_what_was_hashed(
+    estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pieces = transfer.pieces
 
     def then_flip(sender: transfer.Sender, files: object, *, large: int) -> object:
@@ -388,7 +390,8 @@ def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: 
         from include.engine.inventory import load
         from include.engine.systems.cassandra.settings import Settings
         from pathlib import Path
-        pipeline = open_pipeline(load(Path({str(estate.directory / "inventory.yaml")!r}), {{System.CASSANDRA: Settings}}), Named(known))
+        inventory = load(Path({str(estate.directory / "inventory.yaml")!r}), {{System.CASSANDRA: Settings}})
+        pipeline = open_pipeline(inventory, Named(known))
         backup.copy(pipeline, {name!r}, TARGET, progress=Told(), stop=Stop(), clock=now)
     """
     (tmp_path / "known.json").write_bytes(msgspec.json.encode(estate.connections.known))

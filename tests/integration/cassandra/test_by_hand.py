@@ -48,7 +48,7 @@ def test_the_text_in_the_set_restores_everything(estate: Estate, cql: Cql, tmp_p
     for keyspace in ("user_events", "spark_streams"):
         cql.rows(f"DROP KEYSPACE {keyspace}", timeout=60)
     script = tmp_path / "by_hand.sh"
-    script.write_text(f"set -eu\nget() {{ curl -sS --fail -o \"$2\" \"$(sign \"$1\")\"; }}\n{commands}\n")
+    script.write_text(f'set -eu\nget() {{ curl -sS --fail -o "$2" "$(sign "$1")"; }}\n{commands}\n')
     done = subprocess.run(
         ["sh", str(script)],
         cwd=tmp_path,

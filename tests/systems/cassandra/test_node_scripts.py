@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from include.engine.contracts import SignedRequest
+from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.sstables import missing, read_listing, wanted

@@ -22,9 +22,8 @@ UUID_NAME = "oa-3h5r_17tt_3y3qo24su3jkj5xnt7-big"
 
 
 def file(name: str, *, modified: int = 1, inode: int = 1, table: str = "t") -> SnapshotFile:
-    return SnapshotFile(
-        path=f"/d/{table}/{name}", keyspace="ks", table=table, table_id="0" * 32, name=name, bytes=10, modified=modified, inode=inode
-    )  # fmt: skip
+    place = {"keyspace": "ks", "table": table, "table_id": "0" * 32, "name": name}
+    return SnapshotFile(path=f"/d/{table}/{name}", bytes=10, modified=modified, inode=inode, **place)
 
 
 @pytest.mark.parametrize(

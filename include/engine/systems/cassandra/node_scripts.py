@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from include.engine.contracts import SignedRequest
+from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra.transport import quote
 
 _FILES_A_COMMAND = 200
@@ -102,14 +102,14 @@ def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
 
 
 def _sending(one: Transfer, source: str, rate: int | None) -> str:
-    return _common(one, rate, answer="U") + f'\nupload-file = {_text(source)}\noutput = "/dev/null"'
+    return _asking(one, rate, answer="U") + f'\nupload-file = {_text(source)}\noutput = "/dev/null"'
 
 
 def _receiving(one: Transfer, rate: int | None) -> str:
-    return _common(one, rate, answer="G") + f"\nfail\noutput = {_text(one.path + '.part')}"
+    return _asking(one, rate, answer="G") + f"\nfail\noutput = {_text(one.path + '.part')}"
 
 
-def _common(one: Transfer, rate: int | None, *, answer: str) -> str:
+def _asking(one: Transfer, rate: int | None, *, answer: str) -> str:
     counted = "size_upload" if answer == "U" else "size_download"
     label = f"{one.sha256}:{one.number}"
     lines = [

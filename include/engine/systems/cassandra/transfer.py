@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from msgspec import Struct
 
-from include.engine.contracts import Progress, SharedObjects, Stop
+from include.engine.contracts import Progress, Stop
 from include.engine.errors import Corrupt, Incomplete, Unauthorized, Unreachable
+from include.engine.sharing import SharedObjects
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.sstables import SnapshotFile
