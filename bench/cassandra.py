@@ -116,9 +116,12 @@ class Bench:
         self._note("mainstay", figures, wanted)
         with self.server.connect(timeout=120) as cql:
             cql.rows("TRUNCATE bench.rows", timeout=120)
-        figures = self._run_medusa("restore-node", "--in-place", "--backup-name", "a-tenth-more")
-        self.server.start()
-        self._note("medusa", figures, wanted)
+        try:
+            figures = self._run_medusa("restore-node", "--in-place", "--backup-name", "a-tenth-more")
+            self.server.start()
+            self._note("medusa", figures, wanted)
+        except subprocess.CalledProcessError as error:
+            self.found["medusa"]["restore"] = {"failed": str(error.output).strip().splitlines()[-1]}
 
     def _note(self, name: str, figures: Figures, wanted: int) -> None:
         rows = self._count()
@@ -136,7 +139,11 @@ class Bench:
             return int(cql.rows("SELECT count(*) AS n FROM bench.rows", timeout=120)[0]["n"])
 
     def _run_medusa(self, *arguments: str) -> Figures:
-        return run([self.medusa, "--config-file", self.settings, *arguments], servers=[], env={"LC_ALL": "C.UTF-8"})
+        try:
+            return run([self.medusa, "--config-file", self.settings, *arguments], servers=[], env={"LC_ALL": "C.UTF-8"})
+        except subprocess.CalledProcessError as error:
+            print(error.output, file=sys.stderr)
+            raise
 
     def _objects(self, name: str) -> dict[str, int]:
         pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=f"bench-{name}")
@@ -211,9 +218,8 @@ class Bench:
 def _medusa(top: Path) -> Path:
     program = top / "medusa-0.31.0" / "bin" / "medusa"
     if not program.exists():
-        subprocess.run(["uv", "venv", "-q", "--python", "3.11", str(program.parents[1])], check=True)
-        python = str(program.parent / "python")
-        subprocess.run(["uv", "pip", "install", "-q", "--python", python, MEDUSA], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(program.parents[1])], check=True)
+        subprocess.run([str(program.parent / "pip"), "install", "-q", MEDUSA], check=True)
     return program
 
 
@@ -227,13 +233,16 @@ def _table(report: dict[str, Any]) -> str:
     ]
     for step in STEPS:
         ours, theirs = report["sides"]["mainstay"][step], report["sides"]["medusa"][step]
-        lines.append(f"| {step} | {_told(ours)} | {_told(theirs)} | {ours['wall'] / theirs['wall']:.2f} |")
+        ratio = f"{ours['wall'] / theirs['wall']:.2f}" if "wall" in theirs else "-"
+        lines.append(f"| {step} | {_told(ours)} | {_told(theirs)} | {ratio} |")
     return "\n".join(
         [*lines, "", "CPU is of the client and its children; what nodes' own processes spend is not in it.", ""]
     )
 
 
 def _told(figures: dict[str, Any]) -> str:
+    if "failed" in figures:
+        return f"failed: {figures['failed']}"
     objects = (
         f", {figures['new_objects']} new objects, {figures['new_bytes'] / 1e6:.1f} MB"
         if "new_objects" in figures

@@ -97,18 +97,16 @@ def to_node(
                 )
                 for path, file in left.items()
             ]
-            said = transport.run(node_scripts.downloads(transfers, rate=rate), timeout=timeout, stop=stop).splitlines()
-            good = {line.partition(" ")[2] for line in said if line.startswith("V ")}
-            answers = {
-                line.split()[3].partition(":")[0]: int(line.split()[1]) for line in said if line.startswith("G ")
-            }
+            script = node_scripts.downloads(transfers, rate=rate)
+            said = [line.split(" ", 2) for line in transport.run(script, timeout=timeout, stop=stop).splitlines()]
+            good = {" ".join(words[1:]) for words in said if words[0] == "V"}
             done = {path: file for path, file in left.items() if path in good}
             with lock:
                 progress.advance(sum(file.entry.bytes for file in done.values()))
             left = {path: file for path, file in left.items() if path not in good}
             if not left:
                 return
-            _explain(left, answers)
+            _explain(left, said, transport.name)
             time.sleep(2**attempt)
         raise Unreachable(
             f"{transport.name} could not fetch {len(left)} files after {_TRIES} tries",
@@ -119,18 +117,24 @@ def to_node(
     return sum(file.entry.bytes for file in missing)
 
 
-def _explain(left: dict[str, StoredFile], answers: dict[str, int]) -> None:
-    for file in left.values():
-        code = answers.get(file.entry.sha256, 0)
-        if code in (200, 206):
-            raise Corrupt(
-                f"{file.entry.key} is not what was written: its SHA-256 differs from the manifest's",
-                hint="restore from another backup of this target, and take a new full backup now",
-            )
+def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: str) -> None:
+    """Say why files did not come, when trying again would not help."""
+    partial = {words[2]: int(words[1]) for words in said if words[0] == "W"}
+    free = sum(int(words[1]) for words in said if words[0] == "A") << 10
+    codes = {words[2].split()[1].partition(":")[0]: int(words[1]) for words in said if words[0] == "G"}
+    hint = "restore from another backup of this target, and take a new full backup now"
+    for path, file in left.items():
+        code, arrived = codes.get(file.entry.sha256, 0), partial.get(path, 0)
         if code == 404:
+            raise Corrupt(f"{file.entry.key} is missing from the store", hint=hint)
+        if code in (200, 206) and arrived == file.entry.bytes:
             raise Corrupt(
-                f"{file.entry.key} is missing from the store",
-                hint="restore from another backup of this target, and take a new full backup now",
+                f"{file.entry.key} is not what was written: its SHA-256 differs from the manifest's", hint=hint
+            )
+        if free < file.entry.bytes - arrived:
+            raise PermanentError(
+                f"{where}: the disk of {path.rpartition('/')[0]} is full: {free} bytes are free",
+                hint="free space there, or set another staging directory; run it again, it goes on from here",
             )
 
 

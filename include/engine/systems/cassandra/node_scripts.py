@@ -88,16 +88,22 @@ def uploads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
 
 
 def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
-    """Fetch files, each under ``<path>.part`` until its digest was compared; print ``G code bytes digest`` for each."""
+    """Fetch files, each under ``<path>.part`` until its digest was compared.
+
+    Prints ``G code bytes digest`` for each, then ``V path`` when it is right or ``W bytes path`` with what is there of it, and at
+    the end ``A kilobytes`` that are free.
+    """
     config = "\nnext\n".join(_receiving(one, rate) for one in transfers)
-    folders = " ".join(sorted({quote(one.path.rpartition("/")[0]) for one in transfers}))
+    folders = sorted({one.path.rpartition("/")[0] for one in transfers})
     checks = "\n".join(
-        f'[ "$(sha256sum < {quote(one.path + ".part")} | cut -c 1-64)" = {one.sha256} ]'
-        f" && mv -- {quote(one.path + '.part')} {quote(one.path)} && echo V {quote(one.path)}"
+        f'if [ "$(sha256sum < {quote(one.path + ".part")} | cut -c 1-64)" = {one.sha256} ]'
+        f" && mv -- {quote(one.path + '.part')} {quote(one.path)}; then echo V {quote(one.path)}\n"
+        f'else echo "W $(stat -c %s {quote(one.path + ".part")} 2>/dev/null || echo 0) "{quote(one.path)}; fi'
         for one in transfers
     )
     return (
-        f"umask 022\nmkdir -p -- {folders} || return 1\ncurl -K - <<'{_END}' || true\n{config}\n{_END}\n{checks}\ntrue"
+        f"umask 022\nmkdir -p -- {' '.join(map(quote, folders))} || return 1\ncurl -K - <<'{_END}' || true\n{config}\n{_END}\n"
+        f"{checks}\necho \"A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')\""
     )
 
 

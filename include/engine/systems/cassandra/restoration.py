@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.engine.contracts import RestoreJob
 from include.engine.model import Check, Restored, RestorePlan, Stage, Verdict
@@ -21,11 +22,13 @@ from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
-from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.snapshot import data_directories
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
+
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.server import CassandraServer
 
 
 class Restoration:

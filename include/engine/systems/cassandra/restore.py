@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -35,9 +35,11 @@ from include.engine.systems.cassandra.selection import (
     require_readable,
     select,
 )
-from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
+
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.server import CassandraServer
 
 _PROJECT = Path(__file__).resolve().parents[4]
 
@@ -135,6 +137,8 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        from include.engine.systems.cassandra.server import CassandraServer
+
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
         with self.home.sandbox(name) as sandbox:
             began = time.monotonic()
@@ -148,6 +152,8 @@ class CassandraRestore:
             yield Rehearsal(restored=restored, checks=restored.checks, newest_record=newest, newest_at_source=None)
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra.server import CassandraServer
+
         sandbox = self.home.sandbox(f"restore-{self.target.name[:24]}-{job.plan.backup.lower()}")
         return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
 
