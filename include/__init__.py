@@ -1,0 +1,1 @@
+"""What the DAGs and the shell use: the engine, its configuration, the runbooks."""

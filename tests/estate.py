@@ -28,7 +28,8 @@ from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.restore import PostgresRestore
 from include.engine.systems.postgres.restored import RestoredServer
-from include.engine.systems.postgres.server import BACKUP_ROLE, PostgresServer
+from include.engine.systems.postgres.roles import BACKUP_ROLE
+from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.wal_archive import WalArchiver, read_status, run
 
@@ -100,7 +101,7 @@ class Estate:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.server.connect() as connection:
-            cursor = connection.execute(statement, values or None)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def now(self) -> datetime:
@@ -199,7 +200,6 @@ class Estate:
             self.catalog,
             self.server.sandbox.home,
             identities=self.identities,
-            settings=self.settings,
         )
 
     def plan(

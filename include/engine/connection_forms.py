@@ -19,7 +19,8 @@ def parse(value: str, name: str) -> Connection:
     except (ValueError, TypeError, AttributeError):
         # Without `from`: the cause would quote the value.
         raise Misconfigured(
-            f"{name} is neither a connection URI nor Airflow's JSON form", hint="percent-encode special characters in a URI"
+            f"{name} is neither a connection URI nor Airflow's JSON form",
+            hint="percent-encode special characters in a URI",
         ) from None
 
 

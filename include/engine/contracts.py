@@ -253,7 +253,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     restored: Restored
     checks: Sequence[Check]
     newest_record: datetime | None  # the newest heartbeat or record that came back
-    newest_at_source: datetime | None  # what the source had written when the drill's disaster struck, when known
+    newest_at_source: datetime | None  # the moment up to which records could have come back, when it is known exactly
 
 
 class Archive(Protocol):

@@ -18,14 +18,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.model import System, Target
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d|w)$")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
-    match = _DURATION.match(str(value).strip())
+    match = _DURATION.fullmatch(str(value).strip())
     if not match:
         raise ValueError(f"{value!r} is not a duration; write a number and a unit, like 30s, 15m, 2h, 7d or 4w")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])

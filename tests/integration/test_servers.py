@@ -254,11 +254,11 @@ def test_a_restored_copy_runs_beside_its_original_and_cut_off_from_it(
 def test_a_copy_without_its_configuration_starts_with_what_its_original_had(
     sandbox: Sandbox, primary: PostgresServer
 ) -> None:
-    data = copy_of(primary, sandbox, "bare")
+    data = copy_of(primary, sandbox, "unconfigured")
     for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
         (data / name).unlink()  # Debian keeps them in /etc, where no base backup looks
     (data / "recovery.signal").touch()
-    copy = RestoredServer(sandbox, "bare", data_directory=data, settings={"restore_command": "false"}).start()
+    copy = RestoredServer(sandbox, "unconfigured", data_directory=data, settings={"restore_command": "false"}).start()
     try:
         copy.wait_until_primary()
         assert one(copy, sql.SQL("show max_connections")) == one(primary, sql.SQL("show max_connections"))

@@ -39,7 +39,8 @@ def pristine(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iter
             estate.sql("select pg_switch_wal()")
         estate.sql("insert into history values (6000, 'the last')")
         estate.archived()
-    return estate
+    yield estate
+    estate.server.stop("immediate")
 
 
 @pytest.fixture

@@ -121,6 +121,8 @@ class DemoSandbox:
     def down(self, *, wipe: bool = False) -> list[str]:
         """Stop all its servers, and with *wipe* delete what they wrote; give the names of those that ran."""
         running = [record.name for record in self.sandbox.running()]
+        if any(name.startswith("airflow-") for name in running):
+            self.airflow.stop()  # its parts side by side: each takes some seconds
         if wipe:
             self.sandbox.destroy()
         else:

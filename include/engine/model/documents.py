@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,13 +29,13 @@ def decode(raw: bytes, kind: type[Document], *, where: str) -> Document:
     :raises Corrupt: when it is not such a document
     """
     try:
-        version = msgspec.json.decode(raw, type=_Versioned).version
+        version = _decoder(_Versioned).decode(raw).version
         if version > MANIFEST_VERSION:
             raise Unsupported(
                 f"{where} was written by a newer Mainstay (document version {version}, this one reads up to {MANIFEST_VERSION})",
                 hint="use the Mainstay that wrote it, or a newer one",
             )
-        return msgspec.json.decode(raw, type=kind)
+        return _decoder(kind).decode(raw)
     except msgspec.MsgspecError as error:
         raise Corrupt(
             f"{where} is not a valid {kind.__name__}: {error}",
@@ -44,3 +45,15 @@ def decode(raw: bytes, kind: type[Document], *, where: str) -> Document:
 
 class _Versioned(Struct):
     version: int = MANIFEST_VERSION
+
+
+# msgspec prepares a type when it is first used, and a second thread that comes meanwhile crashes the process: one at a time.
+_preparing = threading.Lock()
+_decoders: dict[type[Struct], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: type[Document]) -> msgspec.json.Decoder[Document]:
+    with _preparing:
+        if kind not in _decoders:
+            _decoders[kind] = msgspec.json.Decoder(kind)
+        return _decoders[kind]

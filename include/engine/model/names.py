@@ -23,7 +23,7 @@ class System(StrEnum):
 # A set freezes its targets in this order; the order is what makes it consistent without a pause (docs/architecture.md).
 FREEZE_ORDER = (System.SPARK, System.CASSANDRA, System.KAFKA, System.POSTGRES)
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class Target(Struct, frozen=True, order=True):
@@ -42,7 +42,7 @@ class Target(Struct, frozen=True, order=True):
         :raises Misconfigured: when it is not of that form or names a system that Mainstay does not know
         """
         system, _, name = text.partition("/")
-        if system not in set(System) or not _NAME.match(name):
+        if system not in set(System) or not _NAME.fullmatch(name):
             known = ", ".join(System)
             raise Misconfigured(
                 f"{text!r} is not a target",

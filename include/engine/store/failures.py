@@ -24,7 +24,14 @@ _MEANINGS: Sequence[tuple[Sequence[str], type[MainstayError], str]] = (
         "the object is locked: it can be deleted when its lock ends",
     ),
     (
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden", "401 Unauthorized"),
+        (
+            "InvalidAccessKeyId",
+            "XAdminUserNotFound",
+            "SignatureDoesNotMatch",
+            "AccessDenied",
+            "403 Forbidden",
+            "401 Unauthorized",
+        ),
         Unauthorized,
         _CREDENTIALS,
     ),

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from include.engine.contracts import Clock, Progress, Rehearsal, Stop
 from include.engine.errors import MainstayError, NotFound, TransientError
 from include.engine.inventory import Objectives
-from include.engine.model import Check, DestinationKind, DrillReport, Stage, Target, Verdict, worst
+from include.engine.model import Check, DestinationKind, DrillReport, PointKind, Stage, Target, Verdict, worst
 from include.engine.verbs import restore
 from include.engine.verbs.pipeline import Pipeline
 
@@ -65,9 +65,8 @@ def drill(
         for target, backup in exercise.backups:
             stop.check()
             try:
-                manifest = pipeline.catalog.backup(target, backup)
-                size += manifest.bytes
                 plan = restore.plan(pipeline, target, point=point, backup=backup, destination=DestinationKind.SANDBOX)
+                size += plan.bytes_to_fetch
                 job = restore.job(pipeline, plan, progress=progress, stop=stop, clock=clock)
                 disaster = clock()
                 rehearsal = sandboxes.enter_context(pipeline.lookup.engine(target).rehearse(job))
@@ -78,7 +77,7 @@ def drill(
                 continue
             checks += [_named(target, check) for check in rehearsal.checks]
             stages += [_staged(target, stage) for stage in rehearsal.restored.stages]
-            ages.append(_age(rehearsal, disaster))
+            ages.append(_age(rehearsal, disaster if point == str(PointKind.LATEST) else None))
     report = judge(
         drill_id=drill_id,
         exercise=exercise,
@@ -145,10 +144,11 @@ def _within(name: str, achieved: float | None, objective: timedelta) -> Check:
     return Check(name=name, verdict=verdict, detail=f"achieved {achieved:.1f} s, the objective is {limit:.0f} s")
 
 
-def _age(rehearsal: Rehearsal, disaster: datetime) -> float | None:
-    if rehearsal.newest_record is None:
+def _age(rehearsal: Rehearsal, disaster: datetime | None) -> float | None:
+    lost_at = rehearsal.newest_at_source or disaster
+    if rehearsal.newest_record is None or lost_at is None:
         return None
-    return max(0.0, ((rehearsal.newest_at_source or disaster) - rehearsal.newest_record).total_seconds())
+    return max(0.0, (lost_at - rehearsal.newest_record).total_seconds())
 
 
 def _named(target: Target, check: Check) -> Check:

@@ -15,7 +15,7 @@ from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.binaries import PostgresBinaries
-from include.engine.systems.postgres.server import BACKUP_ROLE
+from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.wal_archive import WalArchiver, run
 from tests.estate import TARGET, clock
 

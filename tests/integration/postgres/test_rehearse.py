@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from include.engine.contracts import Rehearsal
 from include.engine.model import DestinationKind, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.postgres import heartbeat
-from tests.estate import HEARTBEAT, Estate, new_estate
+from tests.estate import HEARTBEAT, Estate, Quiet, new_estate
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +67,28 @@ def test_a_drill_compares_rows_at_their_point_and_goes_on_to_the_newest(estate: 
     }
 
 
+def test_what_is_archived_while_a_drill_runs_does_not_come_back(estate: Estate) -> None:
+    with estate.server.connect() as connection:
+        before = heartbeat.beat(connection, HEARTBEAT)
+    estate.archived()
+
+    class BeatsMeanwhile(Quiet):
+        def stage(self, name: str, total_bytes: int | None = None) -> None:
+            if not self.stages:
+                with estate.server.connect() as connection:
+                    heartbeat.beat(connection, HEARTBEAT)
+                estate.archived()
+            super().stage(name, total_bytes)
+
+    job = estate.job(estate.plan(None, kind=DestinationKind.SANDBOX))
+    with estate.engine.rehearse(msgspec.structs.replace(job, progress=BeatsMeanwhile())) as rehearsal:
+        pass
+
+    assert rehearsal.newest_record == before
+    assert rehearsal.newest_at_source is not None
+    assert before < rehearsal.newest_at_source < estate.now()
+
+
 def test_rows_that_differ_fail_the_drill(estate: Estate) -> None:
     backup = estate.catalog.backups(estate.engine.target)[-1]
     plan = estate.plan(None, kind=DestinationKind.SANDBOX)
@@ -109,12 +130,14 @@ def test_without_an_archive_the_rows_are_unverified_and_the_backup_still_comes_u
 
 
 def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:
-    plan = estate.plan(None, kind=DestinationKind.SANDBOX)
-    job = estate.job(plan)
-    with ExitStack() as stack:
-        rehearsal = stack.enter_context(estate.engine.rehearse(job))
-        directory = Path(rehearsal.restored.detail["directory"])
-        assert directory.exists()
-        stack.enter_context(pytest.raises(ZeroDivisionError))
-        raise ZeroDivisionError
-    assert not directory.parent.exists()
+    directories: list[Path] = []
+
+    def fail() -> None:
+        with estate.engine.rehearse(estate.job(estate.plan(None, kind=DestinationKind.SANDBOX))) as rehearsal:
+            directories.append(Path(rehearsal.restored.detail["directory"]))
+            assert directories[0].exists()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not directories[0].parent.exists()

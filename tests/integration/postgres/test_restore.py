@@ -156,34 +156,33 @@ def test_a_chain_with_a_tablespace_and_strange_names_comes_back(estate: Estate, 
     estate.sql('drop tablespace "o\'ther"')
 
 
-def test_the_text_restores_with_stock_tools_alone(estate: Estate, first: Manifest, place: Path) -> None:
-    estate.sql("insert into history values (1040, 'by hand')")
-    estate.archived()
-    account = estate.server.sandbox.account
-    folder = place / "byhand"
+def follow(estate: Estate, manifest: Manifest, folder: Path) -> Path:
+    """Do what the text of a backup says, with stock tools alone; give the data directory, shut down."""
+    account, binaries = estate.server.sandbox.account, estate.server.binaries
     shutil.copytree(estate.bucket.url.removeprefix("file://"), folder / "bucket")
     own_tree(folder, account)
-    text = estate.engine.by_hand(first)
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    binaries = estate.server.binaries
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", estate.engine.by_hand(manifest), re.DOTALL))
     environment = {
         "PATH": f"{binaries.directory}:/usr/bin:/bin",
         "HOME": str(folder),
         "BUCKET": str(folder / "bucket"),
         "DATA": str(folder / "data"),
-        "PORT": str(estate.server.sandbox.port("byhand")),
+        "PORT": str(estate.server.sandbox.port(f"byhand-{folder.name}")),
         **binaries.environment,
     }
-
     done = subprocess.run(
         ["sh", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, check=False, **account.popen
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    estate.server.run("pg_ctl", "-D", folder / "data", "-w", "-m", "fast", "stop")
+    return folder / "data"
 
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
-    finally:
-        estate.server.run("pg_ctl", "-D", folder / "data", "-w", "-m", "fast", "stop")
-    assert 1040 in rows(estate, folder / "data", "byhand")
+
+def test_the_text_restores_with_stock_tools_alone(estate: Estate, first: Manifest, place: Path) -> None:
+    estate.sql("insert into history values (1040, 'by hand')")
+    estate.archived()
+    data = follow(estate, first, place / "byhand")
+    assert 1040 in rows(estate, data, "byhand")
 
 
 def test_a_directory_with_something_in_it_is_refused_unless_it_is_named(

@@ -121,20 +121,16 @@ def test_nothing_is_lost_when_everything_is_killed_while_rows_flow(estate: Estat
         eventually(lambda: read(estate).segments_shipped > 1, what="two segments were shipped")
         estate.backup()
         for _ in range(3):
-            seen = len(confirmed)
             archiver.kill()
-            eventually(lambda seen=seen: len(confirmed) > seen + 60, what="rows flow while nobody archives")
+            flows(confirmed, "rows flow while nobody archives")
             archiver.start()
-            seen = len(confirmed)
-            eventually(lambda seen=seen: len(confirmed) > seen + 60, what="rows flow while it archives")
+            flows(confirmed, "rows flow while it archives")
         estate.server.restart("immediate")
-        seen = len(confirmed)
-        eventually(lambda: len(confirmed) > seen + 60, what="rows flow after the server came back")
+        flows(confirmed, "rows flow after the server came back")
         bucket = Path(estate.bucket.url.removeprefix("file://"))
         bucket.rename(bucket.with_name("away"))  # the store is away: writing below a file fails
         bucket.touch()
-        seen = len(confirmed)
-        eventually(lambda: len(confirmed) > seen + 60, what="rows flow while the store is away")
+        flows(confirmed, "rows flow while the store is away")
         eventually(lambda: read(estate).errors, what="the archiver says that the store is away")
         bucket.unlink()
         bucket.with_name("away").rename(bucket)
@@ -150,6 +146,12 @@ def test_nothing_is_lost_when_everything_is_killed_while_rows_flow(estate: Estat
     with estate.serving(place, "kills") as connection:
         back = {n for (n,) in connection.execute("select n from traffic").fetchall()}
     assert set(confirmed) <= back
+
+
+def flows(confirmed: list[int], when: str) -> None:
+    """Wait until 60 more rows were confirmed."""
+    wanted = len(confirmed) + 60
+    eventually(lambda: len(confirmed) >= wanted, what=when)
 
 
 def read(estate: Estate) -> ArchiverStatus:

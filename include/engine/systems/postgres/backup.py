@@ -30,6 +30,7 @@ from include.engine.systems.postgres.transfer import Offer, Transferred, transfe
 
 _OLDEST, _NEWEST = 150000, 189999  # server_version_num that this is tested with
 _SKEW_SECONDS = 5.0
+_CLOCK_AND_SUPERUSER = "SELECT clock_timestamp(), pg_get_userbyid(10)"  # 10 is the role that initdb made
 _DATABASES = """
     SELECT datname, CASE WHEN may THEN pg_database_size(oid) END, may AND NOT datistemplate
     FROM (SELECT *, has_database_privilege(oid, 'CONNECT') AS may FROM pg_database WHERE datallowconn) d
@@ -50,6 +51,7 @@ class _Looked(Struct, frozen=True, kw_only=True):
     """What SQL says at the end of a backup."""
 
     at: datetime
+    superuser: str = "postgres"
     databases: tuple[DatabaseSize, ...] = ()
     samples: Sequence[Sample] = ()
     notes: tuple[str, ...] = ()
@@ -158,9 +160,9 @@ class PostgresBackup:
         name = application_name(job.id)
         try:
             with sql(self._connection, database=self._settings.database, application=name, stop=job.stop) as client:
-                row = client.execute("SELECT clock_timestamp()").fetchone()
+                row = client.execute(_CLOCK_AND_SUPERUSER).fetchone()
                 found = client.execute(_DATABASES).fetchall()
-                at = row[0].astimezone(UTC) if row else job.clock()
+                at, superuser = (row[0].astimezone(UTC), row[1]) if row else (job.clock(), "postgres")
                 first = client.info.dbname
         except Unauthorized as error:
             return _Looked(at=job.clock(), samples=[Gap(reason=str(error))], notes=(f"no SQL: {error}",))
@@ -178,7 +180,7 @@ class PostgresBackup:
         skew = abs((at - job.clock()).total_seconds())
         notes = (f"the server's clock and this machine's differ by {skew:.0f} s",) if skew > _SKEW_SECONDS else ()
         sizes = tuple(DatabaseSize(name=datname, bytes=size) for datname, size, _ in found)
-        return _Looked(at=at, databases=sizes, samples=samples, notes=notes)
+        return _Looked(at=at, superuser=superuser, databases=sizes, samples=samples, notes=notes)
 
     def _manifest(
         self,
@@ -191,7 +193,7 @@ class PostgresBackup:
         looked: _Looked,
     ) -> Manifest:
         parent = done.offer.parent
-        detail = _detail(job, server, done, looked)
+        detail = _detail(job, self._settings, server, done, looked)
         lacking = str(job.cut.detail.get("note", ""))
         reasons = (decision.reason, *done.notes, *looked.notes, f"no restore point: {lacking}" if lacking else "")
         if server.state.version_num > _NEWEST:
@@ -223,7 +225,9 @@ def open_source(target: Target, settings: PostgresSettings, connection: Connecti
     return PostgresBackup(target, settings, connection)
 
 
-def _detail(job: CopyJob, server: _Server, done: Transferred, looked: _Looked) -> PostgresDetail:
+def _detail(
+    job: CopyJob, settings: PostgresSettings, server: _Server, done: Transferred, looked: _Looked
+) -> PostgresDetail:
     archives = {entry.name.split(".")[0]: entry.name for entry in done.entries}
     size = server.segment_bytes
     # The log ends just before the stop position: at a boundary the segment before is the last one.
@@ -248,6 +252,8 @@ def _detail(job: CopyJob, server: _Server, done: Transferred, looked: _Looked) -
             if found.oid is not None
         ),
         databases=looked.databases,
+        superuser=looked.superuser,
+        heartbeat=settings.heartbeat,
         restore_point=str(job.cut.detail.get("restore_point", "")),
         check=_check_point(looked.samples),
     )

@@ -58,6 +58,8 @@ class PostgresDetail(Struct, frozen=True, kw_only=True):
     manifest: str = MANIFEST_OBJECT
     tablespaces: tuple[Tablespace, ...] = ()
     databases: tuple[DatabaseSize, ...] = ()
+    superuser: str = "postgres"  # the role that made the cluster: whoever holds the files logs in as it
+    heartbeat: str | None = None  # table with a row every few seconds, by which a drill measures the RPO
     restore_point: str = ""  # of the freeze; empty when the role may not create one
     check: CheckPoint = CheckPoint()
 

@@ -20,6 +20,7 @@ from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.assembly import Assembly
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
+from include.engine.systems.postgres.frozen_log import FrozenLog
 from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.recovery import EndedEarly, Recovery, is_paused, is_primary, recovery_settings
 from include.engine.systems.postgres.restored import RestoredServer
@@ -50,6 +51,7 @@ class Ground(Struct, frozen=True, kw_only=True):
     binaries: PostgresBinaries
     way: Way
     superuser: str
+    frozen: FrozenLog | None = None  # of a drill
 
 
 class Landing:
@@ -103,6 +105,7 @@ class Landing:
             identities=self.ground.identities,
             segment_size=self.detail.wal_segment_bytes,
             system_identifier=self.job.chain[-1].source.identity,
+            frozen=self.ground.frozen,
         )
 
     def pause_at(self, spool: WalSpool, lsn: str) -> None:
@@ -198,6 +201,10 @@ class Landing:
         )
 
     def _recover(self, spool: WalSpool, point: RecoveryPoint, settings: dict[str, str], *, pause: bool = False) -> None:
+        if self.ground.binaries.major >= 17:
+            # The summarizer stumbles over a timeline switch ("segment has already been removed"), then sleeps for 10
+            # seconds, and a shutdown waits for it.
+            settings = {**settings, "summarize_wal": "off"}
         self.server = RestoredServer(
             self.sandbox,
             "restored",

@@ -36,6 +36,22 @@ _FORKED = re.compile(r"forked from timeline (\d+) at ([0-9A-F]+/[0-9A-F]+)")
 Seed = Callable[[Segment | None], None]
 
 
+class Attempts:
+    """Gives each attempt of a process that runs for months a stop of its own: an ended one is forgotten."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._outer = stop
+        self._current = Stop()
+        stop.on_stop(lambda: self._current.stop(stop.reason))
+
+    def next(self) -> Stop:
+        """Give the stop of the next attempt; it comes when the outer one does."""
+        self._current = Stop()
+        if self._outer.stopped:
+            self._current.stop(self._outer.reason)
+        return self._current
+
+
 class Receiver:
     """``pg_receivewal`` for one slot, into one directory.
 
@@ -94,11 +110,12 @@ class Receiver:
         pause = _FIRST_PAUSE
         halted = threading.Event()
         stop.on_stop(halted.set)
+        attempts = Attempts(stop)
         self._write_passfile()
         try:
             while not stop.stopped:
                 try:
-                    self._once(stop)
+                    self._once(attempts.next())
                     pause = _FIRST_PAUSE
                 except Interrupted:
                     break

@@ -11,20 +11,20 @@ from datetime import datetime
 from include.engine.contracts import Connection, Rehearsal, RestoreJob
 from include.engine.errors import MainstayError
 from include.engine.model import Check, PointKind, RecoveryPoint, Restored, Verdict
+from include.engine.sandbox.accounts import own
 from include.engine.sandbox.home import Home
 from include.engine.systems.postgres import checks, heartbeat
 from include.engine.systems.postgres.client import sql
 from include.engine.systems.postgres.landing import Ground, Landing, joined
 from include.engine.systems.postgres.lsn import parse_lsn
 from include.engine.systems.postgres.recovery import EndedEarly
-from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.spool import WalSpool
 
 _CHECKS = "checks"
 
 
 @contextmanager
-def rehearse(ground: Ground, job: RestoreJob, *, home: Home, settings: PostgresSettings | None) -> Iterator[Rehearsal]:
+def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehearsal]:
     """Restore *job* into a sandbox of its own, check it, and keep it up until the context ends.
 
     Nothing is left afterwards, whatever happened.
@@ -32,12 +32,13 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home, settings: PostgresS
     with home.sandbox(f"drill-{job.plan.target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
         data = sandbox.directory("postgres-restored") / "data"
         data.mkdir()
+        own(data, sandbox.account, mode=0o700)  # whatever our umask is, the server's account must get in
         landing = Landing(ground, job, data, sandbox=sandbox, port=None)
         landing.assemble()
         with landing.spool() as spool:
             _compare(landing, spool)
             landing.open(spool)
-        newest = _look(landing, settings.heartbeat if settings else PostgresSettings.model_fields["heartbeat"].default)
+        newest = _look(landing, landing.detail.heartbeat)
         report = landing.report()
         restored = Restored(
             target=report.target,
@@ -48,7 +49,12 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home, settings: PostgresS
             checks=tuple(landing.checks),
             detail=report.detail,
         )
-        yield Rehearsal(restored=restored, checks=tuple(landing.checks), newest_record=newest, newest_at_source=None)
+        yield Rehearsal(
+            restored=restored,
+            checks=tuple(landing.checks),
+            newest_record=newest,
+            newest_at_source=ground.frozen.at if ground.frozen else job.plan.point.time,
+        )
 
 
 def connection_to(landing: Landing) -> Connection:
@@ -121,7 +127,11 @@ def _readable(landing: Landing, databases: Sequence[str]) -> list[Check]:
 def _newest(landing: Landing, databases: Sequence[str], table: str | None) -> datetime | None:
     """Give the newest heartbeat of any database: nobody says in which one it is written."""
     if table is None:
-        landing.checks.append(_heartbeat(Verdict.UNVERIFIED, "the inventory has none", time.monotonic()))
+        landing.checks.append(
+            _heartbeat(
+                Verdict.UNVERIFIED, "the inventory named no heartbeat table when the backup was taken", time.monotonic()
+            )
+        )
         return None
     started = time.monotonic()
     found = [at for name in databases if (at := _asked(landing, name, table)) is not None]

@@ -21,6 +21,7 @@ from include.engine.model import (
     Destination,
     DestinationKind,
     Manifest,
+    PointKind,
     RecoveryPoint,
     Restored,
     RestorePlan,
@@ -33,13 +34,14 @@ from include.engine.systems.postgres import by_hand, guards, rehearsal
 from include.engine.systems.postgres.archive import read_histories
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
+from include.engine.systems.postgres.frozen_log import FrozenLog, await_samples, freeze_log
 from include.engine.systems.postgres.landing import Ground, Landing, tidy
 from include.engine.systems.postgres.selection import Choice, Way, choose_chain, choose_way, estimate
-from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.spool import AHEAD
 from include.engine.systems.postgres.wal_audit import Archive, Histories
 from include.engine.systems.postgres.wal_objects import list_wal
 
+_SAMPLES_WITHIN = 60.0  # seconds that a drill waits for the archive to reach the samples of a backup just taken
 _PROJECT = Path(__file__).resolve().parents[4]
 RESTORED = "restored"  # the server's name in its sandbox
 _ROOM = 1.1  # what a database needs beyond its size: hint bits, temporary files, the growth of a busy catalog
@@ -63,9 +65,7 @@ class PostgresRestore:
 
     :param home: where sandboxes are made
     :param identities: age secret keys; needed when the WAL archive is encrypted
-    :param settings: of the inventory when there is one: which table holds the heartbeat
     :param servers: destinations by name
-    :param superuser: a role of the source that may do everything
     """
 
     def __init__(
@@ -75,15 +75,11 @@ class PostgresRestore:
         home: Home,
         *,
         identities: Sequence[str] = (),
-        settings: PostgresSettings | None = None,
         servers: Mapping[str, Place] | None = None,
-        superuser: str = "postgres",
     ) -> None:
         self.target, self.catalog, self.home = target, catalog, home
         self.identities = tuple(identities)
-        self.settings = settings
         self.servers = dict(servers or {})
-        self.superuser = superuser
 
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``).
@@ -160,7 +156,7 @@ class PostgresRestore:
 
     def rehearse(self, job: RestoreJob) -> AbstractContextManager[Rehearsal]:
         """Restore into a sandbox, check it and keep it until the context ends (see ``contracts.RestoreEngine``)."""
-        return rehearsal.rehearse(self._ground(job), job, home=self.home, settings=self.settings)
+        return rehearsal.rehearse(self._ground(job, self._frozen(job)), job, home=self.home)
 
     def by_hand(self, manifest: Manifest) -> str:
         """Say in Markdown how to restore *manifest* with stock tools only (see ``contracts.RestoreEngine``)."""
@@ -183,7 +179,15 @@ class PostgresRestore:
         """
         return PostgresBinaries.find(PostgresDetail.of(manifest).server_version_num // 10000, Shelf.of(self.home))
 
-    def _ground(self, job: RestoreJob) -> Ground:
+    def _frozen(self, job: RestoreJob) -> FrozenLog | None:
+        if job.plan.point.kind is not PointKind.LATEST:
+            return None
+        manifest, bucket = job.chain[-1], self.catalog.bucket
+        await_samples(bucket, self.target, manifest, limit=_SAMPLES_WITHIN, progress=job.progress, stop=job.stop)
+        size = PostgresDetail.of(manifest).wal_segment_bytes
+        return freeze_log(bucket, self.target, size, self.identities, job.clock)
+
+    def _ground(self, job: RestoreJob, frozen: FrozenLog | None = None) -> Ground:
         manifest = job.chain[-1]
         archive, histories = self.survey(manifest)
         return Ground(
@@ -191,8 +195,9 @@ class PostgresRestore:
             bucket=self.catalog.bucket,
             identities=self.identities,
             binaries=self.binaries(manifest),
-            way=choose_way(manifest, archive, histories, job.plan.point),
-            superuser=self.superuser,
+            way=choose_way(manifest, frozen.archive if frozen else archive, histories, job.plan.point),
+            frozen=frozen,
+            superuser=PostgresDetail.of(manifest).superuser,
         )
 
     def _destination(self, request: PlanRequest, choice: Choice) -> Destination:

@@ -45,8 +45,7 @@ _SETTINGS = {
     "max_wal_size": "512MB",
     "password_encryption": "scram-sha-256",
     "wal_retrieve_retry_interval": "500ms",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
+    **dict.fromkeys(("timezone", "log_timezone"), "UTC"),
     "log_line_prefix": "%m [%p] %q%u@%d/%a ",
 }
 _UNSAFE_BUT_QUICK = {"fsync": "off"}  # survives the death of every process, not that of the machine

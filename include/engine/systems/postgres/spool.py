@@ -26,6 +26,7 @@ from include.engine.errors import Incomplete, MainstayError
 from include.engine.model import Target
 from include.engine.sandbox.accounts import Account, own
 from include.engine.store.bucket import Bucket
+from include.engine.systems.postgres.frozen_log import FrozenLog
 from include.engine.systems.postgres.lsn import SEGMENT_BYTES, Segment, parse_history_name
 from include.engine.systems.postgres.wal_audit import Archive
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject, check_segment, fetch, list_wal
@@ -60,6 +61,7 @@ class WalSpool:
     :param account: who runs the server
     :param system_identifier: the cluster that every segment must come from
     :param timeout: seconds that the server waits for one file before recovery gives up
+    :param frozen: the archive of a moment, for a drill; what was archived later is not served
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class WalSpool:
         system_identifier: str | None = None,
         ahead: int = AHEAD,
         timeout: float = 900.0,
+        frozen: FrozenLog | None = None,
     ) -> None:
         self.bucket, self.target, self.directory = bucket, target, directory
         self.account, self.identities = account, tuple(identities)
         self.segment_size, self.system_identifier, self.ahead = segment_size, system_identifier, ahead
-        self.timeout = timeout
+        self.timeout, self.frozen = timeout, frozen
         self.served: list[str] = []
         self.served_bytes = 0
         self._failure: MainstayError | None = None
@@ -125,21 +128,25 @@ class WalSpool:
         self._beat()
 
     def _serve(self) -> None:
+        try:
+            self._answer_all()
+        except MainstayError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = _disk(error, self.directory)
+        finally:
+            # Whatever ended this thread, recovery must not take silence for the end of the log.
+            if not self._closing.is_set():
+                (self.directory / "failed").touch()
+
+    def _answer_all(self) -> None:
         beaten = time.monotonic()
-        while not self._closing.is_set():
-            try:
-                for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
-                    self._answer(name)
-            except MainstayError as error:
-                self._fail(error)
-                return
-            except OSError as error:
-                self._fail(_disk(error, self.directory))
-                return
+        while not self._closing.wait(_POLL):
+            for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
+                self._answer(name)
             if time.monotonic() - beaten > 10:
                 self._beat()
                 beaten = time.monotonic()
-            self._closing.wait(_POLL)
 
     def _beat(self) -> None:
         (self.directory / "alive").touch()
@@ -182,7 +189,8 @@ class WalSpool:
         return coming
 
     def _fetch(self, wal: WalObject, segment: Segment | None) -> None:
-        content = fetch(self.bucket, wal, self.identities)
+        held = self.frozen.held.get(wal.key) if self.frozen else None
+        content = fetch(self.bucket, wal, self.identities) if held is None else held
         if segment is not None:
             valid = wal.valid if wal.kind is WalKind.PARTIAL else 0
             check_segment(wal.key, content, segment, self.system_identifier, valid)
@@ -215,12 +223,10 @@ class WalSpool:
         return self._archive.find(segment) if segment is not None else None
 
     def _refresh(self) -> None:
-        self._archive = Archive(list_wal(self.bucket, self.target), self.segment_size)
+        self._archive = (
+            self.frozen.archive if self.frozen else Archive(list_wal(self.bucket, self.target), self.segment_size)
+        )
         self._listed = time.monotonic()
-
-    def _fail(self, error: MainstayError) -> None:
-        self._failure = error
-        (self.directory / "failed").touch()
 
 
 def clear(directory: Path) -> None:

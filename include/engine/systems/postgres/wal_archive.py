@@ -29,7 +29,7 @@ from include.engine.model import Target, decode, encode
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.lsn import format_lsn
-from include.engine.systems.postgres.receiver import Receiver
+from include.engine.systems.postgres.receiver import Attempts, Receiver
 from include.engine.systems.postgres.shipper import Shipper
 from include.engine.systems.postgres.wal_objects import WalIdentity, claim
 
@@ -151,9 +151,10 @@ class WalArchiver:
     def _identity(self, stop: Stop) -> WalIdentity | None:
         """Wait for the server and the store to say who they are; nothing when the stop came first."""
         pause = 0.2
+        attempts = Attempts(stop)
         while not stop.stopped:
             try:
-                identity = self._receiver.identify(stop)
+                identity = self._receiver.identify(attempts.next())
                 claim(self.bucket, self.target, identity)
                 return identity
             except Interrupted:

@@ -1,0 +1,148 @@
+"""The demo's servers: started by one command, seen and stopped by others, and twice does no harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.engine.cli.demo_sandbox import PORTS
+from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.ports import LOOPBACK, free_port, variable_of
+from include.engine.sandbox.record import MARK
+
+pytestmark = pytest.mark.integration
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Demo:
+    """A demo with a home and ports of its own."""
+
+    home: Path
+    variables: dict[str, str]
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "include.engine.cli", *arguments],
+            cwd=PROJECT,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def status(self, *, code: int = 0) -> dict[str, dict[str, Any]]:
+        servers = json.loads(self.run("status", "--json", code=code).stdout)["servers"]
+        return {server["name"]: server for server in servers}
+
+    def processes(self) -> list[int]:
+        mark = f"{MARK}={self.home}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdecimal() and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture(scope="module")
+def demo(sandbox: Sandbox) -> Iterator[Demo]:
+    home = sandbox.root / "demo-home"
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE") if name in os.environ}
+    if (
+        sandbox.home.root / "dist"
+    ).is_dir():  # programs that its servers' account may execute: no need to copy them again
+        kept["MAINSTAY_CACHE"] = str(sandbox.home.root)
+    ports = {variable_of(name): str(free_port()) for name in PORTS}
+    demo = Demo(home, {**kept, **ports, "MAINSTAY_HOME": str(home), "MAINSTAY_TRAFFIC_SECONDS": "0.2"})
+    try:
+        yield demo
+    finally:
+        demo.run("down", "--wipe")
+
+
+def test_there_is_none_before_it_is_started(demo: Demo) -> None:
+    assert demo.status(code=1) == {}
+    assert "no demo" in demo.run("down").stdout
+    assert "`./mainstay up`" in demo.run("env", code=1).stderr
+
+
+def test_a_busy_port_is_named_with_its_variable(demo: Demo) -> None:
+    variable = variable_of("object-store-main")
+    with socket.socket() as busy:
+        busy.bind((LOOPBACK, int(demo.variables[variable])))
+        busy.listen()
+        said = demo.run("up", "--no-airflow", code=1).stderr
+    assert demo.variables[variable] in said
+    assert variable in said
+
+
+def test_it_starts_is_healthy_and_starts_again_without_harm(demo: Demo) -> None:
+    demo.run("up", "--no-airflow")
+    first = demo.status()
+    assert set(first) == {"object-store-main", "postgres-main", "postgres-standby", "wal-archive-main", "traffic"}
+    assert all(server["healthy"] for server in first.values())
+
+    demo.run("up", "--no-airflow")
+
+    assert {name: server["pid"] for name, server in demo.status().items()} == {
+        name: server["pid"] for name, server in first.items()
+    }
+
+
+def test_the_verbs_find_its_connections_and_say_so(demo: Demo) -> None:
+    done = demo.run("backup", "--json")
+    assert "connections of the demo" in done.stderr
+    assert json.loads(done.stdout)["verifications"][0]["verdict"] == "PASS"
+    assert "20" in demo.run("catalog").stdout
+
+
+def test_its_variables_are_for_a_shell(demo: Demo) -> None:
+    exports = demo.run("env").stdout
+    code = 'import json, os; print(json.loads(os.environ["AIRFLOW_CONN_POSTGRES_MAIN"])["login"])'
+    done = subprocess.run(
+        ["bash", "-c", f"{exports}\n{sys.executable} -c '{code}'"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "mainstay\n"
+
+
+def test_its_secrets_are_private_files_and_on_no_command_line(demo: Demo) -> None:
+    secrets = list((demo.home / "sandboxes" / "demo" / "secrets").iterdir())
+    assert secrets
+    assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}
+    known = [file.read_bytes() for file in secrets]
+    lines = [(Path("/proc") / str(pid) / "cmdline").read_bytes() for pid in demo.processes()]
+    assert lines
+    assert not [line for line in lines if any(secret in line for secret in known)]
+
+
+def test_a_server_that_was_killed_is_seen_and_started_again(demo: Demo) -> None:
+    pid = demo.status()["traffic"]["pid"]
+    os.kill(pid, 9)
+    assert demo.status(code=1)["traffic"]["healthy"] is False
+    demo.run("up", "--no-airflow")
+    assert demo.status()["traffic"]["pid"] != pid
+
+
+def test_it_stops_without_a_trace_and_keeps_its_data(demo: Demo) -> None:
+    demo.run("down")
+    assert demo.processes() == []
+    assert not any(server["healthy"] for server in demo.status(code=1).values())
+    demo.run("up", "--no-airflow")
+    assert len(json.loads(demo.run("catalog", "--json").stdout)["backups"]) == 1
