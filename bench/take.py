@@ -1,4 +1,7 @@
-"""Take one full backup of one target, as ``./mainstay backup`` does, without the reading back: ``python -m bench.take TARGET``."""
+"""Take one full backup of one target, as ``./mainstay backup`` does, without the reading back: ``python -m bench.take TARGET``.
+
+With ``--again`` it builds on the backups that are there, where the system does that.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def main() -> None:
     pipeline = wiring.open_pipeline(wiring.load_inventory(), wiring.EnvironmentConnections())
     set_id = backup_id(now())
     backup.freeze(pipeline, set_id, [target], clock=now)
-    backup.copy(pipeline, set_id, target, progress=Quiet(), stop=Stop(), clock=now, full=True)
+    backup.copy(pipeline, set_id, target, progress=Quiet(), stop=Stop(), clock=now, full="--again" not in sys.argv)
     backup.seal(pipeline, set_id, clock=now)
     backup.release(pipeline, set_id, [target])
 

@@ -24,6 +24,7 @@ from include.engine.model import (
     RestorePlan,
     Target,
 )
+from include.engine.sharing import SharedObjects
 
 Clock = Callable[[], datetime]  # aware, UTC
 
@@ -168,6 +169,7 @@ class CopyJob(Struct, frozen=True, kw_only=True):
     cut: Cut
     writer: Writer
     reader: Reader
+    shared: SharedObjects
     history: Sequence[Manifest]  # committed backups of the target, oldest first
     progress: Progress
     stop: Stop

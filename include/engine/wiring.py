@@ -29,6 +29,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # A new system is a folder with these four names in it, and one line here.
 _FOLDERS: Mapping[System, str] = {
     System.POSTGRES: "include.engine.systems.postgres",
+    System.CASSANDRA: "include.engine.systems.cassandra",
     System.KAFKA: "include.engine.systems.kafka",
 }
 
@@ -154,7 +155,14 @@ class _Lookup:
         connections = self._connections or EnvironmentConnections()
         return cast(
             "RestoreEngine",
-            opener(target, self._catalog, identities=identities, servers=servers, connections=connections),
+            opener(
+                target,
+                self._catalog,
+                identities=identities,
+                servers=servers,
+                connections=connections,
+                targets=self._inventory.targets if self._inventory else {},
+            ),
         )
 
     def archive(self, target: Target) -> Archive | None:

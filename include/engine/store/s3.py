@@ -73,6 +73,7 @@ def _client(bucket: Bucket) -> S3Client:
         read_timeout=float(extra.get("timeout_seconds", "120")),
         retries={"max_attempts": int(extra.get("max_retries", "8")) + 1, "mode": "standard"},
         s3={"addressing_style": "path" if endpoint else "auto"},
+        signature_version="s3v4",  # the older one, which signed URLs still default to, signs no headers
     )
     return boto3.client(
         "s3",

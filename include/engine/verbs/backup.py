@@ -20,6 +20,7 @@ from include.engine.errors import Incomplete, MainstayError, Refused
 from include.engine.model import Freeze, Manifest, Part, SetManifest, Target, backup_time
 from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
+from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
 from include.engine.verbs.pipeline import Pipeline
 
@@ -75,6 +76,7 @@ def copy(
                 cut=cut,
                 writer=writer,
                 reader=VaultReader(catalog.bucket, identities=terms.identities, manifests=history),
+                shared=SharedFolder(catalog.bucket, target),
                 history=history,
                 progress=progress,
                 stop=stop,

@@ -255,13 +255,9 @@ def open_engine(
     *,
     identities: Sequence[str] = (),
     servers: Mapping[str, Place] | None = None,
-    connections: object = None,
+    **_live: object,  # connections and targets: a restore makes its own server and asks no running one
 ) -> PostgresRestore:
-    """Give what restores *target*, for ``wiring``.
-
-    :param connections: not needed: PostgreSQL is never restored into a running server
-    """
-    del connections
+    """Give what restores *target*, for ``wiring``."""
     return PostgresRestore(target, catalog, Home.of(_PROJECT), identities=identities, servers=servers)
 
 

@@ -1,0 +1,255 @@
+"""Cassandra: Mainstay beside cassandra-medusa 0.31.0, on the same node and the same store, in turn.
+
+First backup, a second of unchanged data, a third after a tenth of new rows, and a restore of the third. Medusa runs in an
+environment of its own (it cannot share one with Airflow). ``python -m bench.cassandra --help`` lists the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Figures, run
+from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.object_store.server import ObjectStoreServer
+
+PROJECT = Path(__file__).resolve().parent.parent
+MEDUSA = "cassandra-medusa==0.31.0"
+ROW = 1024  # bytes of each row that do not compress
+STEPS = ("first", "unchanged", "a tenth more", "restore")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=60_000, help="rows of 1 KiB")
+    parser.add_argument("--out", type=Path, default=PROJECT / "bench" / "results")
+    options = parser.parse_args()
+    home = Home.of(PROJECT)
+    with home.sandbox(f"bench-{os.getpid()}") as sandbox:
+        report = Bench(sandbox, options.rows).measure()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "cassandra.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.out / "cassandra.md").write_text(_table(report))
+    print(_table(report))
+
+
+class Bench:
+    def __init__(self, sandbox: Sandbox, rows: int) -> None:
+        self.rows = rows
+        self.scratch = sandbox.directory("scratch")
+        self.sandbox = sandbox
+        self.server = CassandraServer(sandbox, "bench").start()
+        self.store = ObjectStoreServer(sandbox, "bench").start()
+        for name in ("mainstay", "medusa"):
+            self.store.create_bucket(f"bench-{name}")
+        self.medusa = _medusa(Path.home() / ".cache" / "mainstay" / "bench")
+        self.settings = self._write_settings()
+        self.found: dict[str, dict[str, Any]] = {"mainstay": {}, "medusa": {}}
+
+    def measure(self) -> dict[str, Any]:
+        self._fill(self.rows, 0)
+        self._backups("first")
+        self._backups("unchanged")
+        self._fill(self.rows // 10, 1)
+        self._backups("a tenth more")
+        self._restores()
+        return {
+            "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+            "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
+            "object_store": self.store.implementation,
+            "cassandra": "5.0.9",
+            "medusa": MEDUSA,
+            "rows": self.rows,
+            "sides": self.found,
+        }
+
+    def _backups(self, step: str) -> None:
+        sides: list[tuple[str, Callable[[], Figures]]] = [
+            ("mainstay", self._take),
+            ("medusa", lambda: self._medusa_take(step)),
+        ]
+        for name, work in sides if step != "unchanged" else reversed(sides):
+            before = self._objects(name)
+            figures = work()
+            after = self._objects(name)
+            new = {key: size for key, size in after.items() if key not in before}
+            self.found[name][step] = {
+                "wall": round(figures.wall, 2),
+                "cpu": round(figures.client_cpu, 2),
+                "new_objects": len(new),
+                "new_bytes": sum(new.values()),
+            }
+            print(f"{step}: {name}: {self.found[name][step]}", file=sys.stderr)
+
+    def _take(self) -> Figures:
+        time.sleep(1)  # backups are named after seconds
+        return run(
+            [sys.executable, "-m", "bench.take", "cassandra/bench", "--again"],
+            servers=[],
+            env=self._environment(),
+            cwd=PROJECT,
+        )
+
+    def _medusa_take(self, step: str) -> Figures:
+        name = step.replace(" ", "-")
+        return self._run_medusa("backup-node", "--backup-name", name, "--mode", "differential")
+
+    def _restores(self) -> None:
+        wanted = self._count()
+        with self.server.connect(timeout=120) as cql:
+            cql.rows("TRUNCATE bench.rows", timeout=120)
+        figures = run(
+            [sys.executable, "-m", "bench.cassandra_restore"], servers=[], env=self._environment(), cwd=PROJECT
+        )
+        self._note("mainstay", figures, wanted)
+        with self.server.connect(timeout=120) as cql:
+            cql.rows("TRUNCATE bench.rows", timeout=120)
+        try:
+            figures = self._run_medusa("restore-node", "--in-place", "--backup-name", "a-tenth-more")
+            self.server.start()
+            self._note("medusa", figures, wanted)
+        except subprocess.CalledProcessError as error:
+            self.found["medusa"]["restore"] = {"failed": str(error.output).strip().splitlines()[-1]}
+
+    def _note(self, name: str, figures: Figures, wanted: int) -> None:
+        rows = self._count()
+        if rows != wanted:
+            raise SystemExit(f"{name} restored {rows} rows of {wanted}")
+        self.found[name]["restore"] = {
+            "wall": round(figures.wall, 2),
+            "cpu": round(figures.client_cpu, 2),
+            "rows": rows,
+        }
+        print(f"restore: {name}: {self.found[name]['restore']}", file=sys.stderr)
+
+    def _count(self) -> int:
+        with self.server.connect(timeout=120) as cql:
+            return int(cql.rows("SELECT count(*) AS n FROM bench.rows", timeout=120)[0]["n"])
+
+    def _run_medusa(self, *arguments: str) -> Figures:
+        try:
+            return run([self.medusa, "--config-file", self.settings, *arguments], servers=[], env={"LC_ALL": "C.UTF-8"})
+        except subprocess.CalledProcessError as error:
+            print(error.output, file=sys.stderr)
+            raise
+
+    def _objects(self, name: str) -> dict[str, int]:
+        pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=f"bench-{name}")
+        return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
+
+    def _fill(self, count: int, seed: int) -> None:
+        dice = random.Random(seed)
+        with self.server.connect(timeout=120) as cql:
+            copies = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
+            cql.rows(f"CREATE KEYSPACE IF NOT EXISTS bench WITH replication = {copies}")
+            cql.rows("CREATE TABLE IF NOT EXISTS bench.rows (id uuid PRIMARY KEY, v blob)")
+            for _ in range(0, count, 5000):
+                rows = [(uuid.UUID(int=dice.getrandbits(128), version=4), dice.randbytes(ROW)) for _ in range(5000)]
+                cql.many("INSERT INTO bench.rows (id, v) VALUES (?, ?)", rows[: min(5000, count)])
+        self.server.nodes[0].nodetool("flush")
+
+    def _environment(self) -> dict[str, str]:
+        inventory = self.scratch / "inventory.yaml"
+        inventory.write_text(
+            json.dumps(
+                {
+                    "pipeline": "bench",
+                    "store": {"url": "s3://bench-mainstay/p", "connection": "bench_store"},
+                    "cassandra": {"bench": {"connection": "bench_cassandra", **self.server.target_settings()}},
+                }
+            )
+        )
+        store = {
+            "login": self.store.access_key,
+            "password": self.store.secret_key,
+            "extra": {"endpoint_url": self.store.endpoint},
+        }
+        connection = self.server.connection()
+        cassandra = {name: getattr(connection, name) for name in ("host", "port", "login", "password", "extra")}
+        return {
+            "PYTHONPATH": str(PROJECT),
+            "MAINSTAY_INVENTORY": str(inventory),
+            "AIRFLOW_CONN_BENCH_STORE": json.dumps(store),
+            "AIRFLOW_CONN_BENCH_CASSANDRA": json.dumps(cassandra),
+        }
+
+    def _write_settings(self) -> Path:
+        node, connection = self.server.nodes[0], self.server.connection()
+        keys = self.scratch / "keys"
+        keys.write_text(
+            f"[default]\naws_access_key_id = {self.store.access_key}\naws_secret_access_key = {self.store.secret_key}\n"
+        )
+        nodetool = self.scratch / "nodetool"
+        # Medusa puts a Java option before the command, which Cassandra's own script takes and its class does not.
+        nodetool.write_text(f'#!/bin/sh\ncase "$1" in -D*) shift ;; esac\nexec {node.nodetool_path} "$@"\n')
+        control = f"{sys.executable} -m bench.cassandra_node {self.sandbox.name}"
+        for verb in ("start", "stop"):
+            script = self.scratch / verb
+            script.write_text(f"#!/bin/sh\ncd {PROJECT} && PYTHONPATH={PROJECT} exec {control} {verb}\n")
+            script.chmod(0o755)
+        nodetool.chmod(0o755)
+        settings = self.scratch / "medusa.ini"
+        settings.write_text(
+            f"[cassandra]\nstop_cmd = {self.scratch}/stop\nstart_cmd = {self.scratch}/start\n"
+            f"config_file = {node.directory}/conf/cassandra.yaml\ncql_username = {connection.login}\n"
+            f"cql_password = {connection.password}\nnodetool_executable = {nodetool}\nresolve_ip_addresses = False\n"
+            "use_sudo = False\ncheck_running = nodetool version\n"
+            f"[storage]\nstorage_provider = s3_compatible\nbucket_name = bench-medusa\nkey_file = {keys}\n"
+            f"host = {self.store.host}\nport = {self.store.port}\nsecure = False\ns3_addressing_style = path\n"
+            f"region = us-east-1\nfqdn = {node.address}\nprefix = m\nconcurrent_transfers = 4\nuse_sudo_for_restore = False\n"
+            "[monitoring]\nmonitoring_provider = None\n[ssh]\n[checks]\n[logging]\nenabled = 0\n[grpc]\nenabled = 0\n"
+            "[kubernetes]\nenabled = 0\n"
+        )
+        return settings
+
+
+def _medusa(top: Path) -> Path:
+    program = top / "medusa-0.31.0" / "bin" / "medusa"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(program.parents[1])], check=True)
+        subprocess.run([str(program.parent / "pip"), "install", "-q", MEDUSA], check=True)
+    return program
+
+
+def _table(report: dict[str, Any]) -> str:
+    what = f"{report['rows']} rows of 1 KiB that do not compress, one node of Cassandra {report['cassandra']}"
+    lines = [
+        f"{what}, {report['object_store']}, {report['machine']}, {report['at']}.",
+        "",
+        "| step | Mainstay | Medusa | wall ratio |",
+        "| --- | --- | --- | --- |",
+    ]
+    for step in STEPS:
+        ours, theirs = report["sides"]["mainstay"][step], report["sides"]["medusa"][step]
+        ratio = f"{ours['wall'] / theirs['wall']:.2f}" if "wall" in theirs else "-"
+        lines.append(f"| {step} | {_told(ours)} | {_told(theirs)} | {ratio} |")
+    return "\n".join(
+        [*lines, "", "CPU is of the client and its children; what nodes' own processes spend is not in it.", ""]
+    )
+
+
+def _told(figures: dict[str, Any]) -> str:
+    if "failed" in figures:
+        return f"failed: {figures['failed']}"
+    objects = (
+        f", {figures['new_objects']} new objects, {figures['new_bytes'] / 1e6:.1f} MB"
+        if "new_objects" in figures
+        else ""
+    )
+    return f"{figures['wall']:.1f} s, {figures['cpu']:.1f} CPU s{objects}"
+
+
+if __name__ == "__main__":
+    main()

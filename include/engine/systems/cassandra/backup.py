@@ -1,0 +1,277 @@
+"""Backs up a live cluster: the freeze snapshots all nodes, the copy lets each of them send what the store has not got."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+
+from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
+from include.engine.errors import Incomplete, MainstayError, Unsupported
+from include.engine.inventory import TargetSettings
+from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
+from include.engine.systems.cassandra import node_scripts, snapshot, sstables, transfer
+from include.engine.systems.cassandra.client import Cql, Node
+from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of, detail_of
+from include.engine.systems.cassandra.schema import user_keyspaces
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
+from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.transfer import Sender
+from include.engine.systems.cassandra.transport import NodeTransport, transport_to
+
+SCHEMA = "schema.cql"
+_LOOK_AGAIN = 30.0  # seconds between two looks at the clock while the window is closed
+
+
+def open_source(target: Target, settings: TargetSettings, connection: Connection) -> BackupSource:
+    """Give the live cluster of *target*.  Nothing is asked of it yet."""
+    return CassandraSource(target, cast("Settings", settings), connection)
+
+
+class NodeFiles(Struct, frozen=True, kw_only=True):
+    """One node's share of a snapshot, hashed."""
+
+    node: Node
+    transport: NodeTransport
+    files: Sequence[SnapshotFile]
+    digests: dict[str, str]  # by path
+    hashed_bytes: int
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """What the store did not have."""
+
+    objects: int
+    bytes: int
+
+
+class CassandraSource:
+    """A live cluster (see ``contracts.BackupSource``)."""
+
+    def __init__(self, target: Target, settings: Settings, connection: Connection) -> None:
+        self.target = target
+        self._settings = settings
+        self._connection = connection
+
+    def freeze(self, backup: str, clock: Clock) -> Cut:
+        """Snapshot all nodes at the same moment, and note the schema and sampled rows of that moment.
+
+        :raises Unreachable: when a node is down
+        """
+        with Cql(self._connection) as cql:
+            taken = snapshot.take(cql, self._settings, self._connection, backup, clock)
+        return Cut(at=taken.at, position=taken.cut.tag, detail=msgspec.to_builtins(taken.cut))
+
+    def copy(self, job: CopyJob) -> Manifest:
+        """Let the nodes send what the store has not got, and describe all that the snapshot consists of.
+
+        :raises Incomplete: when a node or a table is missing, or there is nothing at all
+        :raises Corrupt: when a file is not what Cassandra wrote
+        :raises Unsupported: when encryption in the client is asked for: nodes have no key
+        """
+        if getattr(job.writer, "encryption", None) is not None:
+            raise Unsupported(
+                f"{self.target}: nodes send their files themselves and cannot encrypt them with age",
+                hint="let the store encrypt (SSE-KMS) and set `encryption: {recipients: []}` for this target",
+            )
+        cut = cut_of(job.cut)
+        started = job.clock()
+        self._wait_for_window(job)
+        with Cql(self._connection) as cql:
+            nodes = self._still_there(cql, cut)
+            directories = {node.host_id: snapshot.data_directories(cql, node) for node in nodes}
+        shares = self._hash(job, cut, nodes, directories)
+        if not any(share.files for share in shares):
+            raise Incomplete(
+                f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
+                hint="check that the keyspaces are the right ones: a backup of nothing is none",
+            )
+        schema = job.shared.put(cut.schema.text().encode())
+        sent = self._send(job, shares)
+        return self._manifest(job, cut, shares, schema, sent=sent, started=started)
+
+    def release(self, backup: str) -> None:
+        """Clear the snapshots of *backup* on all nodes.
+
+        :raises Unreachable: when a node does not answer; its snapshot vanishes when its TTL runs out
+        """
+        with Cql(self._connection) as cql:
+            snapshot.release(cql, self._settings, self._connection, backup)
+
+    def inventory_gaps(self) -> Sequence[str]:
+        """Name the keyspaces that no backup of this target holds."""
+        if not self._settings.keyspaces:
+            return ()
+        with Cql(self._connection) as cql:
+            return [f"keyspace {name}" for name in user_keyspaces(cql) if name not in self._settings.keyspaces]
+
+    def _still_there(self, cql: Cql, cut: SnapshotCut) -> list[Node]:
+        """Give the nodes of the cut as they are addressed now.
+
+        :raises Incomplete: when one of them has left the ring
+        """
+        now = {node.host_id: node for node in cql.ring()}
+        gone = [node.address for node in cut.nodes if node.host_id not in now]
+        if gone:
+            raise Incomplete(
+                f"{', '.join(gone)} left the ring after the snapshot: the backup would lack its files",
+                hint="run a new backup: it is taken of the ring as it is now",
+            )
+        return [now[node.host_id] for node in cut.nodes]
+
+    def _hash(
+        self, job: CopyJob, cut: SnapshotCut, nodes: Sequence[Node], directories: dict[str, list[str]]
+    ) -> list[NodeFiles]:
+        job.progress.stage(f"list and hash {self.target}")
+        earlier = _earlier(job)
+
+        def one(node: Node) -> NodeFiles:
+            transport = transport_to(self._settings, node.address)
+            timeout = self._settings.timeout.total_seconds()
+            script = node_scripts.listing(directories[node.host_id], cut.tag)
+            listing = sstables.read_listing(transport.run(script, timeout=timeout, stop=job.stop), cut.tag)
+            self._require_complete(node, cut, listing)
+            files = sstables.wanted(listing.files, cut.schema.views())
+            known = sstables.known_digests(files, earlier.get(node.host_id, {}))
+            new = [file for file in files if file.path not in known]
+            digests = known | transfer.hash_files(
+                transport, new, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
+            )
+            hashed = sum(file.bytes for file in new)
+            job.progress.say(f"{node.address}: {len(files)} files, {len(new)} of them new")
+            return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
+
+        return side_by_side(one, nodes)
+
+    def _require_complete(self, node: Node, cut: SnapshotCut, listing: sstables.Listing) -> None:
+        where = f"{self.target} on {node.address}"
+        tables = set(cut.schema.tables())
+        without = sorted(f"{keyspace}.{table}" for keyspace, table in tables - listing.tables)
+        if without:
+            raise Incomplete(
+                f"{where}: the snapshot {cut.tag} has nothing of {', '.join(without[:5])}",
+                hint="its TTL ran out, or somebody cleared it: run a new backup",
+            )
+        absent = sstables.missing(listing)
+        if absent:
+            raise Incomplete(
+                f"{where}: {len(absent)} files of the snapshot are missing, the first is {absent[0]}",
+                hint="look at the disk of that node; a repair from its replicas mends the table",
+            )
+        sstables.require_whole(listing.files, where)
+
+    def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> Sent:
+        """Send each object that is missing once, from a node that has it."""
+        there = job.shared.stored()
+        todo: dict[str, dict[str, SnapshotFile]] = {share.node.host_id: {} for share in shares}
+        claimed: dict[str, int] = {}
+        for share in shares:
+            for file in share.files:
+                sha256 = share.digests[file.path]
+                if there.get(sha256) != file.bytes and sha256 not in claimed:
+                    claimed[sha256] = file.bytes
+                    todo[share.node.host_id][sha256] = file
+        job.progress.stage(f"send {self.target}", sum(claimed.values()))
+        counted = OneAtATime(job.progress)
+
+        def one(share: NodeFiles) -> None:
+            sender = Sender(
+                where=share.node.address,
+                transport=share.transport,
+                shared=job.shared,
+                at_once=self._settings.uploads_at_once,
+                rate=self._settings.bandwidth_bytes,
+                progress=counted,
+                stop=job.stop,
+                timeout=self._settings.timeout.total_seconds(),
+                allowed=lambda: self._wait_for_window(job),
+            )
+            pieces, begun = transfer.pieces(sender, todo[share.node.host_id], large=self._settings.multipart_bytes)
+            try:
+                transfer.send(sender, pieces)
+            except MainstayError:
+                for sha256, upload, _ in begun:
+                    job.shared.abandon_parts(sha256, upload)
+                raise
+            for sha256, upload, size in begun:
+                job.shared.finish_parts(sha256, upload, size)
+
+        side_by_side(one, [share for share in shares if todo[share.node.host_id]])
+        return Sent(objects=len(claimed), bytes=sum(claimed.values()))
+
+    def _manifest(
+        self,
+        job: CopyJob,
+        cut: SnapshotCut,
+        shares: Sequence[NodeFiles],
+        schema: Entry,
+        *,
+        sent: Sent,
+        started: datetime,
+    ) -> Manifest:
+        entries: list[Entry] = []
+        identities: dict[str, tuple[int, int]] = {}
+        for share in shares:
+            for file in share.files:
+                name = f"{share.node.host_id}/{file.place}"
+                sha256 = share.digests[file.path]
+                entries.append(Entry(name=name, key=job.shared.key(sha256), bytes=file.bytes, sha256=sha256))
+                identities[name] = (file.modified, file.inode)
+        versions = {parsed.version for share in shares for f in share.files if (parsed := SSTableName.parse(f.name))}
+        detail = BackupDetail(
+            cut=msgspec.structs.replace(cut, samples=()),
+            files=identities,
+            schema_entry=SCHEMA,
+            sent_objects=sent.objects,
+            sent_bytes=sent.bytes,
+            hashed_bytes=sum(share.hashed_bytes for share in shares),
+        )
+        return Manifest(
+            id=job.id,
+            target=self.target,
+            kind=Kind.FULL,
+            started=started,
+            finished=job.clock(),
+            recoverable_from=job.cut.at,
+            recoverable_to=job.cut.at,
+            cut=Cut(at=job.cut.at, position=cut.tag),
+            entries=(msgspec.structs.replace(schema, name=SCHEMA), *sorted(entries, key=lambda entry: entry.name)),
+            source=SourceIdentity(
+                identity=f"{cut.cluster} ({', '.join(sorted(node.host_id for node in cut.nodes))})",
+                version=max(node.version for node in cut.nodes),
+                address=", ".join(node.address for node in cut.nodes),
+            ),
+            tools={"sstable": ", ".join(sorted(versions))},
+            samples=tuple(msgspec.to_builtins(sample) for sample in cut.samples),
+            notes=cut.notes,
+            detail=msgspec.to_builtins(detail),
+        )
+
+    def _wait_for_window(self, job: CopyJob) -> None:
+        told = False
+        while not self._settings.in_window(job.clock().time()):
+            job.stop.check()
+            if not told:
+                job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
+                told = True
+            time.sleep(_LOOK_AGAIN)
+
+
+def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:
+    """What the newest backup knows of each node's files, by place."""
+    if job.full or not job.history:
+        return {}
+    newest = job.history[-1]
+    known = detail_of(newest).files
+    found: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
+    for entry in newest.entries:
+        host_id, _, place = entry.name.partition("/")
+        if entry.name in known:
+            modified, inode = known[entry.name]
+            found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
+    return found

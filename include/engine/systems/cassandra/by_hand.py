@@ -1,0 +1,93 @@
+"""The text that lies in each set: how to restore a Cassandra backup when all that is left is the bucket and stock tools."""
+
+from __future__ import annotations
+
+from include.engine.model import Manifest
+from include.engine.systems.cassandra.cut import detail_of
+
+
+def instructions(manifest: Manifest, *, bucket: str) -> str:
+    """Say in Markdown how to restore *manifest*."""
+    detail = detail_of(manifest)
+    prefix = f"{manifest.target}/backups/{manifest.id}"
+    nodes = "\n".join(
+        f"| `{node.host_id}` | {node.address} | {node.datacenter} / {node.rack} | {len(node.tokens)} |"
+        for node in detail.cut.nodes
+    )
+    tables = ", ".join(f"`{keyspace}.{table}`" for keyspace, table in detail.cut.schema.tables())
+    return _TEXT.format(
+        target=manifest.target,
+        backup=manifest.id,
+        bucket=bucket,
+        manifest_key=f"{prefix}/manifest.json",
+        at=f"{manifest.cut.at:%Y-%m-%d %H:%M:%S} UTC",
+        version=manifest.source.version,
+        nodes=nodes,
+        tables=tables,
+        count=len(manifest.entries),
+        size=manifest.bytes,
+    )
+
+
+_TEXT = """\
+# {target}, backup {backup}: restore by hand
+
+Taken at {at} of Cassandra {version}: {count} files, {size} bytes, in `{bucket}`.
+Tables: {tables}. You need: any S3 client or curl, `jq`, `sha256sum`, `cqlsh`, and Cassandra's own
+`sstableloader` (or `nodetool`), of this version or newer.
+
+| node (host id) | address | where | tokens |
+| --- | --- | --- | --- |
+{nodes}
+
+## 1. Fetch and compare
+
+`{manifest_key}` lists every file: its name, the key of its object, its size and its SHA-256. The names are
+`<host id>/<keyspace>/<table>-<id>/<file>`; sstableloader wants `<keyspace>/<table>/<file>`. With `$BUCKET` standing for
+`{bucket}` as your client writes it, and `get KEY FILE` for its download command:
+
+```sh
+get "{manifest_key}" manifest.json
+jq -r '.entries[] | [.sha256, .key, .name] | @tsv' manifest.json | while IFS="$(printf '\\t')" read -r sum key name; do
+  file="files/$(printf '%s' "$name" | sed -E 's#^([^/]+)/([^/]+)/([^/]+)-[0-9a-f]{{32}}/#\\1/\\2/\\3/#')"
+  mkdir -p "$(dirname "$file")"
+  get "$key" "$file"
+  echo "$sum  $file" | sha256sum -c --quiet || exit 1
+done
+```
+
+## 2. Make the tables
+
+`files/schema.cql` has everything: keyspaces, types, functions, tables, then indexes and views. Change the datacenters in
+`CREATE KEYSPACE` when the ring is another one. Run it up to the first `CREATE INDEX`, `CREATE CUSTOM INDEX` or
+`CREATE MATERIALIZED VIEW`, load the rows, then run the rest:
+
+```sh
+awk '/^CREATE (CUSTOM )?INDEX|^CREATE MATERIALIZED VIEW/ {{ exit }} {{ print }}' files/schema.cql > tables.cql
+awk '/^CREATE (CUSTOM )?INDEX|^CREATE MATERIALIZED VIEW/ {{ found = 1 }} found' files/schema.cql > derived.cql
+cqlsh HOST -f tables.cql
+```
+
+## 3a. Load the rows, into any ring
+
+```sh
+for folder in files/*/*/*/; do sstableloader -d HOST "$folder"; done
+```
+
+Load the folders of **all** nodes: together they hold every acknowledged write; copies of the same row merge.
+`-k OTHER` loads into another keyspace. A table with an SAI index cannot be loaded: that is why indexes come last.
+
+## 3b. Or: into the very ring it came from
+
+When `nodetool ring` shows the same host ids with the same tokens, copy `files/<host id>/` to that node, make it readable for
+Cassandra, and run there, for each table: `nodetool import KEYSPACE TABLE /path/KEYSPACE/TABLE`. It moves the files away.
+
+## 4. Finish
+
+```sh
+cqlsh HOST -f derived.cql
+```
+
+Compare some counts, then run `nodetool repair -full` once. Rows whose TTL has run out since do not come back.
+Roles and passwords are not in this backup: create them anew.
+"""

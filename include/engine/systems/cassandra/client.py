@@ -1,0 +1,229 @@
+"""Talks CQL to a cluster: to any node, or to one node in particular.  The driver's errors become ours."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec import Struct
+
+from include.engine.contracts import Connection
+from include.engine.errors import MainstayError, PermanentError, Unauthorized, Unreachable
+
+DEFAULT_PORT = 9042
+_TIMEOUT = 30.0
+_SETTLES = 15.0  # seconds in which a new session may still be connecting to some nodes
+_POLL = 0.2
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """One node of a ring, as the ring itself tells."""
+
+    host_id: str
+    address: str  # where it speaks CQL
+    datacenter: str
+    rack: str
+    version: str
+    tokens: tuple[str, ...]
+
+
+class Cql:
+    """A session with one cluster; a context manager that closes it.
+
+    :param connection: host (several with commas), port, login and password; ``tls_ca_file`` in the extras for TLS
+    """
+
+    def __init__(self, connection: Connection, *, timeout: float = _TIMEOUT) -> None:
+        from cassandra.auth import PlainTextAuthProvider
+        from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+        from cassandra.policies import RoundRobinPolicy
+        from cassandra.query import dict_factory
+
+        # It logs, with a stack trace, what it raises as well.
+        logging.getLogger("cassandra").setLevel(logging.CRITICAL)
+        self.hosts = [host.strip() for host in connection.host.split(",") if host.strip()] or ["127.0.0.1"]
+        self._timeout = timeout
+        login = PlainTextAuthProvider(connection.login, connection.password) if connection.login else None
+        profile = ExecutionProfile(
+            load_balancing_policy=RoundRobinPolicy(), row_factory=dict_factory, request_timeout=timeout
+        )
+        self._cluster = Cluster(
+            self.hosts,
+            port=connection.port or DEFAULT_PORT,
+            auth_provider=login,
+            ssl_context=_tls(connection),
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            connect_timeout=min(timeout, 10.0),
+            control_connection_timeout=timeout,
+            protocol_version=5,
+            allow_beta_protocol_version=False,
+            schema_metadata_enabled=False,  # the schema is asked for in CQL, which tells what the driver does not know
+            token_metadata_enabled=False,
+        )
+        try:
+            self._session: Any = self._cluster.connect()
+        except Exception as error:
+            self._cluster.shutdown()
+            raise translated(error, ",".join(self.hosts)) from error
+        self._settled = time.monotonic() + _SETTLES
+
+    def rows(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        at: Node | None = None,
+        consistency: str = "LOCAL_ONE",
+        timeout: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Run *statement* and give its rows.
+
+        :param at: the node that must answer: virtual and local tables differ from node to node
+        :raises Unreachable: no node, or not that node, answered, or too few replicas did
+        :raises PermanentError: the statement was refused
+        """
+        from cassandra import ConsistencyLevel
+        from cassandra.cluster import NoHostAvailable
+        from cassandra.query import SimpleStatement
+
+        query = SimpleStatement(statement, consistency_level=ConsistencyLevel.name_to_value[consistency])
+        limit = timeout or self._timeout
+        while True:
+            try:
+                host = self._host(at) if at else None
+                return list(self._session.execute(query, parameters or None, timeout=limit, host=host))
+            except (NoHostAvailable, Unreachable) as error:
+                # The driver connects to the other nodes behind our back: a young session does not know yet who is up.
+                if at is None or time.monotonic() > self._settled:
+                    raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
+                time.sleep(_POLL)
+            except Exception as error:
+                raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
+
+    def prepared(self, statement: str) -> Any:
+        """Prepare *statement* for :meth:`many`."""
+        try:
+            return self._session.prepare(statement)
+        except Exception as error:
+            raise translated(error, ",".join(self.hosts), statement) from error
+
+    def many(self, statement: str, rows: Sequence[Sequence[object]], *, consistency: str = "QUORUM") -> None:
+        """Run *statement* once for each of *rows*, many at a time.
+
+        :raises Unreachable: one of them was not acknowledged
+        """
+        from cassandra import ConsistencyLevel
+        from cassandra.concurrent import execute_concurrent_with_args
+
+        prepared = self.prepared(statement)
+        prepared.consistency_level = ConsistencyLevel.name_to_value[consistency]
+        try:
+            execute_concurrent_with_args(self._session, prepared, rows, concurrency=64)
+        except Exception as error:
+            raise translated(error, ",".join(self.hosts), statement) from error
+
+    def ring(self) -> tuple[Node, ...]:
+        """All nodes that the ring consists of, up or down, by host id."""
+        columns = "host_id, data_center, rack, release_version, tokens"
+        local = self.rows(f"SELECT {columns}, rpc_address AS address FROM system.local")  # noqa: S608
+        first = next(iter(local))
+        me = Node(
+            host_id=str(first["host_id"]),
+            address=str(first["address"]),
+            datacenter=first["data_center"],
+            rack=first["rack"],
+            version=first["release_version"],
+            tokens=_tokens(first["tokens"]),
+        )
+        peers = self.rows(f"SELECT {columns}, native_address AS address FROM system.peers_v2", at=me)  # noqa: S608
+        others = [
+            Node(
+                host_id=str(row["host_id"]),
+                address=str(row["address"]),
+                datacenter=row["data_center"],
+                rack=row["rack"],
+                version=row["release_version"],
+                tokens=_tokens(row["tokens"]),
+            )
+            for row in peers
+        ]
+        return tuple(sorted((me, *others), key=lambda node: node.host_id))
+
+    def close(self) -> None:
+        """End the session."""
+        self._cluster.shutdown()
+
+    def _host(self, node: Node) -> Any:
+        for host in self._cluster.metadata.all_hosts():
+            if str(host.host_id) == node.host_id:
+                return host
+        raise Unreachable(f"the driver does not know the node {node.address}", hint="check `nodetool status`")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier, so that capitals and quotes survive."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def translated(error: Exception, where: str, statement: str = "") -> MainstayError:
+    """Turn an error of the driver into ours."""
+    if isinstance(error, MainstayError):
+        return error
+    from cassandra import AuthenticationFailed, InvalidRequest, RequestValidationException
+    from cassandra import Unauthorized as Forbidden
+    from cassandra.cluster import NoHostAvailable
+
+    causes: list[object] = [error]
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
+        causes += error.errors.values()
+    for cause in causes:
+        if isinstance(cause, AuthenticationFailed):
+            return Unauthorized(
+                f"Cassandra at {where} did not accept the login", hint="check the login and password of its connection"
+            )
+        if isinstance(cause, Forbidden):
+            return Unauthorized(
+                f"Cassandra at {where} refused: {_brief(cause)}",
+                hint="grant the role SELECT ON ALL KEYSPACES; a restore also needs CREATE, ALTER and MODIFY",
+            )
+        if isinstance(cause, InvalidRequest | RequestValidationException):
+            return PermanentError(
+                f"Cassandra at {where} refused {statement[:160]!r}: {_brief(cause)}",
+                hint="if the schema changed meanwhile, run it again",
+            )
+    return Unreachable(
+        f"Cassandra at {where} did not answer: {_brief(error)}",
+        hint="check that all nodes are up with `nodetool status`; the run can be repeated",
+    )
+
+
+def _brief(error: object) -> str:
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+
+
+def _tokens(tokens: Any) -> tuple[str, ...]:
+    return tuple(sorted(map(str, tokens or ()), key=int))
+
+
+def _tls(connection: Connection) -> ssl.SSLContext | None:
+    authority = connection.extra.get("tls_ca_file")
+    if not authority:
+        return None
+    context = ssl.create_default_context(cafile=authority)
+    context.check_hostname = False  # nodes are addressed by the address that the ring gives, not by a name
+    certificate = connection.extra.get("tls_cert_file")
+    if certificate:
+        context.load_cert_chain(certificate, connection.extra.get("tls_key_file"))
+    return context

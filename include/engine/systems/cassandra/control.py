@@ -1,0 +1,193 @@
+"""Tells a node to take and clear snapshots: by Jolokia in milliseconds, or by nodetool in seconds when Jolokia is down."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import ssl
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Protocol
+
+from include.engine.contracts import Connection
+from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
+from include.engine.systems.cassandra.node_configuration import CLEAR_SNAPSHOT, STORAGE_SERVICE, TAKE_SNAPSHOT
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.transport import NodeTransport, quote
+
+_SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
+
+
+class Control(Protocol):
+    """Tells one node what to do."""
+
+    @property
+    def name(self) -> str:
+        """``jolokia`` or ``nodetool``."""
+        ...
+
+    def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
+        """Flush and hard-link all tables of *keyspaces* as *tag*; the node removes it by itself after *ttl*.
+
+        :raises Unreachable: the node did not answer
+        :raises PermanentError: it refused; a tag that exists already is refused
+        """
+        ...
+
+    def clear(self, tag: str) -> None:
+        """Remove the snapshot *tag*; one that is not there is no error."""
+        ...
+
+
+class Jolokia:
+    """A node's Jolokia agent, over TLS with our certificate.
+
+    :param connection: ``jolokia_ca_file``, ``jolokia_cert_file`` and ``jolokia_key_file`` are extras; without them: plain HTTP
+    """
+
+    name = "jolokia"
+
+    def __init__(self, host: str, port: int, connection: Connection, *, timeout: float = 120.0) -> None:
+        self._where = f"{host}:{port}"
+        self._host, self._port, self._timeout = host, port, timeout
+        self._context = _context(connection)
+
+    def answer(self) -> str:
+        """Give the node's state, ``NORMAL`` when all is well.
+
+        :raises Unreachable: nobody answers
+        :raises Unauthorized: our certificate, or what we asked for, is not accepted
+        """
+        return str(self.ask(type="read", mbean=STORAGE_SERVICE, attribute="OperationMode"))
+
+    def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
+        """Take a snapshot (see :class:`Control`)."""
+        options = {"ttl": _seconds(ttl), "skipFlush": "false"}
+        self.ask(type="exec", mbean=STORAGE_SERVICE, operation=TAKE_SNAPSHOT, arguments=[tag, options, list(keyspaces)])
+
+    def clear(self, tag: str) -> None:
+        """Remove a snapshot (see :class:`Control`)."""
+        self.ask(type="exec", mbean=STORAGE_SERVICE, operation=CLEAR_SNAPSHOT, arguments=[tag, []])
+
+    def ask(self, **request: object) -> Any:
+        """Send one request and give its value.
+
+        :raises Unreachable: nobody answers
+        :raises Unauthorized: the certificate or the request was refused
+        :raises PermanentError: the node failed to do it
+        """
+        body = self._post(json.dumps(request).encode())
+        status = body.get("status")
+        if status == 200:
+            return body.get("value")
+        said = str(body.get("error", ""))[:300]
+        # A refusal by the policy comes as HTTP 200 with this status in the body.
+        if status == 403:
+            raise Unauthorized(
+                f"Jolokia on {self._where} does not allow {request.get('operation') or request.get('attribute')}",
+                hint="compare its policy file with the one in docs/cassandra.md",
+            )
+        raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint="read the node's log")
+
+    def _post(self, payload: bytes) -> dict[str, Any]:
+        link: http.client.HTTPConnection
+        if self._context is not None:
+            link = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        else:
+            link = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        try:
+            link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
+            answer = link.getresponse()
+            raw = answer.read()
+        except ssl.SSLError as error:
+            raise self._refused(str(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(
+                f"Jolokia on {self._where} did not answer: {error}", hint="check its agent in the node's log"
+            ) from error
+        finally:
+            link.close()
+        if answer.status in (401, 403):
+            raise self._refused(f"HTTP {answer.status}")
+        try:
+            body = json.loads(raw)
+        except ValueError as error:
+            raise Unreachable(
+                f"{self._where} answered HTTP {answer.status}, and not as Jolokia does", hint="check jolokia_port"
+            ) from error
+        return body if isinstance(body, dict) else {}
+
+    def _refused(self, why: str) -> Unauthorized:
+        return Unauthorized(
+            f"Jolokia on {self._where} and we do not accept each other's certificate: {why}",
+            hint="check jolokia_ca_file, jolokia_cert_file and jolokia_key_file of the connection",
+        )
+
+
+class Nodetool:
+    """``nodetool`` on the node, run over the transport: slower, and always there."""
+
+    name = "nodetool"
+
+    def __init__(self, transport: NodeTransport, command: Sequence[str], *, timeout: float = 300.0) -> None:
+        self._transport = transport
+        self._command = " ".join(map(quote, command))
+        self._timeout = timeout
+
+    def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
+        """Take a snapshot (see :class:`Control`)."""
+        self.run("snapshot", "-t", tag, "--ttl", _seconds(ttl), "--", *keyspaces)
+
+    def clear(self, tag: str) -> None:
+        """Remove a snapshot (see :class:`Control`)."""
+        self.run("clearsnapshot", "-t", tag)
+
+    def run(self, *arguments: str) -> str:
+        """Run one command and give what it prints.
+
+        :raises PermanentError: it failed; the hint shows what it said
+        """
+        return self._transport.run(f"{self._command} {' '.join(map(quote, arguments))}", timeout=self._timeout)
+
+
+def control_of(
+    settings: Settings, address: str, connection: Connection, transport: NodeTransport
+) -> tuple[Control, str | None]:
+    """Give the control of a node, and a note when it is not the one that the inventory asks for.
+
+    :raises Unauthorized: Jolokia is there and refuses us: that is for a person to mend, not to step around
+    """
+    node = settings.node(address)
+    assert node.nodetool is not None
+    nodetool = Nodetool(transport, node.nodetool)
+    if not settings.jolokia:
+        return nodetool, None
+    assert node.jolokia_port is not None
+    jolokia = Jolokia(address, node.jolokia_port, connection)
+    try:
+        jolokia.answer()
+    except Unreachable as error:
+        return nodetool, f"{address}: {error.message}; nodetool was used instead"
+    return jolokia, None
+
+
+def _seconds(ttl: timedelta) -> str:
+    return f"{math.ceil(max(ttl, _SHORTEST_TTL).total_seconds())}s"
+
+
+def _context(connection: Connection) -> ssl.SSLContext | None:
+    files = {name: connection.extra.get(f"jolokia_{name}_file") for name in ("ca", "cert", "key")}
+    if not any(files.values()):
+        return None
+    if not all(files.values()):
+        missing = ", ".join(f"jolokia_{name}_file" for name, value in files.items() if not value)
+        raise Misconfigured(f"the connection lacks {missing}", hint="give all three, or none for plain HTTP")
+    try:
+        context = ssl.create_default_context(cafile=files["ca"])
+        context.load_cert_chain(str(files["cert"]), files["key"])
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"Jolokia's certificates cannot be read: {error}", hint="check the paths in the extras of the connection"
+        ) from error
+    return context

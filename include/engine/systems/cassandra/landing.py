@@ -1,0 +1,216 @@
+"""A cluster that rows are restored into: its tables are made, filled by import or by sstableloader, and indexed again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct
+
+from include.engine.contracts import Connection, Progress, Stop
+from include.engine.errors import PermanentError, Unreachable, Unsupported
+from include.engine.sandbox.accounts import ourselves
+from include.engine.sandbox.distributions import Shelf
+from include.engine.sandbox.home import Home
+from include.engine.sandbox.process import run_tool
+from include.engine.systems.cassandra import program
+from include.engine.systems.cassandra.client import DEFAULT_PORT, Cql, Node, quoted
+from include.engine.systems.cassandra.control import Nodetool
+from include.engine.systems.cassandra.schema import (
+    Schema,
+    Statement,
+    commands,
+    fitted,
+    read_schema,
+    replication_of,
+    user_keyspaces,
+    with_replication,
+)
+from include.engine.systems.cassandra.selection import Selection
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.transport import transport_to
+
+_SLOW = 120.0  # seconds that a change of the schema may take
+_INDEXED_WITHIN = 6 * 3600.0
+_LOADER_TIMEOUT = 24 * 3600.0
+
+
+class Destination(Struct, frozen=True, kw_only=True):
+    """How a cluster is reached.
+
+    :param settings: how its nodes are reached; without them only by the network
+    """
+
+    connection: Connection
+    settings: Settings | None = None
+
+
+class Landing:
+    """One restore into one cluster."""
+
+    def __init__(self, cql: Cql, destination: Destination, schema: Schema, selection: Selection) -> None:
+        self.cql = cql
+        self.destination = destination
+        self.selection = selection
+        self.schema = schema.only(tables=selection.tables).renamed(selection.rename)
+        self.nodes = cql.ring()
+
+    @property
+    def tables(self) -> list[tuple[str, str]]:
+        """The tables, under the names that they get."""
+        return [(self.selection.keyspace(keyspace), table) for keyspace, table in self.selection.tables]
+
+    def existing(self) -> Schema:
+        """What is there already of the keyspaces that are touched."""
+        there = set(user_keyspaces(self.cql))
+        return read_schema(self.cql, sorted({keyspace for keyspace, _ in self.tables} & there))
+
+    def differing(self) -> list[str]:
+        """Name the tables that are there in another shape: their rows would not fit."""
+        now = {(one.keyspace, one.name): _shape(one) for one in self.existing().statements if one.type == "table"}
+        then = {(one.keyspace, one.name): _shape(one) for one in self.schema.statements if one.type == "table"}
+        return sorted(f"{k}.{t}" for (k, t), shape in then.items() if (k, t) in now and now[k, t] != shape)
+
+    def holding(self) -> list[str]:
+        """Name the tables that hold rows already."""
+        there = set(self.existing().tables())
+        return sorted(f"{k}.{t}" for k, t in self.tables if (k, t) in there and self._has_rows(k, t))
+
+    def make_tables(self, *, truncate: bool) -> None:
+        """Make what is not there yet of keyspaces, types, functions and tables; empty what is, when asked."""
+        there = self.existing()
+        named = {(one.type, one.keyspace, one.name) for one in there.statements}
+        counts = {dc: sum(node.datacenter == dc for node in self.nodes) for dc in {n.datacenter for n in self.nodes}}
+        for statement in self.schema.before_rows():
+            if (statement.type, statement.keyspace, statement.name) in named:
+                if truncate and statement.type == "table":
+                    place = f"{quoted(statement.keyspace)}.{quoted(statement.name)}"
+                    self.cql.rows(f"TRUNCATE {place}", timeout=_SLOW, consistency="ALL")
+            elif statement.type == "keyspace":
+                copies = fitted(replication_of(statement), counts)
+                self.cql.rows(with_replication(statement, copies), timeout=_SLOW)
+            else:
+                self._run(statement)
+
+    def without_blocking_indexes(self, work: Callable[[], None]) -> None:
+        """Do *work* while the tables have no SAI index: sstableloader fails on them; they are built again afterwards."""
+        there = self.existing()
+        for keyspace, table in self.tables:
+            for index in there.indexes(keyspace, table):
+                if "'sai'" in index.cql.lower():
+                    self.cql.rows(f"DROP INDEX IF EXISTS {quoted(keyspace)}.{quoted(index.name)}", timeout=_SLOW)
+        work()
+
+    def make_derived(self, stop: Stop) -> None:
+        """Make the indexes and views that are not there, and wait until every node has built its indexes.
+
+        :raises Unreachable: when a node does not finish
+        """
+        named = {(one.type, one.keyspace, one.name) for one in self.existing().statements}
+        for statement in self.schema.after_rows():
+            if (statement.type, statement.keyspace, statement.name) not in named:
+                self._run(statement)
+        wanted = {(one.keyspace, one.name) for one in self.schema.statements if one.type == "index"}
+        deadline = time.monotonic() + _INDEXED_WITHIN
+        pause = 0.1
+        while unbuilt := self._unbuilt(wanted):
+            stop.check()
+            if time.monotonic() > deadline:
+                raise Unreachable(f"{', '.join(unbuilt)} is still being built", hint="look at the log of that node")
+            time.sleep(pause)
+            pause = min(5.0, pause * 1.5)
+
+    def import_files(self, directories: dict[str, dict[tuple[str, str], list[str]]]) -> None:
+        """Let nodes take files that lie on them: *directories* are by host id, then by table as it was.
+
+        :raises PermanentError: when a node refuses some; its log says why
+        """
+        settings = self.destination.settings
+        assert settings is not None  # the method is chosen only when nodes can be reached
+
+        def one(node: Node) -> None:
+            own = settings.node(node.address)
+            assert own.nodetool is not None
+            tool = Nodetool(transport_to(settings, node.address), own.nodetool, timeout=_LOADER_TIMEOUT)
+            for (keyspace, table), folders in sorted(directories.get(node.host_id, {}).items()):
+                tool.run("import", "--", self.selection.keyspace(keyspace), table, *folders)
+
+        with ThreadPoolExecutor(len(self.nodes), thread_name_prefix="import") as pool:
+            list(pool.map(one, self.nodes))
+
+    def load_files(self, directory: Path, home: Home, progress: Progress, stop: Stop) -> None:
+        """Stream all tables of *directory* (``<host id>/<keyspace>/<table>``) to whoever owns their rows.
+
+        :raises PermanentError: when sstableloader fails; the hint shows what it said
+        """
+        if self.destination.connection.extra.get("tls_ca_file"):
+            raise Unsupported(
+                "sstableloader is not set up for TLS by Mainstay",
+                hint="restore with --to DIRECTORY and run it by hand; RESTORE.md in the set says how",
+            )
+        lib = Shelf.of(home).obtain(program.CASSANDRA)
+        for host in sorted(path for path in directory.iterdir() if path.is_dir()):
+            for keyspace, table in self.selection.tables:
+                folder = host / keyspace / table
+                if folder.is_dir() and any(folder.iterdir()):
+                    stop.check()
+                    progress.say(f"sstableloader: {keyspace}.{table} of {host.name}")
+                    self._load(folder, self.selection.keyspace(keyspace), lib, directory)
+
+    def _load(self, folder: Path, keyspace: str, lib: Path, directory: Path) -> None:
+        scratch = directory / ".loader"
+        for name in ("conf", "tmp"):
+            (scratch / name).mkdir(parents=True, exist_ok=True)
+        connection = self.destination.connection
+        port = self.cql.rows("SELECT listen_port FROM system.local")[0]["listen_port"]
+        (scratch / "conf" / "logback.xml").write_text(_QUIET)
+        arguments = [
+            *program.options(lib, scratch, heap="512m"),
+            program.SSTABLELOADER,
+            *("-d", ",".join(node.address for node in self.nodes)),
+            *("-p", str(connection.port or DEFAULT_PORT), "-sp", str(port)),
+            *(("-u", connection.login, "-pw", connection.password) if connection.login else ()),
+            *("-k", keyspace, "--no-progress", str(folder)),
+        ]
+        options = program.argument_file(scratch / "arguments", arguments)
+        try:
+            run_tool([program.java(), f"@{options}"], account=ourselves(), directory=scratch, timeout=_LOADER_TIMEOUT)
+        except PermanentError as error:
+            raise PermanentError(
+                f"sstableloader could not load {folder.parent.name}.{folder.name} into {keyspace}", hint=error.hint
+            ) from error
+        finally:
+            options.unlink(missing_ok=True)
+            shutil.rmtree(scratch / "tmp", ignore_errors=True)
+
+    def _has_rows(self, keyspace: str, table: str) -> bool:
+        return bool(self.cql.rows(f"SELECT * FROM {quoted(keyspace)}.{quoted(table)} LIMIT 1", consistency="ONE"))  # noqa: S608
+
+    def _run(self, statement: Statement) -> None:
+        for command in commands(statement):
+            self.cql.rows(command, timeout=_SLOW)
+
+    def _unbuilt(self, wanted: set[tuple[str, str]]) -> list[str]:
+        if not wanted:
+            return []
+        missing: set[str] = set()
+        for node in self.nodes:
+            rows = self.cql.rows('SELECT table_name, index_name FROM system."IndexInfo"', at=node)
+            built = {(row["table_name"], row["index_name"]) for row in rows}  # the first column holds the keyspace
+            missing |= {f"{keyspace}.{name} on {node.address}" for keyspace, name in wanted - built}
+        return sorted(missing)
+
+
+_QUIET = (
+    '<configuration><appender name="err" class="ch.qos.logback.core.ConsoleAppender"><target>System.err</target>'
+    '<encoder><pattern>%level %msg%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="err"/>'
+    "</root></configuration>\n"
+)
+
+
+def _shape(statement: Statement) -> str:
+    """The columns and keys of a table: its other properties do not matter to its rows."""
+    return " ".join(statement.cql.partition(") WITH")[0].split())

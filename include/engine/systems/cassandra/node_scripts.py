@@ -1,0 +1,144 @@
+"""The shell scripts that nodes run, as text.  Pure.  POSIX sh, find, stat, sha256sum, gzip and curl are all they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from include.engine.sharing import SignedRequest
+from include.engine.systems.cassandra.transport import quote
+
+_FILES_A_COMMAND = 200
+_END = "MAINSTAY_END_OF_TRANSFERS"
+_STALLED_BYTES, _STALLED_SECONDS = 1024, 60
+
+
+class Transfer(Struct, frozen=True, kw_only=True):
+    """One file on its way between a node and the store.
+
+    :param number: of the part, counted from 1; 0 for a whole file
+    """
+
+    sha256: str
+    path: str
+    bytes: int
+    request: SignedRequest
+    offset: int = 0
+    number: int = 0
+
+
+def listing(data_directories: Sequence[str], tag: str) -> str:
+    """List the snapshot *tag*: what :func:`~include.engine.systems.cassandra.sstables.read_listing` reads."""
+    # stat is GNU's and busybox's alike with these three; no other way tells size, time and inode in one call a hundred files.
+    return "\n".join(
+        f"""for folder in {quote(directory)}/*/*/snapshots/{quote(tag)}; do
+  [ -d "$folder" ] || continue
+  echo "T $folder"
+  find "$folder" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
+  find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" \\
+    -exec sh -c 'for one; do echo "D $one"; sed "s/^/|/" "$one" || exit 1; echo; done' sh {{}} + || return 1
+done"""
+        for directory in data_directories
+    )
+
+
+def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
+    """Print ``S digest path`` for each of *paths*, and ``C computed recorded path`` for each Data.db of *data_files*."""
+    lines = []
+    for start in range(0, len(paths), _FILES_A_COMMAND):
+        some = " ".join(map(quote, paths[start : start + _FILES_A_COMMAND]))
+        lines.append(
+            f"nice sha256sum -- {some} | sed 's/^\\\\\\{{0,1\\}}\\([0-9a-f]\\{{64\\}}\\) [ *]/S \\1 /' || return 1"
+        )
+    for path in data_files:
+        recorded = f"{path.removesuffix('Data.db')}Digest.crc32"
+        # gzip's trailer carries the very CRC-32 that Cassandra records; no other stock tool computes it.
+        lines.append(
+            f'[ -f {quote(recorded)} ] && echo "C $(nice gzip -1 -c -- {quote(path)} | tail -c 8 |'
+            f' od -An -tu4 -N4 | tr -d " ") $(cat {quote(recorded)}) "{quote(path)}'
+        )
+    return "\n".join(lines) + "\ntrue"
+
+
+def part_digests(path: str, size: int, part: int) -> str:
+    """Print ``P number digest`` for each part of a large file."""
+    return "\n".join(
+        f'echo "P {number} $({_slice(path, offset, part)} | sha256sum | cut -c 1-64)"'
+        for number, offset in enumerate(range(0, size, part), start=1)
+    )
+
+
+def uploads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
+    """Send files; print ``U code bytes digest`` for each, whatever became of it.  One curl keeps its connection for all."""
+    whole = [one for one in transfers if one.number == 0]
+    lines = []
+    if whole:
+        config = "\nnext\n".join(_sending(one, one.path, rate) for one in whole)
+        lines.append(f"curl -K - <<'{_END}' || true\n{config}\n{_END}")
+    for one in (one for one in transfers if one.number):
+        # A file cannot be sent from its middle: the piece comes through a pipe, with its length said.  curl's
+        # configuration goes by another descriptor, as standard input is the piece.
+        length = f'header = "Content-Length: {one.bytes}"\nheader = "Transfer-Encoding:"\n'
+        config = length + _sending(one, "-", rate)
+        lines.append(
+            f"{{ {_slice(one.path, one.offset, one.bytes)} | curl -K /dev/fd/3 ; }} 3<<'{_END}' || true\n{config}\n{_END}"
+        )
+    return "\n".join(lines)
+
+
+def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
+    """Fetch files, each under ``<path>.part`` until its digest was compared.
+
+    Prints ``G code bytes digest`` for each, then ``V path`` when it is right or ``W bytes path`` with what is there of it, and at
+    the end ``A kilobytes`` that are free.
+    """
+    config = "\nnext\n".join(_receiving(one, rate) for one in transfers)
+    folders = sorted({one.path.rpartition("/")[0] for one in transfers})
+    checks = "\n".join(
+        f'if [ "$(sha256sum < {quote(one.path + ".part")} | cut -c 1-64)" = {one.sha256} ]'
+        f" && mv -- {quote(one.path + '.part')} {quote(one.path)}; then echo V {quote(one.path)}\n"
+        f'else echo "W $(stat -c %s {quote(one.path + ".part")} 2>/dev/null || echo 0) "{quote(one.path)}; fi'
+        for one in transfers
+    )
+    return (
+        f"umask 022\nmkdir -p -- {' '.join(map(quote, folders))} || return 1\ncurl -K - <<'{_END}' || true\n{config}\n{_END}\n"
+        f"{checks}\necho \"A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')\""
+    )
+
+
+def _sending(one: Transfer, source: str, rate: int | None) -> str:
+    return _asking(one, rate, answer="U") + f'\nupload-file = {_text(source)}\noutput = "/dev/null"'
+
+
+def _receiving(one: Transfer, rate: int | None) -> str:
+    return _asking(one, rate, answer="G") + f"\nfail\noutput = {_text(one.path + '.part')}"
+
+
+def _asking(one: Transfer, rate: int | None, *, answer: str) -> str:
+    counted = "size_upload" if answer == "U" else "size_download"
+    label = f"{one.sha256}:{one.number}"
+    lines = [
+        f"url = {_text(one.request.url)}",
+        "silent",
+        "show-error",
+        "globoff",
+        "connect-timeout = 15",
+        # Slower than this for a minute is dead: a transfer that hangs would hold the whole backup.
+        f"speed-limit = {_STALLED_BYTES}",
+        f"speed-time = {_STALLED_SECONDS}",
+        'header = "Expect:"',
+        *(f"header = {_text(f'{name}: {value}')}" for name, value in one.request.headers.items()),
+        f'write-out = "{answer} %{{http_code}} %{{{counted}}} {label}\\n"',
+    ]
+    return "\n".join([*lines, f"limit-rate = {rate}"] if rate else lines)
+
+
+def _slice(path: str, offset: int, length: int) -> str:
+    # tail and head count bytes, and read from there on: dd with a block of one byte would take for ever.
+    return f"tail -c +{offset + 1} -- {quote(path)} | head -c {length}"
+
+
+def _text(value: str) -> str:
+    """Quote a value as curl's configuration wants it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

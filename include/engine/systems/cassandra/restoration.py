@@ -1,0 +1,180 @@
+"""Carries out a restore into a running cluster, stage by stage."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.engine.contracts import RestoreJob
+from include.engine.model import Check, Restored, RestorePlan, Stage, Verdict
+from include.engine.sandbox.accounts import own_tree
+from include.engine.sandbox.home import Home
+from include.engine.store.bucket import Bucket
+from include.engine.store.shared import SharedFolder
+from include.engine.systems.cassandra import checks, fetch
+from include.engine.systems.cassandra.client import Cql, Node
+from include.engine.systems.cassandra.cut import detail_of
+from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.selection import Method, Selection, files_of
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.snapshot import data_directories
+from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.transport import quote, transport_to
+
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.server import CassandraServer
+
+
+class Restoration:
+    """One restore of one plan into one cluster."""
+
+    def __init__(self, job: RestoreJob, bucket: Bucket, home: Home, cql: Cql, destination: Destination) -> None:
+        self.job = job
+        self._bucket = bucket
+        self._home = home
+        self.manifest = job.chain[-1]
+        self.detail = detail_of(self.manifest)
+        self.selection = selection_of(job.plan)
+        self.files = files_of(self.manifest, self.selection)
+        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection)
+        self.stages: list[Stage] = []
+
+    def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:
+        """Make the tables, bring the rows, build what is derived from them, and compare.
+
+        :param sandbox: the cluster, when it is one of ours: files need not be sent to it
+        """
+        job = self.job
+        size = sum(file.entry.bytes for file in self.files)
+        truncate = bool(job.plan.would_overwrite)
+        with self._stage("make the tables"):
+            self.landing.make_tables(truncate=truncate)
+        if method is Method.LOADER:
+            self._load(size)
+        elif sandbox is not None:
+            self._import_here(sandbox, size)
+        else:
+            self._import_there(size)
+        with self._stage("build indexes and views"):
+            self.landing.make_derived(job.stop)
+        with self._stage("check", counts=False):
+            found = self._checks()
+        return Restored(
+            target=self.job.plan.target,
+            backup=self.manifest.id,
+            address=", ".join(node.address for node in self.landing.nodes),
+            recovered_to=self.manifest.cut.at,
+            stages=tuple(self.stages),
+            checks=tuple(found),
+            detail={"method": str(method), "tables": [f"{k}.{t}" for k, t in self.landing.tables]},
+        )
+
+    def _load(self, size: int) -> None:
+        text = f"{self.job.plan.target} {self.manifest.id} {self.job.plan.destination.name}"
+        directory = self._home.root / "restores" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fetch_here(directory, size)
+        with self._stage("sstableloader", size):
+            self.landing.without_blocking_indexes(
+                lambda: self.landing.load_files(directory, self._home, self.job.progress, self.job.stop)
+            )
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _import_here(self, server: CassandraServer, size: int) -> None:
+        directory = server.nodes[0].directory / "staging"
+        self._fetch_here(directory, size)
+        own_tree(directory, server.sandbox.account)
+        with self._stage("import", size):
+            self.landing.import_files({self.landing.nodes[0].host_id: self._folders(str(directory))})
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _import_there(self, size: int) -> None:
+        settings = self.landing.destination.settings
+        assert settings is not None
+        shared = SharedFolder(self._bucket, self.job.plan.target)
+        single = len(self.landing.nodes) == 1
+        staged = {node.host_id: self._staging(node, settings) for node in self.landing.nodes}
+        progress = OneAtATime(self.job.progress)
+
+        def fetch_on(node: Node) -> None:
+            fetch.to_node(
+                [file for file in self.files if single or file.host_id == node.host_id],
+                staged[node.host_id],
+                shared,
+                transport_to(settings, node.address),
+                progress=progress,
+                stop=self.job.stop,
+                timeout=settings.timeout.total_seconds(),
+                rate=settings.bandwidth_bytes,
+            )
+
+        with self._stage("fetch", size):
+            self.job.progress.stage("fetch", size)
+            side_by_side(fetch_on, self.landing.nodes)
+        with self._stage("import", size):
+            self.landing.import_files(
+                {
+                    node.host_id: self._folders(staged[node.host_id], None if single else node.host_id)
+                    for node in self.landing.nodes
+                }
+            )
+        for node in self.landing.nodes:
+            transport_to(settings, node.address).run(f"rm -rf -- {quote(staged[node.host_id])}", timeout=600)
+
+    def _staging(self, node: Node, settings: Settings) -> str:
+        """A directory on the node's data disk: files that lie there move into a table without being copied."""
+        first = data_directories(self.landing.cql, node)[0].rstrip("/")
+        top = settings.node(node.address).staging or f"{first.rpartition('/')[0]}/mainstay-restore"
+        return f"{top}/{self.manifest.id}"
+
+    def _fetch_here(self, directory: Path, size: int) -> None:
+        with self._stage("fetch", size):
+            self.job.progress.stage("fetch", size)
+            fetch.to_here(self.files, directory, self.job.reader, self.job.progress, self.job.stop)
+
+    def _folders(self, top: str, host_id: str | None = None) -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for file in self.files:
+            if host_id in (None, file.host_id):
+                found[file.keyspace, file.table].add(f"{top}/{file.host_id}/{file.keyspace}/{file.table}")
+        return {table: sorted(folders) for table, folders in found.items()}
+
+    def _checks(self) -> list[Check]:
+        cql = self.landing.cql
+        found = [
+            checks.timed(lambda: checks.schema_is_equal(cql, self.landing.schema)),
+            checks.timed(lambda: checks.reads_at_quorum(cql, self.landing.tables)),
+        ]
+        if self.job.plan.detail.get("append"):
+            why = "rows were added to what was there: there is nothing to compare them with"
+            return [*found, Check(name="rows", verdict=Verdict.UNVERIFIED, detail=why)]
+        samples = checks.samples_of(self.manifest, self.selection)
+        return found + checks.rows_are_equal(cql, samples, self.job.clock())
+
+    @contextmanager
+    def _stage(self, name: str, size: int = 0, *, counts: bool = True) -> Iterator[None]:
+        self.job.stop.check()
+        began = time.monotonic()
+        if not size:
+            self.job.progress.stage(name)
+        yield
+        self.stages.append(Stage(name=name, seconds=since(began), bytes=size, counts=counts))
+
+
+def selection_of(plan: RestorePlan) -> Selection:
+    """Read what a plan has decided to restore."""
+    return Selection(
+        tables=tuple((str(keyspace), str(table)) for keyspace, table in plan.detail["tables"]),
+        rename=dict(plan.detail["rename"]),
+    )
+
+
+def since(began: float) -> float:
+    """Give the seconds since *began*, to the millisecond."""
+    return round(time.monotonic() - began, 3)

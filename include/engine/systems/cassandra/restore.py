@@ -1,0 +1,292 @@
+"""Restores a backup: into the ring it came from by import, into any other by sstableloader, into a directory, into a sandbox."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from include.engine import model
+from include.engine.contracts import Connections, PlanRequest, Rehearsal, RestoreEngine, RestoreJob
+from include.engine.errors import Misconfigured, Refused
+from include.engine.inventory import TargetSettings
+from include.engine.model import Check, DestinationKind, Manifest, Restored, RestorePlan, Stage, System, Target, Verdict
+from include.engine.sandbox.home import Home
+from include.engine.store.catalog import Catalog
+from include.engine.systems.cassandra import checks, fetch
+from include.engine.systems.cassandra.by_hand import instructions
+from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.control import Nodetool
+from include.engine.systems.cassandra.cut import BackupDetail, detail_of
+from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
+from include.engine.systems.cassandra.selection import (
+    Method,
+    Selection,
+    StoredFile,
+    choose_backup,
+    choose_method,
+    files_of,
+    require_readable,
+    select,
+)
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.transport import transport_to
+
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.server import CassandraServer
+
+_PROJECT = Path(__file__).resolve().parents[4]
+
+
+def open_engine(
+    target: Target,
+    catalog: Catalog,
+    *,
+    identities: Sequence[str] = (),  # noqa: ARG001 - objects of this system are never encrypted in the client
+    servers: Mapping[str, object] | None = None,  # noqa: ARG001 - a cluster is named by its connection
+    connections: Connections | None = None,
+    targets: Mapping[Target, TargetSettings] | None = None,
+) -> RestoreEngine:
+    """Give what restores *target*, for ``wiring``."""
+    return CassandraRestore(target, catalog, Home.of(_PROJECT), connections=connections, targets=targets or {})
+
+
+class CassandraRestore:
+    """Restores one Cassandra target (see ``contracts.RestoreEngine``).
+
+    :param connections: finds the cluster that is named as the server to restore into
+    :param targets: the inventory's, which say how the nodes of their clusters are reached
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        catalog: Catalog,
+        home: Home,
+        *,
+        connections: Connections | None,
+        targets: Mapping[Target, TargetSettings],
+    ) -> None:
+        self.target = target
+        self.catalog = catalog
+        self.home = home
+        self._connections = connections
+        self._targets = targets
+
+    def plan(self, request: PlanRequest) -> RestorePlan:
+        """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
+        manifest = choose_backup(request.manifests, request.backup, request.point)
+        detail = detail_of(manifest)
+        selection = select(detail.cut.schema, request.only, request.rename)
+        files = files_of(manifest, selection)
+        kind = DestinationKind(request.destination_kind)
+        overwritten: list[str] = []
+        method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
+        path = ""
+        if kind is DestinationKind.DIRECTORY:
+            path = str(_empty_directory(request.path))
+        elif kind is DestinationKind.SERVER:
+            method, overwritten = self._look(request, detail, selection, files)
+        size = sum(file.entry.bytes for file in files)
+        return RestorePlan(
+            target=self.target,
+            backup=manifest.id,
+            chain=(manifest.id,),
+            point=model.RecoveryPoint.parse(request.point),
+            destination=model.Destination(kind=kind, path=path, name=request.server),
+            bytes_to_fetch=size,
+            bytes_needed=2 * size if method is Method.LOADER else size,
+            steps=_steps(method, kind, selection),
+            would_overwrite=tuple(overwritten),
+            seconds_expected=self._expected(size),
+            warnings=_warnings(selection, detail, request),
+            detail={
+                "method": str(method),
+                "tables": [list(table) for table in selection.tables],
+                "rename": selection.rename,
+                "append": request.append,
+            },
+        )
+
+    def restore(self, job: RestoreJob) -> Restored:
+        """Do what the plan says, and check it (see ``contracts.RestoreEngine``)."""
+        kind = job.plan.destination.kind
+        if kind is DestinationKind.SANDBOX:
+            return self._into_lasting_sandbox(job)
+        if kind is DestinationKind.DIRECTORY:
+            return self._into_directory(job)
+        destination = self._destination(job.plan.destination.name, detail_of(job.chain[-1]))
+        with Cql(destination.connection, timeout=60) as cql:
+            return Restoration(job, self.catalog.bucket, self.home, cql, destination).run(
+                Method(job.plan.detail["method"])
+            )
+
+    def rehearse(self, job: RestoreJob) -> AbstractContextManager[Rehearsal]:
+        """Restore into a sandbox and check it (see ``contracts.RestoreEngine``)."""
+        return self._rehearse(job)
+
+    def by_hand(self, manifest: Manifest) -> str:
+        """Say in Markdown how to restore *manifest* with stock tools only (see ``contracts.RestoreEngine``)."""
+        return instructions(manifest, bucket=self.catalog.bucket.url)
+
+    @contextmanager
+    def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        from include.engine.systems.cassandra.server import CassandraServer
+
+        name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
+        with self.home.sandbox(name) as sandbox:
+            began = time.monotonic()
+            server = CassandraServer(sandbox, "restored", jolokia=False).start()
+            started = Stage(name="start a node", seconds=since(began), counts=False)
+            restored = self._into_node(job, server)
+            restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
+            # What was acknowledged before the snapshot began is in it: that moment is the age of the newest proved record.
+            proved = all(check.verdict is Verdict.PASS for check in restored.checks)
+            newest = job.chain[-1].cut.at if proved else None
+            yield Rehearsal(restored=restored, checks=restored.checks, newest_record=newest, newest_at_source=None)
+
+    def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra.server import CassandraServer
+
+        sandbox = self.home.sandbox(f"restore-{self.target.name[:24]}-{job.plan.backup.lower()}")
+        return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
+
+    def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:
+        settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
+        destination = Destination(connection=server.connection(), settings=settings)
+        with server.connect(timeout=60) as cql:
+            work = Restoration(job, self.catalog.bucket, self.home, cql, destination)
+            restored = work.run(Method.IMPORT, sandbox=server)
+            node = server.nodes[0]
+            tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
+            verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables))
+            return msgspec.structs.replace(restored, checks=(*restored.checks, verified))
+
+    def _into_directory(self, job: RestoreJob) -> Restored:
+        manifest = job.chain[-1]
+        selection = selection_of(job.plan)
+        directory = _empty_directory(job.plan.destination.path)
+        files = files_of(manifest, selection)
+        began = time.monotonic()
+        job.progress.stage("fetch", sum(file.entry.bytes for file in files))
+        fetched = fetch.to_here(files, directory, job.reader, job.progress, job.stop)
+        schema = detail_of(manifest).cut.schema.only(tables=selection.tables).renamed(selection.rename)
+        (directory / "schema.cql").write_text(schema.text())
+        (directory / "RESTORE.md").write_text(self.by_hand(manifest))
+        whole = Check(name="files", verdict=Verdict.PASS, detail=f"{len(files)} files, each compared with its SHA-256")
+        return Restored(
+            target=self.target,
+            backup=manifest.id,
+            address=str(directory),
+            recovered_to=manifest.cut.at,
+            stages=(Stage(name="fetch", seconds=since(began), bytes=fetched),),
+            checks=(whole,),
+        )
+
+    def _look(
+        self, request: PlanRequest, detail: BackupDetail, selection: Selection, files: Sequence[StoredFile]
+    ) -> tuple[Method, list[str]]:
+        """Look at the cluster: how files get in, and which tables would lose rows.
+
+        :raises Refused: when it holds rows, or is the source, and its name was not typed
+        """
+        destination = self._destination(request.server, detail)
+        with Cql(destination.connection) as cql:
+            landing = Landing(cql, destination, detail.cut.schema, selection)
+            require_readable(files, [node.version for node in landing.nodes])
+            differing = landing.differing()
+            if differing:
+                raise Refused(
+                    f"{', '.join(differing)} of {request.server} has other columns than the backup",
+                    hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
+                )
+            method = choose_method(detail.cut.nodes, landing.nodes, reachable=destination.settings is not None)
+            holding = landing.holding()
+            typed = request.confirm == request.server
+            if holding and not (typed or request.append):
+                raise Refused(
+                    f"{request.server} holds rows in {', '.join(holding)}",
+                    hint=f"type its name to have them replaced (--confirm {request.server}), or use --append or --rename",
+                )
+            elsewhere = all(selection.keyspace(name) != name for name in selection.keyspaces)
+            source = {node.host_id for node in detail.cut.nodes} & {node.host_id for node in landing.nodes}
+            if source and not (elsewhere or typed):
+                raise Refused(
+                    f"{request.server} is the cluster that was backed up",
+                    hint=f"type its name if you mean it (--confirm {request.server}), or restore beside it with --rename",
+                )
+            return method, [] if request.append else holding
+
+    def _destination(self, server: str, detail: BackupDetail) -> Destination:
+        if not server or self._connections is None:
+            raise Misconfigured("no cluster to restore into is named", hint="name its connection with --server")
+        connection = self._connections.get(server)
+        by_connection = {
+            settings.connection: settings
+            for target, settings in self._targets.items()
+            if target.system is System.CASSANDRA
+        }
+        found = by_connection.get(server)
+        if found is None and self.target in self._targets:
+            # Another login to the cluster that was backed up: its nodes are reached the same way.
+            with Cql(connection) as cql:
+                if {node.host_id for node in cql.ring()} & {node.host_id for node in detail.cut.nodes}:
+                    found = self._targets[self.target]
+        return Destination(connection=connection, settings=cast("Settings | None", found))
+
+    def _expected(self, size: int) -> float | None:
+        for report in reversed(self.catalog.drills()):
+            if report.target == self.target and report.rto_seconds is not None and report.bytes:
+                return report.rto_seconds * max(1.0, size / report.bytes)
+        return None
+
+
+def _empty_directory(path: str) -> Path:
+    if not path:
+        raise Misconfigured("no directory to restore into is named", hint="name an empty one with --to")
+    directory = Path(path)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise Refused(f"{directory} is not an empty directory", hint="name another one, or empty it yourself")
+    return directory
+
+
+def _steps(method: Method, kind: DestinationKind, selection: Selection) -> tuple[str, ...]:
+    tables = f"{len(selection.tables)} tables of {', '.join(selection.keyspace(k) for k in selection.keyspaces)}"
+    if method is Method.FILES:
+        return (f"fetch the files of {tables}, and compare each with its SHA-256", "write schema.cql and RESTORE.md")
+    start = ("start a node in a sandbox",) if kind is DestinationKind.SANDBOX else ()
+    ways = {
+        Method.IMPORT: ("let each node fetch its own files and compare them", "nodetool import"),
+        Method.LOADER: (
+            "fetch all files and compare them",
+            "stream them with sstableloader to the nodes that own the rows",
+        ),
+    }
+    return (
+        *start,
+        f"make {tables}, as far as they are not there",
+        *ways[method],
+        "build the indexes and views",
+        "compare schema and sampled rows with the backup",
+    )
+
+
+def _warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) -> tuple[str, ...]:
+    found = [
+        "rows with a TTL kept ageing in the store: what has expired does not come back",
+        "rows that were deleted longer than gc_grace_seconds ago can come back when older copies are merged in:"
+        " run a repair after restoring into a table that holds rows"
+        if request.append
+        else "",
+        f"{', '.join(f'{k}.{t}' for k, t in detail.cut.schema.views())} are built again from their tables"
+        if detail.cut.schema.views()
+        else "",
+    ]
+    renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
+    return tuple(text for text in (*found, *renamed) if text)

@@ -1,0 +1,203 @@
+"""A cluster's schema as CQL that can be run again: elsewhere, in part, and under another keyspace name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from include.engine.systems.cassandra.client import Cql, Node, quoted
+
+SYSTEM_KEYSPACES = frozenset(
+    {
+        "system",
+        "system_auth",
+        "system_distributed",
+        "system_schema",
+        "system_traces",
+        "system_views",
+        "system_virtual_schema",
+        "system_cluster_metadata",
+    }
+)
+_TABLE_ID = re.compile(r"\bID = [0-9a-f-]{36}\s+AND\s+")
+# Strings, $$ bodies $$, quoted names, words, and everything else one character at a time.
+_PIECES = re.compile(r"'(?:[^']|'')*'|\$\$.*?\$\$|\"(?:[^\"]|\"\")*\"|\w+|.", re.DOTALL)
+_FIRST = ("keyspace", "type", "function", "aggregate", "table")
+_AFTER_ROWS = ("index", "materialized_view")
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """One thing of a schema, and the CQL that makes it."""
+
+    keyspace: str
+    type: str  # as DESCRIBE has it: keyspace, type, function, aggregate, table, index, materialized_view
+    name: str
+    cql: str
+
+
+class Schema(Struct, frozen=True):
+    """Keyspaces with all that is in them, in an order in which it can be made."""
+
+    statements: tuple[Statement, ...]
+
+    @property
+    def keyspaces(self) -> tuple[str, ...]:
+        """The names of the keyspaces."""
+        return tuple(one.keyspace for one in self.statements if one.type == "keyspace")
+
+    def tables(self, keyspace: str | None = None) -> list[tuple[str, str]]:
+        """Keyspace and name of each table; views are none."""
+        return self._named("table", keyspace)
+
+    def views(self) -> list[tuple[str, str]]:
+        """Keyspace and name of each materialised view."""
+        return self._named("materialized_view", None)
+
+    def indexes(self, keyspace: str, table: str) -> list[Statement]:
+        """The indexes of one table."""
+        # DESCRIBE quotes a name that is a word of CQL, too: both ways of writing it are the same table.
+        on = re.compile(rf"\bON {_either(keyspace)}\.{_either(table)}\s*\(")
+        return [one for one in self.statements if one.type == "index" and on.search(one.cql)]
+
+    def only(self, keyspaces: Iterable[str] = (), tables: Iterable[tuple[str, str]] = ()) -> Schema:
+        """Give the part for some keyspaces, or for some tables: those bring their keyspace, its types and functions along."""
+        chosen, kept = set(keyspaces), set(tables)
+        chosen |= {keyspace for keyspace, _ in kept}
+        statements = [one for one in self.statements if not chosen or one.keyspace in chosen]
+        if kept:
+            indexes = {id(index) for keyspace, table in kept for index in self.indexes(keyspace, table)}
+            statements = [
+                one
+                for one in statements
+                if one.type in ("keyspace", "type", "function", "aggregate")
+                or (one.type == "table" and (one.keyspace, one.name) in kept)
+                or id(one) in indexes
+            ]
+        return Schema(tuple(statements))
+
+    def renamed(self, names: Mapping[str, str]) -> Schema:
+        """Give the schema with keyspaces renamed: *names* maps old to new."""
+        return Schema(
+            tuple(
+                Statement(
+                    keyspace=names.get(one.keyspace, one.keyspace),
+                    type=one.type,
+                    name=names.get(one.keyspace, one.keyspace) if one.type == "keyspace" else one.name,
+                    cql=_renamed(one, names),
+                )
+                for one in self.statements
+            )
+        )
+
+    def before_rows(self) -> list[Statement]:
+        """What must be there before rows can come: keyspaces, types, functions, tables."""
+        return [one for kind in _FIRST for one in self.statements if one.type == kind]
+
+    def after_rows(self) -> list[Statement]:
+        """What is built from rows: indexes and views.  Loading would fail on some of them, and is quicker without all."""
+        return [one for kind in _AFTER_ROWS for one in self.statements if one.type == kind]
+
+    def fingerprint(self) -> str:
+        """A digest by which a change is noticed."""
+        text = "\n".join(sorted(f"{one.type} {one.keyspace} {one.name} {one.cql}" for one in self.statements))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def text(self) -> str:
+        """All of it as a file for ``cqlsh -f``."""
+        return "\n\n".join(one.cql for one in (*self.before_rows(), *self.after_rows())) + "\n"
+
+    def _named(self, kind: str, keyspace: str | None) -> list[tuple[str, str]]:
+        return [(s.keyspace, s.name) for s in self.statements if s.type == kind and keyspace in (None, s.keyspace)]
+
+
+def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -> Schema:
+    """Ask for the schema of *keyspaces*, with what only the server knows: dropped columns and when they were dropped.
+
+    Table ids are left out: a table that is made again is another table.
+    """
+    return Schema(
+        tuple(
+            Statement(
+                keyspace=_plain(row["keyspace_name"]),
+                type=row["type"],
+                name=_plain(row["name"]),
+                cql=_TABLE_ID.sub("", row["create_statement"]),
+            )
+            for keyspace in keyspaces
+            for row in cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at)
+        )
+    )
+
+
+def user_keyspaces(cql: Cql) -> list[str]:
+    """Name all keyspaces that are not the system's."""
+    names = (row["keyspace_name"] for row in cql.rows("SELECT keyspace_name FROM system_schema.keyspaces"))
+    return sorted(name for name in names if name not in SYSTEM_KEYSPACES)
+
+
+def commands(statement: Statement) -> list[str]:
+    """Split a statement's CQL into what can be sent one by one: a table may bring its dropped columns along."""
+    parts: list[str] = [""]
+    for piece in _PIECES.findall(statement.cql):
+        if piece == ";" and statement.type not in ("function", "aggregate"):
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts if part.strip()]
+
+
+def with_replication(statement: Statement, replication: Mapping[str, int], *, durable: bool = True) -> str:
+    """Give the CQL that makes a keyspace with *replication*: copies by datacenter."""
+    copies = ", ".join(f"'{name}': {count}" for name, count in sorted(replication.items()))
+    return (
+        f"CREATE KEYSPACE IF NOT EXISTS {quoted(statement.keyspace)} WITH replication ="
+        f" {{'class': 'NetworkTopologyStrategy', {copies}}} AND durable_writes = {str(durable).lower()}"
+    )
+
+
+def replication_of(statement: Statement) -> dict[str, int]:
+    """Read how many copies a keyspace has, by datacenter; under ``*`` when it says so for all together."""
+    found = dict(re.findall(r"'([^']+)': '?(\d+)", statement.cql.partition("}")[0]))
+    if "replication_factor" in found:
+        return {"*": int(found["replication_factor"])}
+    return {name: int(count) for name, count in found.items()}
+
+
+def fitted(wanted: Mapping[str, int], nodes: Mapping[str, int]) -> dict[str, int]:
+    """Fit replication to a ring: *nodes* counts them by datacenter.  Copies beyond the nodes there are would only block.
+
+    Datacenters that the ring has keep their number; a ring with none of them gets the largest in each of its own.
+    """
+    if set(wanted) & set(nodes):
+        return {name: min(count, nodes[name]) for name, count in wanted.items() if name in nodes}
+    largest = max(wanted.values(), default=1)
+    return {name: min(largest, count) for name, count in nodes.items()}
+
+
+def _renamed(statement: Statement, names: Mapping[str, str]) -> str:
+    if not names:
+        return statement.cql
+    pieces = _PIECES.findall(statement.cql)
+    found = []
+    for number, piece in enumerate(pieces):
+        new = None if piece[0] in "'$" else names.get(_plain(piece))
+        qualifies = number + 1 < len(pieces) and pieces[number + 1] == "."
+        is_itself = statement.type == "keyspace" and "".join(pieces[:number]).split()[-1:] == ["KEYSPACE"]
+        found.append(_cql_name(new) if new is not None and (qualifies or is_itself) else piece)
+    return "".join(found)
+
+
+def _cql_name(name: str) -> str:
+    """Write a name as DESCRIBE does: quoted only when it must be."""
+    return name if re.fullmatch(r"[a-z][a-z0-9_]*", name) else quoted(name)
+
+
+def _either(name: str) -> str:
+    return f"(?:{re.escape(name)}|{re.escape(quoted(name))})"
+
+
+def _plain(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

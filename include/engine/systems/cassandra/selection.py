@@ -1,0 +1,159 @@
+"""Decides what a restore takes, and by which way it gets there.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from include.engine.errors import Misconfigured, NotFound, Unsupported
+from include.engine.model import Entry, Manifest, PointKind, RecoveryPoint
+from include.engine.systems.cassandra.client import Node
+from include.engine.systems.cassandra.schema import SYSTEM_KEYSPACES, Schema
+from include.engine.systems.cassandra.sstables import SSTableName
+
+# The first release that reads each generation of SSTables, by the first letter of their version.
+_READABLE_FROM: Mapping[str, tuple[int, int]] = {"m": (3, 0), "n": (4, 0), "o": (5, 0), "d": (5, 0)}
+
+
+class Method(StrEnum):
+    """How SSTables get into tables."""
+
+    IMPORT = "import"  # each node takes its own files back: `nodetool import`
+    LOADER = "sstableloader"  # streamed to whoever owns the rows now
+    FILES = "files"  # laid down for a person
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """What is restored, and under which names."""
+
+    tables: tuple[tuple[str, str], ...]  # as they were
+    rename: dict[str, str]  # keyspace to its new name
+
+    def keyspace(self, name: str) -> str:
+        """Give the name that a keyspace gets."""
+        return self.rename.get(name, name)
+
+    @property
+    def keyspaces(self) -> tuple[str, ...]:
+        """The keyspaces that are touched, as they were."""
+        return tuple(sorted({keyspace for keyspace, _ in self.tables}))
+
+
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """One file of a backup, and where it came from."""
+
+    entry: Entry
+    host_id: str
+    keyspace: str
+    table: str
+    name: str
+
+    @property
+    def place(self) -> str:
+        """Where tools want it: a folder named after the table in one named after the keyspace, for each node."""
+        return f"{self.host_id}/{self.keyspace}/{self.table}/{self.name}"
+
+
+def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str) -> Manifest:
+    """Choose the backup: a named one, else the newest.
+
+    :raises NotFound: when there is none of that name
+    :raises Unsupported: for a point between two backups
+    """
+    wanted = RecoveryPoint.parse(point)
+    if wanted.kind not in (PointKind.LATEST, PointKind.BACKUP):
+        moments = ", ".join(f"{one.id} ({one.cut.at:%Y-%m-%d %H:%M:%SZ})" for one in manifests[-3:])
+        raise Unsupported(
+            f"Cassandra is restored to the moment of a snapshot, not to {point}",
+            hint=f"choose a backup with --backup; the newest are {moments}",
+        )
+    if backup is None:
+        return max(manifests, key=lambda manifest: (manifest.recoverable_to, manifest.id))
+    for manifest in manifests:
+        if manifest.id == backup:
+            return manifest
+    raise NotFound(f"there is no backup {backup}", hint=f"the newest are {', '.join(one.id for one in manifests[-3:])}")
+
+
+def select(schema: Schema, only: Sequence[str], rename: Mapping[str, str]) -> Selection:
+    """Read what a person asks for: ``keyspace`` or ``keyspace.table``, and keyspaces under other names.
+
+    :raises NotFound: naming every part that the backup has not
+    :raises Misconfigured: when two keyspaces would get one name, or one the system's
+    """
+    tables = schema.tables()
+    by_name = {f"{keyspace}.{table}": (keyspace, table) for keyspace, table in tables}
+    chosen: set[tuple[str, str]] = set()
+    unknown = []
+    for part in only:
+        found = {by_name[part]} if part in by_name else {one for one in tables if one[0] == part}
+        chosen |= found
+        unknown += [] if found else [part]
+    keyspaces = sorted({keyspace for keyspace, _ in tables})
+    unknown += [name for name in rename if name not in keyspaces]
+    if unknown:
+        raise NotFound(f"the backup has no {', '.join(unknown)}", hint=f"it has: {', '.join(sorted(by_name))}")
+    selection = Selection(tables=tuple(sorted(chosen or set(tables))), rename=dict(rename))
+    names = [selection.keyspace(keyspace) for keyspace in selection.keyspaces]
+    clash = sorted({name for name in names if names.count(name) > 1 or name in SYSTEM_KEYSPACES})
+    if clash:
+        raise Misconfigured(
+            f"the name {', '.join(clash)} is taken", hint="give each keyspace a name of its own, none of the system's"
+        )
+    return selection
+
+
+def files_of(manifest: Manifest, selection: Selection) -> list[StoredFile]:
+    """Give the files of the chosen tables, in the order of the manifest."""
+    chosen = set(selection.tables)
+    found = []
+    for entry in manifest.entries:
+        parts = entry.name.split("/")
+        if len(parts) != 4:
+            continue  # the schema
+        host_id, keyspace, folder, name = parts
+        table = folder.rpartition("-")[0]
+        if (keyspace, table) in chosen:
+            found.append(StoredFile(entry=entry, host_id=host_id, keyspace=keyspace, table=table, name=name))
+    return found
+
+
+def require_readable(files: Iterable[StoredFile], versions: Iterable[str]) -> None:
+    """Check that servers of *versions* read these SSTables.
+
+    :raises Unsupported: when one is older
+    """
+    oldest = min((_numbers(version) for version in versions), default=(0, 0))
+    for file in files:
+        name = SSTableName.parse(file.name)
+        if name is None:
+            continue
+        needed = _READABLE_FROM.get(name.version[0])
+        if needed is None or oldest < needed:
+            least = f"{needed[0]}.{needed[1]}" if needed else "a newer Mainstay and Cassandra"
+            raise Unsupported(
+                f"the backup's SSTables are of version {name.version}, which Cassandra {oldest[0]}.{oldest[1]} cannot read",
+                hint=f"restore into {least} or newer",
+            )
+
+
+def same_topology(then: Sequence[Node], now: Sequence[Node]) -> bool:
+    """Whether every node that was backed up is there with the tokens that it had, and nobody else is."""
+    return {node.host_id: node.tokens for node in then} == {node.host_id: node.tokens for node in now}
+
+
+def choose_method(then: Sequence[Node], now: Sequence[Node], *, reachable: bool) -> Method:
+    """Choose how SSTables get into tables.
+
+    :param reachable: whether commands can be run on the nodes; sstableloader needs only the network
+    """
+    if reachable and (same_topology(then, now) or len(now) == 1):  # a single node owns every token
+        return Method.IMPORT
+    return Method.LOADER
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor, *_ = (*version.split("-", maxsplit=1)[0].split("."), "0", "0")
+    return int(major), int(minor)

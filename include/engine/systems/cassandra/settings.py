@@ -1,0 +1,117 @@
+"""What the inventory says about a Cassandra target.  Imports no client library: it is read at DAG parsing."""
+
+from __future__ import annotations
+
+import re
+from datetime import time, timedelta
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from include.engine.inventory import Duration, Section, TargetSettings
+
+_RATE = re.compile(r"^(\d+)\s*(KiB|MiB|GiB)$")
+_FACTORS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_WINDOW = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)$")
+
+
+class NodeSettings(Section):
+    """What is different on one node."""
+
+    host: str | None = Field(None, description="where the transport finds it: a host for ssh, a pod for kubernetes")
+    jolokia_port: int | None = Field(None, ge=1, le=65535, description="instead of the target's")
+    nodetool: tuple[str, ...] | None = Field(None, description="instead of the target's")
+    staging: str | None = Field(None, description="instead of the target's")
+
+
+class Settings(TargetSettings):
+    """One Cassandra cluster."""
+
+    keyspaces: tuple[str, ...] = Field((), description="which keyspaces to back up; all but the system's when empty")
+    roles: bool = Field(default=False, description="also note roles and grants (never passwords); needs a superuser")
+    transport: Literal["local", "ssh", "kubernetes"] = Field(
+        "local", description="how commands reach a node: on this machine, by ssh, or by kubectl exec"
+    )
+    ssh_user: str | None = Field(None, description="whom to log in as, for ssh")
+    ssh_port: int = Field(22, ge=1, le=65535, description="for ssh")
+    ssh_identity: str | None = Field(None, description="path of the private key on the worker, for ssh")
+    ssh_known_hosts: str | None = Field(None, description="path of the known hosts on the worker, for ssh")
+    kubernetes_namespace: str = Field("default", description="namespace of the pods, for kubernetes")
+    kubernetes_container: str = Field("cassandra", description="container in the pods, for kubernetes")
+    kubectl: tuple[str, ...] = Field(("kubectl",), description="the command and its options, for kubernetes")
+    run_as: str | None = Field(None, description="account that owns Cassandra's files, when the login is another one")
+    jolokia: bool = Field(default=False, description="ask nodes through Jolokia; nodetool is used when it is down")
+    jolokia_port: int = Field(8778, ge=1, le=65535, description="where Jolokia listens on each node")
+    nodetool: tuple[str, ...] = Field(("nodetool",), description="the command and its options, on each node")
+    staging: str | None = Field(
+        None, description="directory on each node for files of a restore; beside the data directory when not given"
+    )
+    nodes: dict[str, NodeSettings] = Field({}, description="by the address that `nodetool status` shows")
+    snapshot_ttl: Duration = Field(
+        timedelta(hours=24), description="snapshots vanish by themselves after this, whatever happens to us"
+    )
+    uploads_at_once: int = Field(4, ge=1, le=64, description="transfers of each node at the same time")
+    bandwidth: str | None = Field(None, description="limit for each node, a second: 20MiB; none when not given")
+    window: str | None = Field(None, description="copy only between these times, UTC: 22:00-06:00")
+    multipart_above: str = Field("4GiB", description="larger files go in parts; S3 takes up to 5 GiB in one piece")
+    check_data: bool = Field(default=True, description="compare each new Data.db with Cassandra's own CRC on the node")
+    sample_ranges: int = Field(4, ge=0, le=256, description="token ranges sampled per table, for the drill to compare")
+    sample_rows: int = Field(200, ge=1, le=10_000, description="rows in each of them, at most")
+
+    @field_validator("bandwidth", "multipart_above")
+    @classmethod
+    def _rate(cls, value: str | None) -> str | None:
+        if value is not None and not _RATE.match(value):
+            raise ValueError(f"{value!r} is not a size; write a number and KiB, MiB or GiB")
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _times(cls, value: str | None) -> str | None:
+        if value is not None and not _WINDOW.match(value):
+            raise ValueError(f"{value!r} is not a window; write 22:00-06:00, in UTC")
+        return value
+
+    @model_validator(mode="after")
+    def _lasting(self) -> Self:
+        if self.snapshot_ttl < self.timeout:
+            raise ValueError(
+                f"snapshot_ttl ({self.snapshot_ttl}) is shorter than timeout ({self.timeout}):"
+                " the snapshot could vanish while it is copied"
+            )
+        return self
+
+    @property
+    def bandwidth_bytes(self) -> int | None:
+        """Bytes a second that one node may send; None without a limit."""
+        return size(self.bandwidth) if self.bandwidth else None
+
+    @property
+    def multipart_bytes(self) -> int:
+        """Size above which a file is sent in parts."""
+        return size(self.multipart_above)
+
+    def node(self, address: str) -> NodeSettings:
+        """What holds for one node: its own settings where it has any, else the target's."""
+        own = self.nodes.get(address, NodeSettings())
+        return NodeSettings(
+            host=own.host or address,
+            jolokia_port=own.jolokia_port or self.jolokia_port,
+            nodetool=own.nodetool or self.nodetool,
+            staging=own.staging or self.staging,
+        )
+
+    def in_window(self, now: time) -> bool:
+        """Whether copying is allowed at *now* (UTC)."""
+        match = _WINDOW.match(self.window or "")
+        if match is None:
+            return True
+        begin, end = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
+        return begin <= now < end if begin <= end else now >= begin or now < end
+
+
+def size(text: str) -> int:
+    """Read ``20MiB``."""
+    match = _RATE.match(text)
+    assert match is not None  # the validator above has looked
+    return int(match[1]) * _FACTORS[match[2]]

@@ -1,0 +1,208 @@
+"""Takes one snapshot on all nodes at the same moment, and knows what the cluster was like just then."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from threading import Barrier, BrokenBarrierError
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock, Connection
+from include.engine.errors import Contended, Incomplete, MainstayError, NotFound, Unreachable, Unsupported
+from include.engine.systems.cassandra.client import Cql, Node
+from include.engine.systems.cassandra.control import Control, control_of
+from include.engine.systems.cassandra.cut import SnapshotCut
+from include.engine.systems.cassandra.roles import read_roles
+from include.engine.systems.cassandra.samples import Effort, choose_ranges, keep_quiet
+from include.engine.systems.cassandra.schema import read_schema, user_keyspaces
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.transport import transport_to
+
+PREFIX = "mainstay"
+_OLDEST = (4, 1)  # snapshots with a TTL, and the virtual table that lists them
+_TRIES = 3
+_AGREEMENT = 10.0  # seconds that a schema change may take to reach all nodes
+
+
+class Taken(Struct, frozen=True):
+    """A snapshot, and the moment before which every acknowledged write is in it."""
+
+    at: datetime
+    cut: SnapshotCut
+
+
+def take(cql: Cql, settings: Settings, connection: Connection, backup: str, clock: Clock) -> Taken:
+    """Snapshot all nodes at once; again, when the schema changed in the middle.
+
+    :raises Unreachable: when a node is down: a backup without it would be incomplete
+    :raises Incomplete: when there is nothing to back up
+    :raises Contended: when the schema never stands still
+    """
+    nodes = cql.ring()
+    require_all_up(cql, nodes)
+    keyspaces = _keyspaces(cql, settings)
+    controls, notes = _controls(settings, connection, nodes)
+    for _ in range(_TRIES):
+        _require_agreement(cql, nodes)
+        before = read_schema(cql, keyspaces)
+        first = choose_ranges(
+            cql,
+            before.tables(),
+            Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock),
+        )
+        # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
+        tag = f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
+        at = clock()
+        try:
+            skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
+            samples = keep_quiet(cql, first)
+            same = read_schema(cql, keyspaces).fingerprint() == before.fingerprint()
+        except MainstayError:
+            clear(list(controls.values()), tag)
+            raise
+        if same:
+            cut = SnapshotCut(
+                tag=tag,
+                cluster=_cluster_name(cql),
+                nodes=nodes,
+                keyspaces=tuple(keyspaces),
+                schema=before,
+                samples=samples,
+                skew_seconds=round(skew, 3),
+                roles=read_roles(cql) if settings.roles else (),
+                notes=tuple(notes),
+            )
+            return Taken(at, cut)
+        clear(list(controls.values()), tag)
+    raise Contended(
+        f"the schema changed during each of {_TRIES} snapshots",
+        hint="wait until the migration is over, then run it again",
+    )
+
+
+def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -> None:
+    """Clear all snapshots that any attempt at *backup* has taken.  Tries all nodes before it raises the first error."""
+    errors: list[MainstayError] = []
+    for node in cql.ring():
+        try:
+            rows = cql.rows("SELECT name FROM system_views.snapshots", at=node)
+            tags = {row["name"] for row in rows if str(row["name"]).startswith(f"{PREFIX}-{backup}-")}
+            if tags:
+                control, _ = control_of(settings, node.address, connection, transport_to(settings, node.address))
+                for tag in sorted(tags):
+                    control.clear(tag)
+        except MainstayError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def require_all_up(cql: Cql, nodes: Sequence[Node]) -> None:
+    """Ask every node of the ring itself.
+
+    :raises Unreachable: naming those that do not answer
+    :raises Unsupported: when a node is too old
+    """
+    down = []
+    for node in nodes:
+        try:
+            cql.rows("SELECT release_version FROM system.local", at=node, timeout=10)
+        except Unreachable:
+            down.append(node.address)
+    if down:
+        raise Unreachable(
+            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): the backup would be incomplete",
+            hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
+        )
+    old = [f"{n.address} ({n.version})" for n in nodes if _version(n.version) < _OLDEST]
+    if old:
+        raise Unsupported(f"Cassandra 4.1 or newer is needed; too old: {', '.join(old)}", hint="upgrade these nodes")
+
+
+def data_directories(cql: Cql, node: Node) -> list[str]:
+    """Ask a node where its data files lie; a node may have several disks."""
+    rows = cql.rows("SELECT value FROM system_views.settings WHERE name = 'data_file_directories'", at=node)
+    found = [part.strip() for row in rows for part in str(row["value"]).strip("[]").split(",")]
+    directories = [part for part in found if part]
+    if not directories:
+        raise Incomplete(f"{node.address} does not say where its data lie", hint="set data_file_directories there")
+    return directories
+
+
+def clear(controls: Sequence[Control], tag: str) -> None:
+    """Clear *tag* everywhere, as far as nodes answer: its TTL does the rest."""
+    for control in controls:
+        with suppress(MainstayError):
+            control.clear(tag)
+
+
+def _controls(
+    settings: Settings, connection: Connection, nodes: Sequence[Node]
+) -> tuple[dict[str, Control], list[str]]:
+    controls: dict[str, Control] = {}
+    notes: list[str] = []
+    for node in nodes:
+        control, note = control_of(settings, node.address, connection, transport_to(settings, node.address))
+        controls[node.address] = control
+        notes += [note] if note else []
+    return controls, notes
+
+
+def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str], ttl: timedelta) -> float:
+    """Take the snapshot on all nodes and give the seconds from the first's start to the last one's end."""
+    ready = Barrier(len(controls), timeout=30)
+
+    def one(control: Control) -> tuple[float, float]:
+        with suppress(BrokenBarrierError):
+            ready.wait()
+        started = time.monotonic()
+        control.snapshot(tag, keyspaces, ttl)
+        return started, time.monotonic()
+
+    with ThreadPoolExecutor(len(controls), thread_name_prefix="snapshot") as pool:
+        futures = [pool.submit(one, control) for control in controls.values()]
+    times = [future.result() for future in futures]
+    return max(end for _, end in times) - min(start for start, _ in times)
+
+
+def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
+    there = user_keyspaces(cql)
+    wanted = sorted(set(settings.keyspaces)) or there
+    missing = sorted(set(wanted) - set(there))
+    if missing:
+        raise NotFound(
+            f"the cluster has no keyspace {', '.join(missing)}", hint=f"it has: {', '.join(there) or 'none of its own'}"
+        )
+    if not wanted:
+        raise Incomplete("the cluster has no keyspace besides the system's", hint="check that it is the right cluster")
+    return wanted
+
+
+def _require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float], None] = time.sleep) -> None:
+    deadline = time.monotonic() + _AGREEMENT
+    while True:
+        versions = {
+            str(row["schema_version"])
+            for node in nodes
+            for row in cql.rows("SELECT schema_version FROM system.local", at=node)
+        }
+        if len(versions) == 1:
+            return
+        if time.monotonic() > deadline:
+            raise Unreachable(
+                f"the nodes have {len(versions)} different schemas", hint="look at `nodetool describecluster`"
+            )
+        sleep(0.2)
+
+
+def _cluster_name(cql: Cql) -> str:
+    return str(cql.rows("SELECT cluster_name FROM system.local")[0]["cluster_name"])
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())

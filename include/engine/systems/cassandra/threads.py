@@ -1,0 +1,58 @@
+"""Work on many nodes or files at the same time, as far as the machine and the nodes bear it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from include.engine.contracts import Progress
+
+NODES_AT_ONCE = 32
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class OneAtATime:
+    """Progress for many threads (see ``contracts.Progress``): implementations are written for one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def stage(self, name: str, total_bytes: int | None = None) -> None:
+        """Begin a stage."""
+        with self._lock:
+            self._progress.stage(name, total_bytes)
+
+    def advance(self, bytes_: int) -> None:
+        """Count bytes."""
+        with self._lock:
+            self._progress.advance(bytes_)
+
+    def say(self, text: str) -> None:
+        """Tell one event."""
+        with self._lock:
+            self._progress.say(text)
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], *, at_once: int = NODES_AT_ONCE
+) -> list[Result]:
+    """Do *work* for all *items*, several at a time, and give the results in order.
+
+    The first error comes through as soon as it happens; what has not begun by then does not begin.
+    """
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(len(items), at_once), thread_name_prefix="cassandra") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        done, rest = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in rest:
+            future.cancel()
+        for future in done:
+            if not future.cancelled():
+                future.result()
+    return [future.result() for future in futures]

@@ -1,0 +1,414 @@
+"""Bad days of a backup: each ends in a clear error, or goes on and is whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
+from include.engine.model import Verdict
+from include.engine.store import shared as shared_objects
+from include.engine.systems.cassandra import control, transfer
+from include.engine.systems.cassandra.client import Cql
+from include.engine.verbs import backup
+from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
+from tests.integration.cassandra.faults import Wire
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def table(keyspace: str, cql: Cql, estate: Estate) -> str:
+    """A table of 200 flushed rows in this test's keyspace."""
+    make_table(cql, f"{keyspace}.t", count=200)
+    estate.server.nodes[0].nodetool("flush", keyspace)
+    return f"{keyspace}.t"
+
+
+@pytest.fixture
+def wire(estate: Estate) -> Iterator[Wire]:
+    """The estate's nodes and control plane reach the store through it."""
+    with Wire(estate.store.host, estate.store.port) as wire:
+        store = estate.connections.known["store"]
+        estate.connections.known["store"] = msgspec.structs.replace(
+            store, extra={**store.extra, "endpoint_url": wire.endpoint}
+        )
+        yield wire
+
+
+def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
+    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v blob)")
+    dice = random.Random(1)
+    cql.many(f"INSERT INTO {name} (k, v) VALUES (?, ?)", [(n, dice.randbytes(size)) for n in range(count)])
+
+
+def data_files(estate: Estate, table: str) -> list[Path]:
+    keyspace, _, name = table.partition(".")
+    return sorted(estate.server.nodes[0].data_directory.glob(f"{keyspace}/{name}-*/*-Data.db"))
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with path.open("r+b") as stream:  # the very same file: links share it
+        stream.write(content)
+
+
+# on the node ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bit_flipped_on_the_node_is_found_before_the_file_is_sent(estate: Estate, table: str) -> None:
+    flip_a_bit(data_files(estate, table)[0])
+    with pytest.raises(Corrupt, match="damaged on the node: its CRC-32") as found:
+        estate.backup(keyspaces=[table.partition(".")[0]])
+    assert "-Data.db" in found.value.message
+    assert not estate.objects()
+
+
+def test_a_component_that_is_missing_makes_the_backup_incomplete(estate: Estate, table: str) -> None:
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    cut = backup.freeze(pipeline, "20261123T030000Z", [TARGET], clock=now).cuts[str(TARGET)]
+    snapshot = next(data_files(estate, table)[0].parent.glob(f"snapshots/{cut.position}"))
+    next(snapshot.glob("*-Filter.db")).unlink()
+    with pytest.raises(Incomplete, match=r"1 files of the snapshot are missing.*-Filter\.db"):
+        backup.copy(pipeline, "20261123T030000Z", TARGET, progress=Told(), stop=Stop(), clock=now)
+    backup.release(pipeline, "20261123T030000Z", [TARGET])
+
+
+def test_a_snapshot_that_was_cleared_is_no_backup_of_nothing(estate: Estate, table: str) -> None:
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    backup.freeze(pipeline, "20261123T030001Z", [TARGET], clock=now)
+    backup.release(pipeline, "20261123T030001Z", [TARGET])
+    with pytest.raises(Incomplete, match="has nothing of"):
+        backup.copy(pipeline, "20261123T030001Z", TARGET, progress=Told(), stop=Stop(), clock=now)
+
+
+def test_a_keyspace_without_a_single_row_is_no_backup(estate: Estate, keyspace: str, cql: Cql) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
+    with pytest.raises(Incomplete, match="holds no SSTable at all"):
+        estate.backup(keyspaces=[keyspace])
+
+
+def test_an_empty_table_comes_back_empty_and_proved(estate: Estate, table: str, cql: Cql) -> None:
+    keyspace = table.partition(".")[0]
+    cql.rows(f"CREATE TABLE {keyspace}.nothing (k int PRIMARY KEY)")
+    estate.backup(keyspaces=[keyspace])
+    restored = estate.restore(rename={keyspace: f"{keyspace}_x"})
+    try:
+        checks = {check.name: check for check in restored.checks}
+        assert checks[f"rows of {keyspace}_x.nothing"].verdict is Verdict.PASS
+        assert rows(cql, f"{keyspace}_x.nothing") == []
+    finally:
+        cql.rows(f"DROP KEYSPACE {keyspace}_x", timeout=60)
+
+
+def test_names_with_capitals_and_words_of_cql_survive(estate: Estate, cql: Cql) -> None:
+    try:
+        cql.rows(
+            "CREATE KEYSPACE \"Select\" WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}", timeout=60
+        )
+        cql.rows('CREATE TYPE "Select"."Table" ("From" int, b text)')
+        cql.rows('CREATE TABLE "Select"."Order" ("Key" text PRIMARY KEY, "a ""b"" é" text, u frozen<"Table">)')
+        cql.rows('CREATE INDEX "ByValue" ON "Select"."Order" ("a ""b"" é")')
+        cql.rows('INSERT INTO "Select"."Order" JSON \'{"\\"Key\\"": "x"}\'')
+        cql.rows(
+            """INSERT INTO "Select"."Order" ("Key", "a ""b"" é", u) VALUES ('y', 'it''s; "z"', {"From": 1, b: 'c'})"""
+        )
+        then = rows(cql, '"Select"."Order"')
+        estate.backup(keyspaces=["Select"])
+        restored = estate.restore(rename={"Select": "Where"})
+        assert restored.verdict is Verdict.PASS, restored.checks
+        assert rows(cql, '"Where"."Order"') == then
+    finally:
+        for name in ("Select", "Where"):
+            cql.rows(f'DROP KEYSPACE IF EXISTS "{name}"', timeout=60)
+
+
+def test_a_table_dropped_and_made_again_is_another_table(estate: Estate, table: str, cql: Cql) -> None:
+    keyspace = table.partition(".")[0]
+    cql.rows(f"DROP TABLE {table}", timeout=60)
+    cql.rows(f"CREATE TABLE {table} (other text PRIMARY KEY, n int)")
+    cql.rows(f"INSERT INTO {table} (other, n) VALUES ('only', 1)")
+    estate.backup(keyspaces=[keyspace])
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
+        assert rows(cql, f"{keyspace}_x.t") == rows(cql, table) != []
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+def test_a_dropped_column_does_not_hinder_the_restore(estate: Estate, table: str, cql: Cql) -> None:
+    keyspace = table.partition(".")[0]
+    cql.rows(f"ALTER TABLE {table} ADD gone text")
+    cql.rows(f"INSERT INTO {table} (k, gone) VALUES (1, 'old')")
+    estate.server.nodes[0].nodetool("flush", keyspace)
+    cql.rows(f"ALTER TABLE {table} DROP gone")
+    estate.backup(keyspaces=[keyspace])
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
+        assert rows(cql, f"{keyspace}_x.t") == rows(cql, table)
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+# the freeze ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_schema_that_changed_meanwhile_has_the_snapshot_taken_again(
+    estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    take = control.Jolokia.snapshot
+
+    def slow(self: control.Jolokia, tag: str, keyspaces: list[str], ttl: timedelta) -> None:
+        if not taken:
+            cql.rows(f"ALTER TABLE {table} ADD later int")
+        taken.append(tag)
+        take(self, tag, keyspaces, ttl)
+
+    monkeypatch.setattr(control.Jolokia, "snapshot", slow)
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert len(taken) == 2
+    assert manifest.cut.position == taken[1]
+    assert "later int" in detail(manifest).cut.schema.text()
+    there = {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots")}
+    assert not there & set(taken)
+
+
+def test_a_schema_that_never_stands_still_is_told(
+    estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = iter(range(100))
+    take = control.Jolokia.snapshot
+
+    def restless(self: control.Jolokia, tag: str, keyspaces: list[str], ttl: timedelta) -> None:
+        cql.rows(f"ALTER TABLE {table} ADD c{next(count)} int")
+        take(self, tag, keyspaces, ttl)
+
+    monkeypatch.setattr(control.Jolokia, "snapshot", restless)
+    with pytest.raises(Contended, match="schema changed during each"):
+        estate.backup(keyspaces=[table.partition(".")[0]])
+
+
+def test_jolokia_being_down_is_noted_and_nodetool_does_it(estate: Estate, table: str) -> None:
+    nodes = estate.server.target_settings()["nodes"]
+    address = estate.server.nodes[0].address
+    nodes[address]["jolokia_port"] = 1
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]], nodes=nodes)
+    assert any("nodetool was used instead" in note for note in manifest.notes)
+
+
+def test_a_certificate_that_is_not_accepted_is_an_error_and_no_reason_for_nodetool(estate: Estate, table: str) -> None:
+    certificate, key = estate.server.authority.issue("somebody-else")
+    known = estate.connections.known["cassandra_main"]
+    wrong = {**known.extra, "jolokia_cert_file": str(certificate), "jolokia_key_file": str(key)}
+    estate.connections.known["cassandra_main"] = msgspec.structs.replace(known, extra=wrong)
+    with pytest.raises(Unauthorized, match="certificate"):
+        estate.backup(keyspaces=[table.partition(".")[0]], release=False)
+
+
+def test_a_retried_freeze_leaves_no_snapshot_of_the_first(estate: Estate, table: str, cql: Cql) -> None:
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    source = pipeline.lookup.source(TARGET)
+    tags = {source.freeze("20261123T040000Z", now).position for _ in range(2)}
+    assert len(tags) == 2
+    source.release("20261123T040000Z")
+    source.release("20261123T040000Z")
+    assert not tags & {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots")}
+
+
+def test_rows_that_change_during_the_snapshot_are_not_compared(
+    estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = control.Jolokia.snapshot
+
+    def busy(self: control.Jolokia, tag: str, keyspaces: list[str], ttl: timedelta) -> None:
+        take(self, tag, keyspaces, ttl)
+        cql.rows(f"INSERT INTO {table} (k, v) VALUES (100000, 0x00)")  # after the snapshot, before the second reading
+
+    monkeypatch.setattr(control.Jolokia, "snapshot", busy)
+    estate.backup(keyspaces=[table.partition(".")[0]], sample_ranges=1, sample_rows=5000)
+    keyspace = table.partition(".")[0]
+    try:
+        restored = estate.restore(rename={keyspace: f"{keyspace}_x"})
+        check = next(check for check in restored.checks if check.name.startswith("rows of"))
+        assert check.verdict is Verdict.UNVERIFIED
+        assert "1 more changed while the snapshot was taken" in check.detail
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+# the way to the store ------------------------------------------------------------------------------------------------
+
+
+def test_connections_cut_in_the_middle_are_tried_again(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    cuts = iter([10, 0, 0])
+    wire.verdict = lambda first: next(cuts, None) if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_a_store_that_answers_503_for_a_while_is_waited_for(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    busy = iter([b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"] * 3)
+    wire.verdict = lambda first: next(busy, None) if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_a_node_that_never_reaches_the_store_is_told_without_a_signature(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    wire.verdict = lambda first: 0 if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    with pytest.raises(Unreachable, match="could not send") as told:
+        estate.backup(keyspaces=[table.partition(".")[0]])
+    assert "Signature" not in str(told.value)
+
+
+def test_a_signed_url_that_expired_is_signed_anew(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    sign = shared_objects.SharedFolder.sign_put
+    signed: list[str] = []
+
+    def late(self: shared_objects.SharedFolder, sha256: str, expires: timedelta) -> object:
+        first = sha256 not in signed
+        signed.append(sha256)
+        request = sign(self, sha256, timedelta(seconds=1) if first else expires)
+        if first and len(signed) == 1:
+            time.sleep(2.5)
+        return request
+
+    monkeypatch.setattr(shared_objects.SharedFolder, "sign_put", late)
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert len(signed) > len(set(signed))
+    assert len(estate.objects()) == len({entry.key for entry in manifest.entries})
+
+
+def test_signed_urls_that_are_always_refused_are_a_matter_for_a_person(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    wire.verdict = lambda first: refusal if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    with pytest.raises(Unauthorized, match="HTTP 403"):
+        estate.backup(keyspaces=[table.partition(".")[0]])
+
+
+def test_the_store_refuses_bytes_that_are_not_what_was_hashed(
+    estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = transfer.pieces
+
+    def then_flip(sender: transfer.Sender, files: object, *, large: int) -> object:
+        found = pieces(sender, files, large=large)  # type: ignore[arg-type]
+        flip_a_bit(data_files(estate, table)[0])
+        return found
+
+    monkeypatch.setattr(transfer, "pieces", then_flip)
+    with pytest.raises(Corrupt, match="not what was hashed a moment ago"):
+        estate.backup(keyspaces=[table.partition(".")[0]])
+
+
+def test_large_files_go_in_parts_and_come_back(estate: Estate, keyspace: str, cql: Cql) -> None:
+    make_table(cql, f"{keyspace}.large", count=130, size=100_000)
+    manifest = estate.backup(keyspaces=[keyspace], multipart_above="5120KiB")
+    assert max(entry.bytes for entry in manifest.entries) > 10 << 20
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
+        assert rows(cql, f"{keyspace}_x.large") == rows(cql, f"{keyspace}.large")
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+def test_the_bandwidth_limit_holds(estate: Estate, keyspace: str, cql: Cql) -> None:
+    make_table(cql, f"{keyspace}.t", count=30, size=100_000)
+    began = time.monotonic()
+    manifest = estate.backup(keyspaces=[keyspace], bandwidth="1024KiB", uploads_at_once=1)
+    assert detail(manifest).sent_bytes / (time.monotonic() - began) < 1.3 * (1 << 20)
+
+
+# twice, and killed ---------------------------------------------------------------------------------------------------
+
+
+def test_two_copies_of_one_set_at_once_make_one_backup(estate: Estate, table: str) -> None:
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    with ThreadPoolExecutor(2) as pool:
+        copies = [
+            pool.submit(backup.copy, pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now) for _ in range(2)
+        ]
+    assert copies[0].result() == copies[1].result()
+    backup.release(pipeline, name, [TARGET])
+
+
+def test_a_wish_to_stop_ends_the_transfers_and_commits_nothing(estate: Estate, keyspace: str, cql: Cql) -> None:
+    make_table(cql, f"{keyspace}.t", count=60, size=100_000)
+    name, stop = estate.name(), Stop()
+    pipeline = estate.pipeline(keyspaces=[keyspace], bandwidth="256KiB")
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    threading.Timer(2.0, lambda: stop.stop("a test")).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        backup.copy(pipeline, name, TARGET, progress=Told(), stop=stop, clock=now)
+    assert time.monotonic() - began < 10
+    assert pipeline.catalog.find(TARGET, name) is None
+    backup.release(pipeline, name, [TARGET])
+
+
+def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: Cql, tmp_path: Path) -> None:
+    for n in range(4):
+        make_table(cql, f"{keyspace}.t{n}", count=10, size=100_000)
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[keyspace], bandwidth="512KiB", uploads_at_once=1)
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    script = f"""
+        import msgspec
+        from include.engine.contracts import Connection, Stop
+        from tests.integration.cassandra.estate import *
+        known = msgspec.json.decode(open({str(tmp_path / "known.json")!r}).read(), type=dict[str, Connection])
+        from include.engine.inventory import load
+        from include.engine.systems.cassandra.settings import Settings
+        from pathlib import Path
+        inventory = load(Path({str(estate.directory / "inventory.yaml")!r}), {{System.CASSANDRA: Settings}})
+        pipeline = open_pipeline(inventory, Named(known))
+        backup.copy(pipeline, {name!r}, TARGET, progress=Told(), stop=Stop(), clock=now)
+    """
+    (tmp_path / "known.json").write_bytes(msgspec.json.encode(estate.connections.known))
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    )
+    deadline = time.monotonic() + 60
+    while not any(size > 500_000 for size in estate.objects().values()):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert pipeline.catalog.find(TARGET, name) is None
+    sent_before = len(estate.objects())
+    quick = estate.pipeline(keyspaces=[keyspace])
+    manifest = backup.copy(quick, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+    backup.release(quick, name, [TARGET])
+    assert 0 < detail(manifest).sent_objects <= len(estate.objects()) - sent_before + 1
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()

@@ -1,0 +1,150 @@
+"""Three nodes, three copies, three racks: back up, lose everything, restore; and restore three nodes into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Unreachable
+from include.engine.model import Verdict
+from include.engine.sandbox.home import Sandbox
+from include.engine.systems.cassandra import keyspaces
+from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.verbs import backup
+from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TABLES = ("user_events.user_events", "user_events.user_sessions", "spark_streams.created_users")
+
+
+@pytest.fixture(scope="module")
+def ring(sandbox: Sandbox) -> Iterator[CassandraServer]:
+    ring = CassandraServer(sandbox, "ring", size=3).start(timeout=300)
+    with ring.connect(timeout=60) as cql:
+        keyspaces.create(cql, copies=3)
+        keyspaces.fill(cql, events=3000, sessions=900, users=200)
+    yield ring
+    ring.stop()
+
+
+@pytest.fixture
+def cql(ring: CassandraServer) -> Iterator[Cql]:
+    with ring.connect(timeout=60) as session:
+        yield session
+
+
+@pytest.fixture
+def estate(ring: CassandraServer, object_store: ObjectStoreServer, bucket: str, tmp_path: Path) -> Estate:
+    return Estate(ring, object_store, bucket, tmp_path)
+
+
+def everything(cql: Cql, consistency: str) -> dict[str, list[str]]:
+    return {table: rows(cql, table, consistency=consistency) for table in TABLES}
+
+
+def test_three_nodes_lose_everything_twice_and_get_it_back(estate: Estate, cql: Cql) -> None:
+    before = everything(cql, "ALL")
+    first = estate.backup()
+    assert len(detail(first).cut.nodes) == 3
+    assert {entry.name.split("/")[0] for entry in first.entries if "/" in entry.name} == {
+        node.host_id for node in detail(first).cut.nodes
+    }
+    second = estate.backup()
+    assert detail(second).sent_objects == 0
+
+    for table in TABLES:
+        cql.rows(f"TRUNCATE {table}", timeout=120, consistency="ALL")
+    restored = estate.restore(confirm="cassandra_admin")
+    assert restored.detail["method"] == "import"
+    assert restored.verdict is Verdict.PASS
+    assert everything(cql, "QUORUM") == before
+    assert everything(cql, "ALL") == before
+
+    for keyspace in ("user_events", "spark_streams"):
+        cql.rows(f"DROP KEYSPACE {keyspace}", timeout=120)
+    assert estate.restore(confirm="cassandra_admin").verdict is Verdict.PASS
+    assert everything(cql, "QUORUM") == before
+    assert everything(cql, "ALL") == before
+
+
+def test_snapshots_of_three_nodes_are_taken_within_half_a_second(estate: Estate) -> None:
+    skews = [detail(estate.backup()).cut.skew_seconds for _ in range(3)]
+    assert min(skews) < 0.5
+
+
+def test_three_nodes_fit_into_one(estate: Estate, cql: Cql, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = everything(cql, "ALL")
+    estate.backup()
+    single = CassandraServer(sandbox, "single").start()
+    try:
+        connection = msgspec.structs.replace(single.connection(), extra={})
+        uri = msgspec.json.encode({"conn_type": "cassandra", **msgspec.to_builtins(connection)}).decode()
+        monkeypatch.setenv("AIRFLOW_CONN_SINGLE", uri)
+        restored = estate.restore("single", pipeline=estate.bare())
+        assert restored.detail["method"] == "sstableloader"
+        assert restored.verdict is Verdict.PASS
+        with single.connect(timeout=60) as there:
+            assert everything(there, "QUORUM") == before
+            found = there.rows("SELECT * FROM user_events.user_events WHERE event_type = 'login'")
+            assert len(found) == sum('"event_type": "login"' in row for row in before[TABLES[0]])
+    finally:
+        single.stop()
+
+
+def test_one_node_fits_into_three(estate: Estate, cql: Cql, sandbox: Sandbox, object_store: ObjectStoreServer) -> None:
+    single = CassandraServer(sandbox, "source").start()
+    try:
+        with single.connect() as there:
+            there.rows("CREATE KEYSPACE grows WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
+            there.rows("CREATE TABLE grows.t (k int PRIMARY KEY, v text)")
+            there.many("INSERT INTO grows.t (k, v) VALUES (?, ?)", [(n, f"v{n}") for n in range(2000)])
+            before = rows(there, "grows.t")
+        source = Estate(single, object_store, estate.bucket, estate.directory)
+        source.backup(keyspaces=["grows"])
+    finally:
+        single.stop()
+    source.connections.known["ring"] = estate.server.connection()
+    restored = source.restore("ring")
+    assert restored.detail["method"] == "sstableloader"
+    assert rows(cql, "grows.t", consistency="ALL") == before
+    assert restored.verdict is Verdict.PASS
+
+
+def test_a_node_that_is_down_makes_the_backup_fail_and_does_not_hinder_reads(
+    estate: Estate, ring: CassandraServer, cql: Cql
+) -> None:
+    before = everything(cql, "ALL")
+    name = estate.name()
+    pipeline = estate.pipeline()
+    ring.nodes[2].kill()
+    try:
+        with pytest.raises(Unreachable, match="1 of 3 nodes are down"):
+            backup.freeze(pipeline, name, [TARGET], clock=now)
+        assert everything(cql, "QUORUM") == before
+    finally:
+        ring.nodes[2].start(timeout=300)
+
+
+def test_a_node_that_dies_after_the_snapshot_leaves_no_backup_and_the_retry_finishes_it(
+    estate: Estate, ring: CassandraServer
+) -> None:
+    name = estate.name()
+    pipeline = estate.pipeline()
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    ring.nodes[1].kill()
+    try:
+        with pytest.raises(Unreachable):
+            backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+        assert pipeline.catalog.find(TARGET, name) is None
+    finally:
+        ring.nodes[1].start(timeout=300)
+    manifest = backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+    assert len({entry.name.split("/")[0] for entry in manifest.entries if "/" in entry.name}) == 3
+    backup.release(pipeline, name, [TARGET])

@@ -1,0 +1,85 @@
+"""The scripts that nodes run are run here by a real shell, without a node."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+from pathlib import Path
+
+import pytest
+
+from include.engine.sharing import SignedRequest
+from include.engine.systems.cassandra import node_scripts
+from include.engine.systems.cassandra.node_scripts import Transfer
+from include.engine.systems.cassandra.sstables import missing, read_listing, wanted
+from include.engine.systems.cassandra.transport import CommandTransport
+
+SHELL = CommandTransport("sh", ["sh", "-s"])
+NAME = "oa-3h5r_17tt_3y3qo24su3jkj5xnt7-big"
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    folder = tmp_path / "it's data" / "ks" / f"t-{'0' * 32}" / "snapshots" / "tag"
+    folder.mkdir(parents=True)
+    data = random.Random(3).randbytes(100_000)
+    (folder / f"{NAME}-Data.db").write_bytes(data)
+    (folder / f"{NAME}-Digest.crc32").write_text(str(zlib.crc32(data)))
+    (folder / f"{NAME}-TOC.txt").write_text("Data.db\nDigest.crc32\nTOC.txt\n")
+    (folder / "manifest.json").write_text(f'{{"files": ["{NAME}-Data.db"]}}')
+    return folder
+
+
+def run(script: str) -> str:
+    return SHELL.run(script, timeout=30)
+
+
+def test_a_snapshot_is_listed_wherever_it_lies(snapshot: Path) -> None:
+    listing = read_listing(run(node_scripts.listing([str(snapshot.parents[3])], "tag")), "tag")
+    assert sorted(one.name for one in wanted(listing.files)) == [
+        f"{NAME}-{c}" for c in ("Data.db", "Digest.crc32", "TOC.txt")
+    ]
+    assert missing(listing) == []
+    data = next(one for one in listing.files if one.name.endswith("Data.db"))
+    found = (snapshot / data.name).stat()
+    assert data.identity == (found.st_size, int(found.st_mtime), found.st_ino)
+
+
+def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
+    path = str(snapshot / f"{NAME}-Data.db")
+    content = Path(path).read_bytes()
+    said = run(node_scripts.digests([path], [path])).splitlines()
+    assert said == [
+        f"S {hashlib.sha256(content).hexdigest()} {path}",
+        f"C {zlib.crc32(content)} {zlib.crc32(content)} {path}",
+    ]
+
+
+def test_parts_are_hashed_one_by_one(snapshot: Path) -> None:
+    path = snapshot / f"{NAME}-Data.db"
+    said = run(node_scripts.part_digests(str(path), 100_000, 40_000)).splitlines()
+    content = path.read_bytes()
+    parts = [content[:40_000], content[40_000:80_000], content[80_000:]]
+    assert said == [f"P {n} {hashlib.sha256(part).hexdigest()}" for n, part in enumerate(parts, start=1)]
+
+
+def test_ten_thousand_files_are_listed_and_hashed(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "ks" / f"t-{'0' * 32}" / "snapshots" / "tag"
+    folder.mkdir(parents=True)
+    for n in range(10_000):
+        (folder / f"nb-{n}-big-Data.db").write_text(str(n))
+    listing = read_listing(run(node_scripts.listing([str(tmp_path / "data")], "tag")), "tag")
+    assert len(listing.files) == 10_000
+    said = run(node_scripts.digests([one.path for one in listing.files], []))
+    assert len(said.splitlines()) == 10_000
+
+
+def test_curl_gets_names_and_headers_as_they_are() -> None:
+    request = SignedRequest(url='http://127.0.0.1:1/b/k?sig=a"b\\c', headers={"If-None-Match": "*"})
+    one = Transfer(sha256="0" * 64, path='/da ta/"quoted"', bytes=1, request=request)
+    script = node_scripts.uploads([one], rate=2048)
+    assert 'url = "http://127.0.0.1:1/b/k?sig=a\\"b\\\\c"' in script
+    assert 'upload-file = "/da ta/\\"quoted\\""' in script
+    assert "limit-rate = 2048" in script
+    assert f"U 000 0 {'0' * 64}:0" in run(script)

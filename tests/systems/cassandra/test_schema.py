@@ -1,0 +1,101 @@
+"""A schema can be made again: elsewhere, in part, under other names."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.engine.systems.cassandra.schema import (
+    Schema,
+    Statement,
+    commands,
+    fitted,
+    replication_of,
+    with_replication,
+)
+
+
+def statement(kind: str, name: str, cql: str, keyspace: str = "shop") -> Statement:
+    return Statement(keyspace=keyspace, type=kind, name=name, cql=cql)
+
+
+SHOP = Schema(
+    (
+        statement(
+            "keyspace",
+            "shop",
+            "CREATE KEYSPACE shop WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': '3', 'shop': '2'};",
+        ),
+        statement("type", "place", "CREATE TYPE shop.place (street text);"),
+        statement(
+            "table",
+            "orders",
+            "CREATE TABLE shop.orders (id int PRIMARY KEY, shop text, at frozen<place>) WITH comment = 'in shop.orders; yes';",
+        ),
+        statement("table", "items", "CREATE TABLE shop.items (id int PRIMARY KEY);"),
+        statement("index", "by_shop", "CREATE INDEX by_shop ON shop.orders (shop);"),
+        statement(
+            "function",
+            "f",
+            "CREATE FUNCTION shop.f(a int) CALLED ON NULL INPUT RETURNS int LANGUAGE java AS $$ shop.g(); return a; $$;",
+        ),
+    )
+)
+
+
+def test_a_keyspace_is_renamed_where_it_is_a_keyspace_and_nowhere_else() -> None:
+    renamed = {one.name: one.cql for one in SHOP.renamed({"shop": "Shop 2"}).statements}
+    assert renamed["Shop 2"].startswith('CREATE KEYSPACE "Shop 2" WITH')
+    assert "'shop': '2'" in renamed["Shop 2"]
+    assert renamed["orders"].startswith('CREATE TABLE "Shop 2".orders (id int PRIMARY KEY, shop text')
+    assert "comment = 'in shop.orders; yes'" in renamed["orders"]
+    assert renamed["by_shop"] == 'CREATE INDEX by_shop ON "Shop 2".orders (shop);'
+    assert "$$ shop.g(); return a; $$" in renamed["f"]
+
+
+def test_one_table_brings_its_types_and_indexes_along() -> None:
+    part = SHOP.only(tables=[("shop", "orders")])
+    assert [one.name for one in part.statements] == ["shop", "place", "orders", "by_shop", "f"]
+
+
+def test_indexes_and_views_come_after_the_rows() -> None:
+    assert [one.type for one in SHOP.before_rows()] == ["keyspace", "type", "function", "table", "table"]
+    assert [one.name for one in SHOP.after_rows()] == ["by_shop"]
+
+
+def test_a_table_brings_its_dropped_columns_as_commands_of_their_own() -> None:
+    table = statement(
+        "table", "t", "CREATE TABLE shop.t (id int, z int) WITH comment = 'a;b';\nALTER TABLE shop.t DROP z USING TIMESTAMP 1;"
+    )  # fmt: skip
+    assert commands(table) == [
+        "CREATE TABLE shop.t (id int, z int) WITH comment = 'a;b'",
+        "ALTER TABLE shop.t DROP z USING TIMESTAMP 1",
+    ]
+    assert len(commands(SHOP.statements[-1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "expected"),
+    [
+        ({"dc1": 3}, {"dc1": 3}, {"dc1": 3}),
+        ({"dc1": 3}, {"dc1": 1}, {"dc1": 1}),
+        ({"dc1": 3, "dc2": 2}, {"dc1": 5}, {"dc1": 3}),
+        ({"east": 3}, {"dc1": 1}, {"dc1": 1}),
+        ({"*": 2}, {"dc1": 4}, {"dc1": 2}),
+    ],
+    ids=["the same ring", "a smaller ring", "a datacenter less", "other names", "SimpleStrategy"],
+)
+def test_copies_fit_the_ring(wanted: dict[str, int], nodes: dict[str, int], expected: dict[str, int]) -> None:
+    assert fitted(wanted, nodes) == expected
+
+
+def test_replication_is_read_and_written() -> None:
+    assert replication_of(SHOP.statements[0]) == {"dc1": 3, "shop": 2}
+    simple = statement(
+        "keyspace", "shop", "CREATE KEYSPACE shop WITH replication = {'class': 'SimpleStrategy', 'replication_factor': '2'};"
+    )  # fmt: skip
+    assert replication_of(simple) == {"*": 2}
+    assert "'dc1': 1" in with_replication(SHOP.statements[0], {"dc1": 1})
+
+
+def test_a_change_shows_in_the_fingerprint() -> None:
+    assert SHOP.fingerprint() != SHOP.only(tables=[("shop", "orders")]).fingerprint()

@@ -1,0 +1,83 @@
+"""What a restore takes and how it gets there is decided before anything is touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.engine.errors import Misconfigured, NotFound, Unsupported
+from include.engine.model import Entry
+from include.engine.systems.cassandra.client import Node
+from include.engine.systems.cassandra.schema import Schema, Statement
+from include.engine.systems.cassandra.selection import (
+    Method,
+    StoredFile,
+    choose_method,
+    require_readable,
+    select,
+)
+
+SCHEMA = Schema(
+    tuple(
+        Statement(keyspace=keyspace, type="table", name=table, cql="")
+        for keyspace, table in [("a", "one"), ("a", "two"), ("b", "one")]
+    )
+)
+
+
+def node(host_id: str, *tokens: str) -> Node:
+    return Node(host_id=host_id, address="", datacenter="dc1", rack="r", version="5.0.9", tokens=tokens)
+
+
+def stored(name: str) -> StoredFile:
+    entry = Entry(name=name, key="k", bytes=1, sha256="0" * 64)
+    return StoredFile(entry=entry, host_id="h", keyspace="a", table="one", name=name)
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [([], 3), (["a"], 2), (["a.one"], 1), (["a.one", "b"], 2)],
+    ids=["all", "a keyspace", "a table", "both"],
+)
+def test_parts_are_keyspaces_or_tables(only: list[str], expected: int) -> None:
+    assert len(select(SCHEMA, only, {}).tables) == expected
+
+
+def test_every_unknown_part_is_named() -> None:
+    with pytest.raises(NotFound, match=r"c, a\.three, d"):
+        select(SCHEMA, ["c", "a.three"], {"d": "e"})
+
+
+@pytest.mark.parametrize("rename", [{"a": "b"}, {"a": "system_auth"}], ids=["another's name", "the system's"])
+def test_a_name_that_is_taken_is_refused(rename: dict[str, str]) -> None:
+    with pytest.raises(Misconfigured, match="is taken"):
+        select(SCHEMA, [], rename)
+
+
+@pytest.mark.parametrize(
+    ("now", "reachable", "expected"),
+    [
+        ([node("x", "1"), node("y", "2")], True, Method.IMPORT),
+        ([node("x", "1"), node("y", "2")], False, Method.LOADER),
+        ([node("x", "1"), node("y", "3")], True, Method.LOADER),
+        ([node("x", "1"), node("z", "2")], True, Method.LOADER),
+        ([node("z", "9")], True, Method.IMPORT),
+        ([node("z", "9")], False, Method.LOADER),
+    ],
+    ids=["the same ring", "out of reach", "a token moved", "a node replaced", "one node owns all", "one out of reach"],
+)
+def test_the_method_follows_the_topology(now: list[Node], reachable: bool, expected: Method) -> None:
+    assert choose_method([node("x", "1"), node("y", "2")], now, reachable=reachable) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("oa-1-big-Data.db", "4.1.5"), ("da-1-bti-Data.db", "4.1.5"), ("zz-1-big-Data.db", "5.0.9")],
+    ids=["5.0 into 4.1", "bti into 4.1", "from the future"],
+)
+def test_a_server_older_than_the_sstables_is_refused(name: str, version: str) -> None:
+    with pytest.raises(Unsupported, match="cannot read"):
+        require_readable([stored(name)], ["5.0.9", version])
+
+
+def test_older_sstables_are_read_by_newer_servers() -> None:
+    require_readable([stored("nb-1-big-Data.db"), stored("oa-1-big-Data.db")], ["5.0.9"])
