@@ -44,12 +44,13 @@ def open_engine(
     identities: Sequence[str] = (),
     servers: Mapping[str, object] | None = None,
     connections: Connections | None = None,
+    targets: Mapping[Target, object] | None = None,
 ) -> KafkaRestore:
     """Open what restores *target*.
 
     :param connections: finds the cluster that a restore to a ``server`` names, by the name of its connection
     """
-    del catalog, identities, servers
+    del catalog, identities, servers, targets
     return KafkaRestore(target, connections)
 
 
