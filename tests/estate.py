@@ -21,6 +21,7 @@ from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
+from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
 from include.engine.systems.postgres.archive import WalArchive
 from include.engine.systems.postgres.backup import PostgresBackup
@@ -121,6 +122,7 @@ class Estate:
                 cut=cut,
                 writer=writer,
                 reader=VaultReader(self.bucket, identities=self.identities),
+                shared=SharedFolder(self.bucket, TARGET),
                 history=self.catalog.backups(TARGET),
                 progress=Quiet(),
                 stop=Stop(),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from include.engine.contracts import Mirror, MirrorProgress
 from include.engine.errors import PermanentError
+from include.engine.mirroring import Mirror, MirrorProgress
 from include.engine.model import worst
 from include.engine.verbs import mirror as verb
 from mainstay.hooks.mainstay import MainstayHook

@@ -24,6 +24,7 @@ from include.engine.contracts import Connection, CopyJob, Stop
 from include.engine.model import Cut, Entry, Manifest, System, Target
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
+from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
 from include.engine.systems.postgres.backup import PostgresBackup, open_source
 from include.engine.systems.postgres.client import sql
@@ -97,6 +98,7 @@ class Taking:
             cut=cut or self.source.freeze(backup, clock),
             writer=VaultWriter(self.bucket, attempt),
             reader=VaultReader(self.bucket),
+            shared=SharedFolder(self.bucket, TARGET),
             history=history,
             progress=progress or Watched(),
             stop=stop or Stop(),
