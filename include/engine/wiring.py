@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from include.engine import inventory as inventories
 from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
@@ -19,11 +19,10 @@ from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
 from include.engine.model import System, Target
-from include.engine.store.bucket import Bucket
-from include.engine.store.catalog import Catalog
-from include.engine.store.encryption import identities_in
-from include.engine.store.retention import Policy
-from include.engine.verbs.pipeline import Pipeline, Terms
+
+if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
+    from include.engine.store.catalog import Catalog
+    from include.engine.verbs.pipeline import Pipeline, Terms
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +47,11 @@ def load_inventory(path: Path | None = None) -> Inventory:
 
 def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
     """Build the pipeline that *inventory* describes.  Asks no server for anything yet."""
+    from include.engine.store.bucket import Bucket
+    from include.engine.store.catalog import Catalog
+    from include.engine.store.retention import Policy
+    from include.engine.verbs.pipeline import Pipeline
+
     store = connections.get(inventory.store.connection) if inventory.store.connection else None
     bucket = Bucket.open(inventory.store.url, store)
     catalog = Catalog(bucket)
@@ -73,6 +77,11 @@ def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
 
 def open_bucket(url: str, connection: Connection | None = None, *, identities: Sequence[str] = ()) -> Pipeline:
     """Build a pipeline from nothing but its bucket: it can be listed, verified and restored, not backed up."""
+    from include.engine.store.bucket import Bucket
+    from include.engine.store.catalog import Catalog
+    from include.engine.store.retention import Policy
+    from include.engine.verbs.pipeline import Pipeline, Terms
+
     catalog = Catalog(Bucket.open(url, connection))
     terms = {target: Terms(identities=tuple(identities)) for target in catalog.targets()}
     return Pipeline(
@@ -172,6 +181,9 @@ class _Lookup:
 
 
 def _terms(inventory: Inventory, connections: Connections, target: Target) -> Terms:
+    from include.engine.store.encryption import identities_in
+    from include.engine.verbs.pipeline import Terms
+
     encryption = inventory.encryption_of(target)
     identities: tuple[str, ...] = ()
     if encryption.identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -12,7 +13,9 @@ from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
 from include.engine.mirroring import Mirror
-from include.engine.verbs.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from include.engine.verbs.pipeline import Pipeline
 
 
 class MainstayHook(BaseHook):

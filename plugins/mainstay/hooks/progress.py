@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from include.engine.cli import figures
 
@@ -13,7 +13,7 @@ from include.engine.cli import figures
 class Log(Protocol):
     """What a logger must be able to do."""
 
-    def info(self, message: str, *arguments: object) -> None:
+    def info(self, event: Any, /, *args: Any) -> Any:
         """Write one line."""
 
 

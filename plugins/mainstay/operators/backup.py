@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from include.engine.cli import figures
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import Manifest, Target, Verdict, Verification, worst
-from include.engine.verbs import backup, verify
 from mainstay.assets import BACKUPS, backups_of, sets_of
 from mainstay.operators.judge import require_checks
 from mainstay.operators.step import Step, Summary, clock, run_name
@@ -28,6 +27,8 @@ class FreezeOperator(Step):
 
     def execute(self, context: Context) -> list[str]:
         """Freeze."""
+        from include.engine.verbs import backup
+
         set_id = run_name(context)
         self.report = f"sets/{set_id}"
         chosen = self.pipeline.choose(context["params"]["targets"])
@@ -53,9 +54,11 @@ class CopyOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Copy."""
+        from include.engine.verbs import backup
+
         set_id, target = run_name(context), Target.parse(self.target)
         self.report = f"sets/{set_id}"
-        with self.progress() as progress, self.stopped_after(self.pipeline.terms[target].timeout):
+        with self.progress() as progress:
             manifest = backup.copy(
                 self.pipeline,
                 set_id,
@@ -90,6 +93,8 @@ class SealOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Seal."""
+        from include.engine.verbs import backup
+
         sealed = backup.seal(self.pipeline, run_name(context), clock=clock)
         self.report = f"sets/{sealed.id}"
         self.log.info("set %s: %s parts, %s", sealed.id, len(sealed.parts), figures.size(sealed.bytes))
@@ -110,6 +115,8 @@ class VerifyOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Verify."""
+        from include.engine.verbs import verify
+
         set_id = run_name(context)
         self.report = f"sets/{set_id}"
         require_checks(f"the set {set_id}", verify.check_set(self.pipeline, set_id), runbook=self.runbook)
@@ -131,7 +138,7 @@ class VerifyOperator(Step):
         for manifest in manifests:
             events[BACKUPS].add(backups_of(manifest.target), extra=_summary(manifest))
         # The pipeline can be recovered to where all of its parts can.
-        extra = {
+        extra: Summary = {
             "id": set_id,
             "bytes": sum(manifest.bytes for manifest in manifests),
             "recoverable_from": max(manifest.recoverable_from for manifest in manifests).isoformat(),
@@ -152,6 +159,8 @@ class ReleaseOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Release."""
+        from include.engine.verbs import backup
+
         chosen = self.pipeline.choose(context["params"]["targets"])
         backup.release(self.pipeline, run_name(context), chosen)
         return {"released": [str(target) for target in chosen]}

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from include.engine.cli import figures
 from include.engine.model import Target, backup_id
-from include.engine.verbs import drill
-from include.engine.verbs.drill import Exercise
 from mainstay.operators.judge import told
 from mainstay.operators.step import Step, Summary, clock
 
@@ -23,6 +21,8 @@ class ChooseOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Choose."""
+        from include.engine.verbs import drill
+
         params = context["params"]
         target = Target.parse(params["target"]) if params["target"] else None
         chosen = drill.choose(self.pipeline, target=target, set_id=params["set"])
@@ -48,6 +48,8 @@ class DrillOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Drill."""
+        from include.engine.verbs import drill
+
         backups = tuple((Target.parse(target), backup) for target, backup in self.chosen["backups"])
         # Named after this try, not after the run: to drill again is to measure again, and every measurement is kept.
         drill_id = backup_id(clock())
@@ -55,7 +57,7 @@ class DrillOperator(Step):
         with self.progress() as progress:
             report = drill.drill(
                 self.pipeline,
-                Exercise(set_id=self.chosen["set"], backups=backups),
+                drill.Exercise(set_id=self.chosen["set"], backups=backups),
                 drill_id=drill_id,
                 point=context["params"]["point"],
                 progress=progress,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from include.engine.cli import figures
-from include.engine.verbs import retention
 from mainstay.operators.step import Step, Summary, clock
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ class ExpireOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Expire."""
+        from include.engine.verbs import retention
+
         report = retention.expire(self.pipeline, dry_run=False, clock=clock)
         for set_id, reasons in report.plan.sets.items():
             self.log.info("set %s stays: %s", set_id, ", ".join(reasons))

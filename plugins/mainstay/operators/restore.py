@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from include.engine.cli import figures
 from include.engine.errors import Refused
 from include.engine.model import DestinationKind, RestorePlan, Target
-from include.engine.verbs import restore
 from mainstay.operators.judge import told
 from mainstay.operators.step import Step, Summary, clock
 
@@ -66,6 +65,8 @@ class RestoreOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Restore."""
+        from include.engine.verbs import restore
+
         params = context["params"]
         plan = _plan(self.pipeline, params, self.plan["backup"])
         more = sorted(set(plan.would_overwrite) - set(self.plan["would_overwrite"]))
@@ -142,6 +143,8 @@ def _plain(text: str) -> str:
 
 
 def _plan(pipeline: Pipeline, params: Mapping[str, Any], backup: str | None) -> RestorePlan:
+    from include.engine.verbs import restore
+
     return restore.plan(
         pipeline,
         Target.parse(params["target"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from airflow.sdk import BaseOperator
 
 from include.engine.contracts import Stop
 from include.engine.model import backup_id
-from include.engine.verbs.pipeline import Pipeline
 from mainstay.hooks.mainstay import MainstayHook
 from mainstay.hooks.progress import LogProgress
 from mainstay.links import ReportLink, RunbookLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from include.engine.verbs.pipeline import Pipeline
 
 Summary = dict[str, Any]  # small, JSON, no secret: ids, bytes, seconds, verdicts
 
@@ -36,7 +37,7 @@ def run_name(context: Context) -> str:
 
 
 class Step(BaseOperator):
-    """One step of a verb.
+    """One step of a verb.  It imports its verb when it runs: DAG files import the operators, and must not load the clients.
 
     A person who kills the task, and a timeout, come to the engine as a wish to stop: it closes what it has open, and leaves
     what a retry can use.
@@ -80,14 +81,3 @@ class Step(BaseOperator):
         progress = LogProgress(self.log)
         yield progress
         progress.close()
-
-    @contextmanager
-    def stopped_after(self, limit: timedelta) -> Iterator[None]:
-        """Ask the engine to stop when the context takes longer than *limit*."""
-        timer = threading.Timer(limit.total_seconds(), self.stop.stop, [f"it took longer than {limit}"])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()

@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.engine.cli import figures
 from include.engine.errors import Misconfigured
 from include.engine.systems.airflow import metadata, task_logs
-from include.engine.verbs import upkeep
 from mainstay.hooks.mainstay import AirflowConnections
 from mainstay.operators.judge import require_checks
 from mainstay.operators.step import Step, Summary, clock
@@ -38,6 +37,8 @@ class SweepOperator(UpkeepStep):
 
     def execute(self, context: Context) -> Summary:
         """Sweep."""
+        from include.engine.verbs import upkeep
+
         dry_run: bool = context["params"]["dry_run"]
         report = upkeep.sweep_orphans(self.pipeline, dry_run=dry_run, clock=clock)
         orphans = sum(len(one.orphans) for one in report.targets)
@@ -61,6 +62,8 @@ class AuditOperator(UpkeepStep):
 
     def execute(self, context: Context) -> Summary:
         """Audit."""
+        from include.engine.verbs import upkeep
+
         checks = upkeep.audit_archives(self.pipeline, clock=clock)
         for check in checks:
             self.log.info("%s %s: %s", check.verdict, check.name, check.detail)
@@ -75,6 +78,8 @@ class CheckCatalogOperator(UpkeepStep):
 
     def execute(self, context: Context) -> Summary:
         """Check."""
+        from include.engine.verbs import upkeep
+
         checks = upkeep.check_catalog(self.pipeline)
         require_checks("catalog", checks, runbook=self.runbook)
         self.log.info("%s checks have passed", len(checks))

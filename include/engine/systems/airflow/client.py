@@ -15,93 +15,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.parse import quote
 
-from include.engine.errors import Contended, NotFound, PermanentError, Unauthorized, Unreachable
+from include.engine.errors import Contended, NotFound, PermanentError, Unreachable
+from include.engine.systems.airflow.rest import RestClient
+from include.engine.systems.airflow.runs import FINAL, Approval, Run, Task
 
-FINAL = frozenset({"success", "failed"})
+__all__ = ["AirflowClient", "Approval", "Run", "Task"]
+
 _POLL = 0.5  # seconds between two looks at a run
 _SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
 
 
-@dataclass(frozen=True)
-class Task:
-    """One task instance of a run, as it is now."""
-
-    name: str
-    state: str
-    map_index: int = -1
-    tries: int = 0
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a DAG, as it is now."""
-
-    dag: str
-    id: str
-    state: str
-    run_after: str
-    tasks: tuple[Task, ...]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over."""
-        return self.state in FINAL
-
-    @property
-    def waits_for_a_person(self) -> bool:
-        """Whether a task of it waits for an answer."""
-        return any(task.state == "awaiting_input" for task in self.tasks)
-
-    def task(self, name: str, map_index: int = -1) -> Task:
-        """Give one of its tasks.
-
-        :raises NotFound: it has none of that name
-        """
-        for task in self.tasks:
-            if task.name == name and task.map_index == map_index:
-                return task
-        raise NotFound(
-            f"run {self.id} of {self.dag} has no task {name}[{map_index}]",
-            hint=f"It has: {', '.join(sorted({task.name for task in self.tasks}))}",
-        )
-
-
-@dataclass(frozen=True)
-class Approval:
-    """A question of a run that waits for a person."""
-
-    dag: str
-    run: str
-    task: str
-    subject: str
-    body: str
-    options: tuple[str, ...]
-    asked: float  # seconds since the epoch
-
-
-class AirflowClient:
-    """One user's view of one Airflow.  Logs in on the first request.
+class AirflowClient(RestClient):
+    """One user's view of one Airflow: its health, its DAGs and their runs, and what waits for a person.
 
     :param url: where its API server is, without a path
     """
-
-    def __init__(self, url: str, username: str, password: str) -> None:
-        self.url = url.rstrip("/")
-        self.username = username
-        self._password = password
-        self._token = ""
 
     # the server --------------------------------------------------------------------------------------------------
 
@@ -282,65 +216,6 @@ class AirflowClient:
             f"dags/{quote(approval.dag)}/dagRuns/{quote(approval.run)}/taskInstances/{quote(approval.task)}/-1/hitlDetails",
             {"chosen_options": [option], "params_input": dict(params or {})},
         )
-
-    # plain requests ----------------------------------------------------------------------------------------------
-
-    def get(self, path: str, **query: Any) -> Any:
-        """GET ``/api/v2/<path>``."""
-        return self._request("GET", f"{path}?{urlencode(query)}" if query else path, None)
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST *body* to ``/api/v2/<path>``."""
-        return self._request("POST", path, body)
-
-    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
-        """PATCH ``/api/v2/<path>`` with *body*."""
-        return self._request("PATCH", path, body)
-
-    def bearer(self) -> str:
-        """Log in when that was not done yet, and give the token."""
-        if not self._token:
-            credentials = {"username": self.username, "password": self._password}
-            self._token = str(self._send("POST", "/auth/token", credentials, {})["access_token"])
-        return self._token
-
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        return self._send(method, f"/api/v2/{path}", body, {"Authorization": f"Bearer {self.bearer()}"})
-
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
-        raw = None if body is None else json.dumps(body).encode()
-        request = Request(  # noqa: S310 - the URL is the operator's own
-            self.url + path,
-            data=raw,
-            method=method,
-            headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
-        )
-        what = f"{method} {self.url}{path.partition('?')[0]}"
-        try:
-            with urlopen(request, timeout=60) as response:  # noqa: S310
-                return json.loads(response.read() or b"null")
-        except HTTPError as error:
-            raise _told(what, error) from error
-        except (URLError, TimeoutError, ConnectionError) as error:
-            raise Unreachable(f"{what} got no answer: {error}", hint="Check that Airflow's API server runs") from error
-        except ValueError as error:  # Airflow answers an unknown path with its page and 200
-            raise PermanentError(f"{what} was not answered with JSON", hint="Check the URL") from error
-
-
-def _told(what: str, error: HTTPError) -> Exception:
-    text = error.read().decode(errors="replace")
-    with suppress(ValueError, AttributeError):
-        text = str(json.loads(text).get("detail", text))
-    message = f"{what} was answered {error.code}: {text[:500]}"
-    if error.code in (401, 403):
-        return Unauthorized(message, hint="Log in as a user who may do this")
-    if error.code == 404:
-        return NotFound(message, hint="Check its name; a new DAG is found within a minute")
-    if error.code == 409:
-        return Contended(message, hint="It is there already")
-    if error.code >= 500:
-        return Unreachable(message, hint="Read the API server's log")
-    return PermanentError(message, hint="Mend the request")
 
 
 def _line(event: Any) -> str:

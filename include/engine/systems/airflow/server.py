@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Self
 
 from include.engine.contracts import Connection
 from include.engine.errors import Corrupt
@@ -34,13 +34,11 @@ from include.engine.sandbox.accounts import ourselves, private_directory
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
+from include.engine.systems.airflow import database as databases
 from include.engine.systems.airflow import metadata
 from include.engine.systems.airflow.client import AirflowClient
+from include.engine.systems.airflow.database import DatabaseHost
 
-if TYPE_CHECKING:
-    import psycopg
-
-ROLE = DATABASE = "airflow"
 USERS = ("admin", "viewer")  # named after their roles
 
 _API = "api-server"
@@ -52,21 +50,6 @@ _WORKERS = {
 }
 _COMMANDS = {_API: [_API], **_WORKERS}
 _HEALTH = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-
-
-class DatabaseHost(Protocol):
-    """The PostgreSQL server that holds Airflow's metadata: the part of ``PostgresServer`` that is needed here."""
-
-    @property
-    def host(self) -> str:
-        """Its address."""
-
-    @property
-    def port(self) -> int:
-        """Its port."""
-
-    def connect(self, dbname: str = "postgres") -> psycopg.Connection:
-        """A connection of the superuser in autocommit mode."""
 
 
 class AirflowServer:
@@ -129,9 +112,9 @@ class AirflowServer:
         return Connection(
             host=self.database.host,
             port=self.database.port,
-            login=ROLE,
+            login=databases.ROLE,
             password=self._secret("database"),
-            schema=DATABASE,
+            schema=databases.DATABASE,
         )
 
     @property
@@ -161,7 +144,7 @@ class AirflowServer:
         :raises Unreachable: a component ended or was not healthy in time; the hint shows its log
         """
         self._write_passwords()
-        self._prepare_database()
+        databases.prepare(self.database, self._secret("database"))
         if not self._migrated():
             say("Airflow: preparing its database (about 15 s)")
             self._migrate()
@@ -216,26 +199,6 @@ class AirflowServer:
         connections = {f"AIRFLOW_CONN_{name.upper()}": _as_json(one) for name, one in known.items()}
         return settings | connections | self._environment
 
-    def _prepare_database(self) -> None:
-        """Make the role and the database when they are not there, and set the role's password."""
-        from psycopg import sql
-
-        with self.database.connect() as connection:
-            # The server gets the verifier, never the password: it may log its statements.
-            verifier = connection.pgconn.encrypt_password(self._secret("database").encode(), ROLE.encode()).decode()
-            exists = connection.execute("select 1 from pg_roles where rolname = %s", (ROLE,)).fetchone()
-            connection.execute(
-                sql.SQL("{verb} role {name} login password {verifier}").format(
-                    verb=sql.SQL("alter" if exists else "create"),
-                    name=sql.Identifier(ROLE),
-                    verifier=sql.Literal(verifier),
-                )
-            )
-            if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
-                connection.execute(
-                    sql.SQL("create database {} owner {}").format(sql.Identifier(DATABASE), sql.Identifier(ROLE))
-                )
-
     def _process(self, name: str) -> ServerProcess:
         label = f"airflow-{name}"
         run, log = self.sandbox.root / "run", self.sandbox.root / "log"
@@ -286,11 +249,7 @@ class AirflowServer:
 
     def _schema(self) -> str:
         """Airflow's version and the revision of the database's schema, which is empty when there is none."""
-        with self.database.connect(DATABASE) as connection:
-            found = connection.execute("select to_regclass('alembic_version')").fetchone()
-            there = found is not None and found[0] is not None
-            row = connection.execute("select version_num from alembic_version").fetchone() if there else None
-        return f"{version('apache-airflow')} {row[0] if row else ''}"
+        return f"{version('apache-airflow')} {databases.revision(self.database)}"
 
     def _api_answers(self) -> bool:
         return self.client().health().get("metadatabase") == "healthy"

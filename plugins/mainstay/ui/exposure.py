@@ -1,0 +1,95 @@
+"""How much of a target could be lost right now, judged from the bucket alone.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from include.engine.cli import figures
+from include.engine.model import Manifest, Target, Verdict
+
+
+class Window(Protocol):
+    """A span of time that can be recovered to."""
+
+    @property
+    def to_time(self) -> datetime:
+        """Its end."""
+
+
+class Walk(Protocol):
+    """What was found when a log archive was walked from a backup to its end."""
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """What can be recovered to."""
+
+    @property
+    def newest(self) -> datetime | None:
+        """When its newest object was stored; None when nothing was ever archived."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is whole."""
+
+
+@runtime_checkable
+class DatedArchive(Protocol):
+    """A log archive that says how far it reaches."""
+
+    def report(self, kept: Sequence[Manifest], /) -> Walk:
+        """Walk the archive from each of *kept* to its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """What would be lost of a target if its source were gone.
+
+    :param reaches: up to when everything comes back; None when nothing does
+    :param verdict: PASS when the loss is within the objective; UNVERIFIED when the bucket does not tell
+    """
+
+    target: Target
+    newest: Manifest | None
+    reaches: datetime | None
+    objective: timedelta
+    verdict: Verdict
+    detail: str
+
+
+def exposure(
+    target: Target,
+    newest: Manifest | None,
+    *,
+    archive: Walk | str | None,
+    objective: timedelta,
+    now: datetime,
+) -> Exposure:
+    """Judge one target.
+
+    :param archive: the walk from *newest*; why it could not be made; None when there is no archive
+    """
+
+    def judged(verdict: Verdict, detail: str, reaches: datetime | None) -> Exposure:
+        return Exposure(
+            target=target, newest=newest, reaches=reaches, objective=objective, verdict=verdict, detail=detail
+        )
+
+    if newest is None:
+        return judged(Verdict.FAIL, "it has no backup at all", None)
+    reaches, by = newest.recoverable_to, "the newest backup"
+    walked = archive if archive is not None and not isinstance(archive, str) and archive.newest is not None else None
+    if walked is not None and walked.verdict is Verdict.FAIL:
+        return judged(Verdict.FAIL, "the log archive has a gap after the newest backup", reaches)
+    if walked is not None and walked.verdict is Verdict.PASS:
+        reaches, by = max([reaches, *(window.to_time for window in walked.windows)]), "the log archive"
+    age = (now - reaches).total_seconds()
+    if age <= objective.total_seconds():
+        return judged(Verdict.PASS, f"{by} reaches to {figures.age(reaches, now)} ago", reaches)
+    if isinstance(archive, str):
+        return judged(Verdict.UNVERIFIED, f"the log archive could not be walked: {archive}", reaches)
+    if walked is not None and walked.verdict is Verdict.UNVERIFIED:
+        return judged(Verdict.UNVERIFIED, "nothing proves that the log archive joins the newest backup", reaches)
+    return judged(Verdict.FAIL, f"{by} ends {figures.age(reaches, now)} ago: what came after it would be lost", reaches)

@@ -1,0 +1,266 @@
+"""What the pages show, read from the bucket.  A damaged document is told and hides nothing else; a store that does not
+answer comes through as its error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from include.engine.errors import Corrupt, MainstayError, NotFound, PermanentError, Unsupported
+from include.engine.model import (
+    DrillReport,
+    Freeze,
+    Manifest,
+    Part,
+    RestoreRecord,
+    SetManifest,
+    Target,
+    Verdict,
+    Verification,
+    worst,
+)
+from mainstay.ui.exposure import DatedArchive, Exposure, Walk, exposure
+
+if TYPE_CHECKING:
+    from include.engine.store.catalog import Keep
+    from include.engine.verbs.pipeline import Pipeline
+
+MOST_ROWS = 50  # of a table on the overview, newest first
+_READS_AT_ONCE = 8
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRow:
+    """One set of the overview.
+
+    :param verified: None when one of its parts was never read back and none is known to be bad
+    :param drilled: what the last drill that says something about the whole set found
+    :param stays: the reasons of retention; empty when the next run of ``expire`` removes it, None when they are not known
+    """
+
+    manifest: SetManifest
+    verified: Verdict | None
+    drilled: Verdict | None
+    stays: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All of the first page.  Lists are newest first."""
+
+    pipeline: str
+    url: str
+    now: datetime
+    exposures: Sequence[Exposure]
+    sets: Sequence[SetRow]
+    drills: Sequence[DrillReport]
+    restores: Sequence[RestoreRecord]
+    older: Mapping[str, int]  # rows that are not shown, by table
+    problems: Sequence[str]
+
+    @property
+    def drill(self) -> DrillReport | None:
+        """The last drill."""
+        return self.drills[0] if self.drills else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartView:
+    """One part of a set: its backup, and what reading it back found."""
+
+    target: Target
+    backup: str
+    manifest: Manifest | None
+    verification: Verification | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetView:
+    """All about one set.  Before it is sealed, only its freeze is known."""
+
+    id: str
+    now: datetime
+    freeze: Freeze | None
+    manifest: SetManifest | None
+    parts: Sequence[PartView]
+    drills: Sequence[DrillReport]  # newest first
+    keep: Keep | None
+
+
+def overview(pipeline: Pipeline, now: datetime) -> Overview:
+    """Read the first page.
+
+    :raises MainstayError: when the store does not answer
+    """
+    catalog = pipeline.catalog
+    problems: list[str] = []
+    drills = list(reversed(_whole(catalog.drills, problems)))
+    restores = list(reversed(_whole(catalog.restores, problems)))
+    exposures = _at_once(lambda target: _exposure(pipeline, target, now, problems), pipeline.targets)
+    names = list(reversed(catalog.bucket.folders("sets")))
+    read = _at_once(lambda name: _one(lambda: catalog.find_set(name), problems), names[:MOST_ROWS])
+    sets = [found for found in read if found is not None]
+    stays = _retention(pipeline, now, problems)
+    rows = _at_once(lambda found: _set_row(pipeline, found, drills, stays), sets)
+    older = {"sets": len(names), "drills": len(drills), "restores": len(restores)}
+    return Overview(
+        pipeline=pipeline.name,
+        url=catalog.bucket.url,
+        now=now,
+        exposures=exposures,
+        sets=rows,
+        drills=drills[:MOST_ROWS],
+        restores=restores[:MOST_ROWS],
+        older={name: max(0, count - MOST_ROWS) for name, count in older.items()},
+        problems=sorted(set(problems)),
+    )
+
+
+def one_set(pipeline: Pipeline, set_id: str, now: datetime) -> SetView:
+    """Read one set, sealed or only frozen.
+
+    :raises NotFound: when there is neither
+    """
+    catalog = pipeline.catalog
+    manifest, freeze = catalog.find_set(set_id), catalog.find_freeze(set_id)
+    if manifest is not None:
+        wanted = [(part.target, part.backup) for part in manifest.parts]
+    elif freeze is not None:
+        wanted = [(Target.parse(name), set_id) for name in freeze.cuts]
+    else:
+        raise NotFound(
+            f"there is no set {set_id}", hint="it may have expired: the overview lists the sets that there are"
+        )
+    drills = [report for report in _whole(catalog.drills, []) if report.set_id == set_id]
+    return SetView(
+        id=set_id,
+        now=now,
+        freeze=freeze,
+        manifest=manifest,
+        parts=_at_once(lambda part: _part(pipeline, *part), wanted),
+        drills=list(reversed(drills)),
+        keep=catalog.kept(set_id) if manifest is not None else None,
+    )
+
+
+def one_drill(pipeline: Pipeline, drill_id: str) -> DrillReport:
+    """Read one drill.
+
+    :raises NotFound: when there is none of that name
+    """
+    found = next((report for report in pipeline.catalog.drills() if report.id == drill_id), None)
+    if found is None:
+        raise NotFound(
+            f"there is no report of a drill {drill_id}",
+            hint="a drill writes it when it ends: one that runs, or was stopped, has none",
+        )
+    return found
+
+
+def drilled(found: SetManifest, newest_first: Sequence[DrillReport]) -> Verdict | None:
+    """Give what the last drill that says something about the whole set has found.  Pure.
+
+    A part that came back proves nothing about the others; a part that did not come back fails the set.
+    """
+    for report in newest_first:
+        whole = report.target is None or len(found.parts) == 1
+        if report.set_id == found.id and (whole or report.verdict is not Verdict.PASS):
+            return report.verdict
+    return None
+
+
+def within(achieved: float | None, objective: float | None) -> Verdict:
+    """Compare what was measured with what was promised; what was not measured is UNVERIFIED.  Pure."""
+    if achieved is None or objective is None:
+        return Verdict.UNVERIFIED
+    return Verdict.PASS if achieved <= objective else Verdict.FAIL
+
+
+def _exposure(pipeline: Pipeline, target: Target, now: datetime, problems: list[str]) -> Exposure:
+    survey = pipeline.catalog.survey(target)
+    problems += [error.message for error in survey.unreadable.values()]
+    newest = max(survey.manifests, key=lambda manifest: manifest.recoverable_to, default=None)
+    archive: Walk | str | None = None
+    if newest is not None:
+        try:
+            found: object = pipeline.lookup.archive(target)
+            if isinstance(found, DatedArchive):
+                archive = found.report([newest])
+            elif found is not None:
+                archive = "it does not say how far it reaches"
+        except PermanentError as error:
+            _unless_of_the_store(error)
+            archive = error.message
+    return exposure(target, newest, archive=archive, objective=pipeline.terms[target].objectives.rpo, now=now)
+
+
+def _set_row(
+    pipeline: Pipeline, found: SetManifest, drills: Sequence[DrillReport], stays: Mapping[str, tuple[str, ...]] | None
+) -> SetRow:
+    return SetRow(
+        manifest=found,
+        verified=_verified(pipeline, found.parts),
+        drilled=drilled(found, drills),
+        stays=None if stays is None else stays.get(found.id, ()),
+    )
+
+
+def _verified(pipeline: Pipeline, parts: Sequence[Part]) -> Verdict | None:
+    found = [_last_verification(pipeline, part.target, part.backup) for part in parts]
+    verdict = worst([one.verdict if one else Verdict.UNVERIFIED for one in found])
+    unread = verdict is Verdict.UNVERIFIED and all(one is None or one.verdict is Verdict.PASS for one in found)
+    return None if unread else verdict
+
+
+def _last_verification(pipeline: Pipeline, target: Target, backup: str) -> Verification | None:
+    return _one(lambda: pipeline.catalog.last_verification(target, backup), [])
+
+
+def _part(pipeline: Pipeline, target: Target, backup: str) -> PartView:
+    problems: list[str] = []
+    manifest = _one(lambda: pipeline.catalog.find(target, backup), problems)
+    return PartView(
+        target=target,
+        backup=backup,
+        manifest=manifest,
+        verification=_last_verification(pipeline, target, backup),
+        problem="; ".join(problems),
+    )
+
+
+def _retention(pipeline: Pipeline, now: datetime, problems: list[str]) -> Mapping[str, tuple[str, ...]] | None:
+    from include.engine.verbs import retention
+
+    planned = _one(lambda: retention.plan(pipeline, clock=lambda: now), problems)
+    return planned.sets if planned is not None else None
+
+
+def _whole(read: Callable[[], list[Item]], problems: list[str]) -> list[Item]:
+    return _one(read, problems) or []
+
+
+def _one(read: Callable[[], Item], problems: list[str]) -> Item | None:
+    try:
+        return read()
+    except PermanentError as error:
+        _unless_of_the_store(error)
+        problems.append(str(error))
+        return None
+
+
+def _unless_of_the_store(error: MainstayError) -> None:
+    """Let an error about one document pass; one about the store concerns the whole page."""
+    if not isinstance(error, (Corrupt, Unsupported, NotFound)):
+        raise error
+
+
+def _at_once(read: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="pages") as pool:
+        return list(pool.map(read, items))

@@ -1,0 +1,190 @@
+"""The DAGs as files and as objects: what they promise to whoever is woken by them, and that reading them is cheap."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_env import PROJECT, settings  # isort: skip  # before the first import of Airflow
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+
+from include.engine.wiring import load_inventory
+from mainstay.defaults import Tag
+
+FILES = sorted((PROJECT / "dags").glob("*.py"))
+NAMES = ["backup", "drill", "restore", "upkeep"]
+ROWS = ("If it fails", "Safe to clear", "Objective")
+CLIENTS = (
+    "boto3",
+    "botocore",
+    "cassandra",
+    "confluent_kafka",
+    "fsspec",
+    "kafka",
+    "obstore",
+    "psycopg",
+    "pyarrow",
+    "pyrage",
+    "pyspark",
+)
+MOST_SECONDS = 0.5  # of CPU that one DAG file adds to importing Airflow; the first one pays for what they share
+
+# Imports Airflow, then each DAG file, and tells what each has cost and loaded.
+READ = """
+import importlib.util, json, resource, sys
+def spent():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+import airflow.sdk
+from airflow.dag_processing.dagbag import DagBag
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+airflows = set(sys.modules)
+seconds = []
+for path in sys.argv[1:]:
+    began = spent()
+    spec = importlib.util.spec_from_file_location("read_dag", path)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    seconds.append(spent() - began)
+print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - airflows)}))
+"""
+
+by_name = pytest.mark.parametrize("name", NAMES)
+
+
+def dag_of(bag: DagBag, name: str) -> DAG:
+    dag = bag.dags[name]
+    assert isinstance(dag, DAG)
+    return dag
+
+
+def test_no_dag_file_fails_to_import(bag: DagBag) -> None:
+    assert bag.import_errors == {}
+
+
+def test_there_is_one_dag_for_each_job_and_no_other(bag: DagBag) -> None:
+    assert sorted(bag.dags) == NAMES
+    assert [file.stem for file in FILES] == NAMES
+
+
+@by_name
+def test_a_dag_survives_being_stored_and_read_again(bag: DagBag, name: str) -> None:
+    dag = dag_of(bag, name)
+    stored = DagSerialization.to_dict(dag)
+    again = DagSerialization.from_dict(json.loads(json.dumps(stored)))
+    assert again.dag_id == dag.dag_id
+    assert set(again.task_dict) == set(dag.task_dict)
+    for task_id, task in dag.task_dict.items():
+        assert again.task_dict[task_id].downstream_task_ids == task.downstream_task_ids
+
+
+@by_name
+def test_a_dag_says_what_to_do_when_it_fails(bag: DagBag, name: str) -> None:
+    doc = dag_of(bag, name).doc_md or ""
+    missing = [row for row in ROWS if not re.search(rf"^\| \*\*{row}\*\* \| \S", doc, re.MULTILINE)]
+    assert not missing
+
+
+@by_name
+def test_every_runbook_that_a_dag_names_exists(bag: DagBag, name: str) -> None:
+    dag = dag_of(bag, name)
+    linked = set(re.findall(r"/mainstay/runbooks/([a-z-]+)", dag.doc_md or ""))
+    operators = [vars(task) | getattr(task, "partial_kwargs", {}) for task in dag.task_dict.values()]
+    linked |= {one[key] for one in operators for key in ("runbook", "unverified_runbook") if one.get(key)}
+    assert linked
+    missing = [slug for slug in sorted(linked) if not (PROJECT / "include" / "runbooks" / f"{slug}.md").is_file()]
+    assert not missing
+
+
+@by_name
+def test_every_task_belongs_to_the_team_of_the_inventory(bag: DagBag, name: str) -> None:
+    team = load_inventory(PROJECT / "include" / "config" / "inventory.yaml").owner
+    assert team
+    assert {task.owner for task in dag_of(bag, name).task_dict.values()} == {team}
+
+
+@by_name
+def test_the_tags_are_known_and_say_who_is_woken(bag: DagBag, name: str) -> None:
+    tags = set(dag_of(bag, name).tags)
+    assert tags <= {str(tag) for tag in Tag}
+    assert len([tag for tag in tags if tag.startswith("tier:")]) == 1
+
+
+@by_name
+def test_a_dag_runs_once_at_a_time_and_does_not_catch_up(bag: DagBag, name: str) -> None:
+    dag = dag_of(bag, name)
+    assert dag.max_active_runs == 1
+    assert not dag.catchup
+
+
+def test_what_may_destroy_wants_a_reason_and_is_dry_by_default(bag: DagBag) -> None:
+    dangerous = {name: dag for name, dag in bag.dags.items() if Tag.DANGER in dag.tags}
+    assert set(dangerous) == {"restore"}
+    params = dag_of(bag, "restore").params
+    reason = params.get_param("reason")
+    assert reason.schema["minLength"] >= 10
+    assert not reason.has_value
+    assert params["dry_run"] is True
+
+
+def test_every_pool_exists_and_counts_those_who_wait(bag: DagBag) -> None:
+    pools = json.loads((PROJECT / "include" / "config" / "pools.json").read_text())
+    used = {task.pool for dag in bag.dags.values() for task in dag.task_dict.values()}
+    assert used - {"default_pool"} <= set(pools)
+    assert {"backup", "restore", "probe"} <= used
+    assert all(pool["include_deferred"] is True and pool["slots"] > 0 for pool in pools.values())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_dag_file_is_short_and_imports_no_other(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 80
+    tree = ast.parse(text)
+    imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not {module for module in imported if module.split(".")[0] in {"dags", *NAMES}}
+
+
+def environment(home: Path) -> dict[str, str]:
+    paths = os.pathsep.join([str(PROJECT), str(PROJECT / "plugins")])
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": paths, **settings(home)}
+
+
+def test_reading_the_dag_files_is_cheap_and_loads_no_client_library(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *map(str, FILES)],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    cost = json.loads(done.stdout.splitlines()[-1])
+    assert "mainstay.defaults" in cost["modules"]  # the files were read
+    # What Airflow had loaded before them is not their doing.
+    loaded = {module.split(".")[0] for module in cost["modules"]}
+    assert not loaded & set(CLIENTS)
+    assert max(cost["seconds"]) < MOST_SECONDS, cost["seconds"]
+
+
+def test_what_astro_parses_with_passes(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".astro/test_dag_integrity_default.py"],
+        cwd=PROJECT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,61 @@
+"""One live pipeline with one Airflow for all tests here: to start it takes longer than any of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from include.engine.sandbox.home import Home
+from include.engine.systems.airflow.client import Approval, Run
+from tests.e2e.live import Live, free_ports, started
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """The run of the DAG ``backup`` that the other tests build on."""
+
+    run: Run
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """Runs that go on while other tests look at something else."""
+
+    drill: str
+    upkeep: str
+
+
+@pytest.fixture(scope="session")
+def live(home: Home) -> Iterator[Live]:
+    """The running pipeline."""
+    with free_ports(), home.sandbox(f"e2e-{os.getpid()}") as sandbox:
+        yield started(sandbox)
+
+
+@pytest.fixture(scope="session")
+def backed_up(live: Live) -> BackedUp:
+    """The first backup, taken by Airflow."""
+    began = time.monotonic()
+    run = live.trigger("backup")
+    ended = live.succeeded("backup", run)
+    seconds = time.monotonic() - began
+    live.demo.wait_until_archived()
+    return BackedUp(ended, seconds)
+
+
+@pytest.fixture(scope="session")
+def under_way(live: Live, backed_up: BackedUp) -> UnderWay:
+    """A drill and an upkeep, just triggered."""
+    return UnderWay(drill=live.trigger("drill"), upkeep=live.trigger("upkeep"))
+
+
+@pytest.fixture(scope="session")
+def asked(live: Live, under_way: UnderWay) -> Approval:
+    """The question of a restore that waits for a person."""
+    run = live.restore(live.directory("approved"), dry_run=False)
+    return live.admin.wait_for_approval("restore", run, timeout=120)

@@ -1,0 +1,61 @@
+"""A copy that fails: the next try goes on with what the run has frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+import pytest
+
+from include.engine.model import Target, backup_id
+from include.engine.systems.airflow.client import Run
+from include.engine.systems.postgres.roles import BACKUP_ROLE
+from tests.e2e.conftest import BackedUp
+from tests.e2e.live import Live, eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@contextmanager
+def no_copies(live: Live) -> Iterator[None]:
+    """Hold copies back before they begin."""
+    live.admin.put_pool("backup", 0)
+    try:
+        yield
+    finally:
+        live.admin.put_pool("backup", 4)
+
+
+@contextmanager
+def no_connections(live: Live) -> Iterator[None]:
+    """Let PostgreSQL refuse the backup role, as it does when its connections are used up."""
+    with live.demo.primary.connect() as connection:
+        connection.execute(f"alter role {BACKUP_ROLE} connection limit 0")
+        try:
+            yield
+        finally:
+            connection.execute(f"alter role {BACKUP_ROLE} connection limit -1")
+
+
+def state(run: Run, name: str) -> str:
+    return next((task.state for task in run.tasks if task.name == name), "none")
+
+
+def test_a_copy_that_failed_is_tried_again_and_keeps_to_the_frozen_cut(live: Live, backed_up: BackedUp) -> None:
+    with ExitStack() as refusing:
+        with no_copies(live):
+            run = live.trigger("backup")
+            eventually("it is frozen", lambda: state(live.admin.run("backup", run), "freeze") == "success")
+            refusing.enter_context(no_connections(live))
+        eventually("the copy failed", lambda: state(live.admin.run("backup", run), "copy") == "up_for_retry")
+    ended = live.succeeded("backup", run)
+
+    assert ended.task("freeze").tries == 1
+    assert ended.task("copy", 0).tries == 2
+    set_id = backup_id(datetime.fromisoformat(ended.run_after))
+    frozen = live.pipeline.catalog.find_freeze(set_id)
+    assert frozen is not None
+    taken = live.pipeline.catalog.backup(Target.parse("postgres/main"), set_id)
+    assert taken.cut == frozen.cuts["postgres/main"]
+    assert taken.started > frozen.frozen
