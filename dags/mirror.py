@@ -49,8 +49,6 @@ if MIRRORS:
         wait = WaitForMirrorOperator(
             task_id="wait", mirror=chosen, cut=apply.output, pool=Pool.PROBE, execution_timeout=timedelta(hours=2)
         )
-        prove = ProveMirrorOperator(
-            task_id="prove", mirror=chosen, cut=apply.output, seen=wait.output, pool=Pool.PROBE
-        )
+        prove = ProveMirrorOperator(task_id="prove", mirror=chosen, cut=apply.output, seen=wait.output, pool=Pool.PROBE)
 
         plan >> apply >> wait >> prove >> JudgeOperator(task_id="judge", summary=prove.output, runbook="mirror-failed")

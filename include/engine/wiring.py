@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from include.engine import inventory as inventories
-from include.engine.contracts import Archive, BackupSource, Connection, Connections, Mirror, RestoreEngine
+from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
+from include.engine.mirroring import Mirror
 from include.engine.model import System, Target
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog

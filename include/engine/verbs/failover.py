@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from include.engine.contracts import Clock, Mirror, Progress, Stop
+from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import MainstayError, Refused
+from include.engine.mirroring import Mirror
 from include.engine.model import Check, Verdict, worst
 from include.engine.verbs.mirror import prove, wait
 

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from include.engine.contracts import Clock, Mirror, MirrorPlan, MirrorProgress, Progress, Stop
+from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import Misconfigured, PermanentError
+from include.engine.mirroring import Mirror, MirrorPlan, MirrorProgress
 from include.engine.model import Check, Verdict, worst
 
 _PAUSE = 0.25  # seconds between two looks

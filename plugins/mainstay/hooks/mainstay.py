@@ -8,9 +8,10 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.engine import wiring
-from include.engine.contracts import Connection, Mirror
+from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
+from include.engine.mirroring import Mirror
 from include.engine.verbs.pipeline import Pipeline
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from include.engine.contracts import MirrorProgress
 from include.engine.errors import TransientError
+from include.engine.mirroring import MirrorProgress
 from mainstay.hooks.mainstay import MainstayHook
 
 

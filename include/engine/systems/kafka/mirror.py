@@ -11,9 +11,10 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from include.engine.contracts import Clock, Connection, Connections, MirrorPlan, MirrorProgress
+from include.engine.contracts import Clock, Connection, Connections
 from include.engine.errors import MainstayError, Misconfigured, NotFound, TransientError
 from include.engine.inventory import TargetSettings
+from include.engine.mirroring import MirrorPlan, MirrorProgress
 from include.engine.model import Check, Target, Verdict
 from include.engine.systems.kafka import cut as cuts
 from include.engine.systems.kafka.access import librdkafka_settings
