@@ -255,20 +255,15 @@ def open_engine(
     *,
     identities: Sequence[str] = (),
     servers: Mapping[str, Place] | None = None,
-    connections: object = None,
+    **_: object,  # what systems need that restore into a running server
 ) -> PostgresRestore:
-    """Give what restores *target*, for ``wiring``.
-
-    :param connections: not needed: PostgreSQL is never restored into a running server
-    """
-    del connections
+    """Give what restores *target*, for ``wiring``."""
     return PostgresRestore(target, catalog, Home.of(_PROJECT), identities=identities, servers=servers)
 
 
 def _plan_id(plan: RestorePlan) -> str:
     """Name what a plan does, so that doing it again finds its own remains."""
-    text = f"{plan.target} {plan.backup} {plan.point} {plan.destination.path}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{plan.target} {plan.backup} {plan.point} {plan.destination.path}".encode()).hexdigest()[:12]
 
 
 def _bytes_needed(choice: Choice) -> int:
