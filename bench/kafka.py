@@ -18,7 +18,7 @@ from typing import Any
 from include.engine.contracts import Connection
 from include.engine.sandbox.home import Home
 from include.engine.store.bucket import Bucket
-from include.engine.systems.kafka.client import open_admin
+from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.cut import KafkaCut, TopicCut
 from include.engine.systems.kafka.planning import plan_reads
 from include.engine.systems.kafka.server import KafkaCluster
@@ -93,7 +93,7 @@ def run(records: int) -> list[dict[str, Any]]:
         _, seconds, cpu = measured(lambda: stand.restore(rename={topic: topic + "_back"}))
         row("restore", "mainstay, from S3", records, seconds, cpu)
         with open_admin(cluster.connection()) as admin:
-            assert sum(admin.offsets([(topic + "_back", p) for p in range(3)], -1).values()) == records  # type: ignore[misc]
+            assert sum(admin.offsets([TP(topic + "_back", p) for p in range(3)], LATEST).values()) == records
     topics = {f"t{i}": TopicCut(id="a", low=(0,) * 10, high=(5000,) * 10) for i in range(100)}
     now = KafkaCut(cluster="c", topics=topics, groups={})
     _, seconds, cpu = measured(

@@ -1,4 +1,4 @@
-"""What the mirror verbs ask of a system that keeps a running copy of a target on another cluster."""
+"""What the verbs ``mirror`` and ``failover`` ask of a system that can keep a running copy of a target elsewhere."""
 
 from __future__ import annotations
 

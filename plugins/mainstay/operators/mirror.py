@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,7 +29,7 @@ class MirrorStep(Step):
     :param mirror: ``<system>/<name>/<mirror>`` (templated)
     """
 
-    template_fields = ("mirror",)
+    template_fields: Sequence[str] = ("mirror",)
 
     def __init__(self, *, mirror: str, runbook: str = "mirror-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
@@ -67,7 +68,7 @@ class WaitForMirrorOperator(MirrorStep):
     :param patience: after which it counts as not caught up
     """
 
-    template_fields = ("mirror", "cut")
+    template_fields: Sequence[str] = ("mirror", "cut")
 
     def __init__(self, *, cut: Any, patience: timedelta = timedelta(hours=1), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,7 +103,7 @@ class ProveMirrorOperator(MirrorStep):
     :param seen: the summary of :class:`WaitForMirrorOperator` (templated)
     """
 
-    template_fields = ("mirror", "cut", "seen")
+    template_fields: Sequence[str] = ("mirror", "cut", "seen")
 
     def __init__(self, *, cut: Any, seen: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

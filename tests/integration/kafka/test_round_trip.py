@@ -8,7 +8,9 @@ import pytest
 
 from include.engine.model import Verdict
 from include.engine.store.bucket import Bucket
+from include.engine.systems.kafka import detail
 from include.engine.systems.kafka.client import open_admin
+from include.engine.systems.kafka.decisions import decide, holding
 from include.engine.systems.kafka.declared import own_configs, topic_configs
 from include.engine.systems.object_store.server import ObjectStoreServer
 from tests.systems.kafka import hostile
@@ -151,11 +153,9 @@ def test_records_older_than_the_retention_are_not_deleted_by_the_restore(stand: 
     producer.flush()
     stand.backup()
     manifest = stand.catalog.backups(TARGET)[-1]
-    from include.engine.systems.kafka import detail
-    from include.engine.systems.kafka.decisions import decide
-
+    saved = detail.read(manifest)
     decisions = decide(
-        detail.read(manifest),
+        saved,
         only=(),
         rename={},
         append=False,
@@ -163,8 +163,10 @@ def test_records_older_than_the_retention_are_not_deleted_by_the_restore(stand: 
         brokers=1,
         existing={},
         resuming=frozenset(),
-        now=datetime.fromtimestamp(long_ago / 1000 + 7200, UTC),
     )
+    at_first = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 60, UTC))
+    assert at_first.topics[0].configs["retention.ms"] == "3600000"
+    decisions = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 7200, UTC))
     assert decisions.topics[0].configs["retention.ms"] == "-1"
     assert any("would delete at once" in warning for warning in decisions.warnings)
 

@@ -11,26 +11,17 @@ call of the usual admin client segfaults when a coordinator is not ready.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from include.engine.contracts import Connection
-from include.engine.errors import (
-    Contended,
-    MainstayError,
-    NotFound,
-    PermanentError,
-    Refused,
-    Unauthorized,
-    Unreachable,
-    Unsupported,
-)
+from include.engine.errors import Unreachable
 from include.engine.systems.kafka.access import kafka_python_settings
+from include.engine.systems.kafka.refusals import listening, no_bootstrap, told
 
 LATEST, EARLIEST, NEWEST = -1, -2, -3  # ListOffsets' own numbers; NEWEST is the offset of the greatest timestamp
 _PATIENCE = 30.0  # seconds that a question may be repeated: an election takes up to ten
@@ -229,109 +220,16 @@ def open_admin(connection: Connection, *, patience: float = _PATIENCE) -> Iterat
 
     settings = kafka_python_settings(connection)
     servers = ",".join(settings["bootstrap_servers"])
-    with _listening() as said:
+    with listening() as said:
         try:
             client = KafkaAdminClient(bootstrap_timeout_ms=int(patience * 1000), **settings)
         except (KafkaError, OSError) as error:
             sasl = settings["security_protocol"].startswith("SASL")
-            raise _no_bootstrap(servers, said, error, sasl=sasl) from error
+            raise no_bootstrap(servers, said, error, sasl=sasl) from error
     try:
         yield Admin(client, patience=patience)
     finally:
         client.close()
-
-
-@contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn kafka-python's errors into ours."""
-    from kafka import errors as theirs
-
-    try:
-        yield
-    except MainstayError:
-        raise
-    except (theirs.SaslAuthenticationFailedError, theirs.UnsupportedSaslMechanismError) as error:
-        raise _not_accepted(str(error)) from error
-    except theirs.AuthorizationError as error:
-        raise Unauthorized(
-            f"Kafka does not let us ask for {what}: {error}",
-            hint="give Mainstay's user the ACLs that docs/kafka.md lists",
-        ) from error
-    except (theirs.UnknownMemberIdError, theirs.NonEmptyGroupError) as error:
-        raise Contended(f"consumers are running: {error}", hint="stop the consumers of the group first") from error
-    except theirs.UnknownTopicOrPartitionError as error:
-        raise NotFound(
-            f"Kafka does not know a topic or partition: {error}", hint="list the cluster's topics"
-        ) from error
-    except theirs.TopicAlreadyExistsError as error:
-        raise Refused(f"the topic exists: {error}", hint="restore under another name, or delete the topic") from error
-    except theirs.UnsupportedVersionError as error:
-        raise Unsupported(
-            f"this Kafka cannot be asked for {what}: {error}", hint="Kafka 3.0 or newer is needed"
-        ) from error
-    except (theirs.RetriableError, OSError) as error:
-        raise Unreachable(
-            f"Kafka did not answer when asked for {what}: {error}", hint="check the brokers; the run can be repeated"
-        ) from error
-    except theirs.KafkaError as error:
-        raise PermanentError(f"Kafka refused {what}: {error}", hint="see the broker's log") from error
-
-
-class _Listener(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(record.getMessage())
-
-
-@contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Collect what kafka-python logs: a failed bootstrap only says "timeout", the cause is in the log alone.
-
-    The level also keeps its debug lines away, which quote passwords.
-    """
-    logger = logging.getLogger("kafka")
-    lines: list[str] = []
-    listener = _Listener(lines)
-    propagate = logger.propagate
-    logger.addHandler(listener)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield lines
-    finally:
-        logger.propagate = propagate
-        logger.setLevel(logging.ERROR)
-        logger.removeHandler(listener)
-
-
-def _no_bootstrap(servers: str, said: Sequence[str], error: Exception, *, sasl: bool) -> MainstayError:
-    for line in said:
-        if "SaslAuthenticationFailed" in line or "UnsupportedSaslMechanism" in line:
-            return _not_accepted(f"{servers}: {line.rpartition(':')[2].strip()}")
-    if sasl and any("socket disconnected" in line for line in said) and not any("REFUSED" in line for line in said):
-        # A broker answers a wrong password late and closes: the answer is often lost.
-        return _not_accepted(f"{servers} closed the connection while we logged in")
-    for line in said:
-        if "SSL" in line or "certificate" in line.lower():
-            return Unauthorized(
-                f"TLS with {servers} failed: {line.partition('failed: ')[2] or line}",
-                hint="check security.protocol and ssl.ca.location of the connection: is this a TLS port, and whose certificate?",
-            )
-    reason = next((line for line in reversed(said) if "failed" in line), str(error))
-    return Unreachable(
-        f"no Kafka broker answered at {servers}: {reason[:200]}",
-        hint="check the address and that the brokers run; the run can be repeated",
-    )
-
-
-def _not_accepted(reason: str) -> Unauthorized:
-    return Unauthorized(
-        f"Kafka did not accept the credentials: {reason}",
-        hint="check login, password and sasl.mechanism of the connection",
-    )
 
 
 def _topic(found: Mapping[str, Any]) -> TopicState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.systems.kafka.client import ConfigEntry
@@ -74,7 +74,6 @@ def decide(
     brokers: int,
     existing: Mapping[str, Existing],
     resuming: frozenset[str],
-    now: datetime,
 ) -> Decisions:
     """Decide, or say why it cannot be done.
 
@@ -104,7 +103,7 @@ def decide(
         if found is not None:
             _admit(name, found, detail.partitions, append=append or name in resuming)
         factor = min(detail.factor, brokers)
-        configs, said = _final(topic, detail.configs, factor, saved, now)
+        configs, said = _final(topic, detail.configs, factor)
         if factor < detail.factor:
             said.append(f"{name} gets {factor} replicas instead of {detail.factor}: there are {brokers} brokers")
         warnings += said
@@ -125,6 +124,21 @@ def decide(
             "topics.json of the backup lists them"
         )
     return Decisions(topics=tuple(decided), until=until, append=append, warnings=tuple(warnings))
+
+
+def holding(decisions: Decisions, saved: Saved, now: datetime) -> Decisions:
+    """Leave retention off where it would delete at once all of a partition that is restored, and say so."""
+    topics, warnings = [], list(decisions.warnings)
+    for topic in decisions.topics:
+        held = None if decisions.append else _would_expire(topic.source, topic.configs, saved, now)
+        if held:
+            warnings.append(
+                f"{topic.name}: retention.ms stays -1 instead of {held}: it would delete at once what was restored; "
+                "set it back when the records are no longer needed"
+            )
+            topic = structs.replace(topic, configs={**topic.configs, "retention.ms": "-1"})  # noqa: PLW2901
+        topics.append(topic)
+    return structs.replace(decisions, topics=tuple(topics), warnings=tuple(warnings))
 
 
 def back_to(configs: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -150,9 +164,7 @@ def _admit(name: str, found: Existing, partitions: int, *, append: bool) -> None
         )
 
 
-def _final(
-    topic: str, configs: Mapping[str, ConfigEntry], factor: int, saved: Saved, now: datetime
-) -> tuple[dict[str, str], list[str]]:
+def _final(topic: str, configs: Mapping[str, ConfigEntry], factor: int) -> tuple[dict[str, str], list[str]]:
     final = {
         key: entry.value
         for key, entry in configs.items()
@@ -162,13 +174,6 @@ def _final(
     if int(final.get("min.insync.replicas", "1")) > factor:
         said.append(f"{topic}: min.insync.replicas is lowered from {final['min.insync.replicas']} to {factor}")
         final["min.insync.replicas"] = str(factor)
-    held = _would_expire(topic, final, saved, now)
-    if held:
-        said.append(
-            f"{topic}: retention.ms stays -1 instead of {held}: it would delete at once what was restored; "
-            f"set it back when the records are no longer needed"
-        )
-        final["retention.ms"] = "-1"
     return final, said
 
 

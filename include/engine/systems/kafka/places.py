@@ -7,13 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from include.engine.errors import Misconfigured
+from include.engine.errors import Misconfigured, Refused
 from include.engine.model import Target
 from include.engine.sandbox.accounts import ourselves, private_directory, server_account
 from include.engine.sandbox.home import Home
 from include.engine.systems.kafka.server import KafkaCluster
 
 _PROJECT = Path(__file__).resolve().parents[4]
+
+
+def admit_directory(path: str) -> None:
+    """Refuse a directory that holds something which is not an earlier attempt at the same.
+
+    :raises Refused: when it is not empty
+    """
+    place = Path(path)
+    if not path:
+        raise Misconfigured("the destination names no directory", hint="give an empty directory with --to")
+    if place.exists() and any(place.iterdir()) and not (place / "sandboxes").is_dir():
+        raise Refused(f"{path} is not empty", hint="give an empty directory, or one where this restore was begun")
 
 
 def new_cluster(path: Path, name: str) -> KafkaCluster:

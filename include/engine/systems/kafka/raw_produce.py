@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from include.engine.contracts import Connection
 from include.engine.errors import Unreachable
-from include.engine.systems.kafka.client import TP, Admin, open_admin, told
+from include.engine.systems.kafka.client import TP, Admin, open_admin
+from include.engine.systems.kafka.refusals import told
 
 _TIMEOUT_MS = 30_000
 

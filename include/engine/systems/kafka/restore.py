@@ -30,11 +30,11 @@ from include.engine.systems.kafka import checks, groups
 from include.engine.systems.kafka import detail as details
 from include.engine.systems.kafka.by_hand import instructions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
-from include.engine.systems.kafka.decisions import Decisions, Existing, decide
+from include.engine.systems.kafka.decisions import Decisions, Existing, decide, holding
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.loading import MARKER, LoadedPartition, Loading
-from include.engine.systems.kafka.places import new_cluster, sandbox_cluster
+from include.engine.systems.kafka.places import admit_directory, new_cluster, sandbox_cluster
 
 
 def open_engine(
@@ -77,15 +77,14 @@ class KafkaRestore:
         saved = details.read(_choose(self.target, request, point))
         until = int(point.time.timestamp() * 1000) if point.time is not None else None
         kind = DestinationKind(request.destination_kind)
-        now = datetime.now(UTC)
         destination = Destination(kind=kind, path=request.path, name=request.server)
         if kind is DestinationKind.SERVER:
             with open_admin(self._connection(request.server)) as admin:
                 self._guard(admin, saved, request)
-                decisions = _decide(admin, saved, request, until, now)
+                decisions = _decide(admin, saved, request, until)
         else:
             if kind is DestinationKind.DIRECTORY:
-                _admit_directory(request.path)
+                admit_directory(request.path)
             decisions = decide(
                 saved,
                 only=request.only,
@@ -95,13 +94,13 @@ class KafkaRestore:
                 brokers=1,
                 existing={},
                 resuming=frozenset(),
-                now=now,
             )
         return _plan(self.target, saved, point, destination, decisions)
 
     def restore(self, job: RestoreJob) -> Restored:
         """Do what the plan says; the cluster serves afterwards (see ``contracts.RestoreEngine``)."""
-        saved, decisions = details.read(job.chain[-1]), _decisions(job.plan)
+        saved = details.read(job.chain[-1])
+        decisions = holding(_decisions(job.plan), saved, job.clock())
         destination = job.plan.destination
         if destination.kind is DestinationKind.SERVER:
             connection = self._connection(destination.name)
@@ -117,7 +116,8 @@ class KafkaRestore:
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
         """Restore into a sandbox of one broker and check everything (see ``contracts.RestoreEngine``)."""
-        saved, decisions = details.read(job.chain[-1]), _decisions(job.plan)
+        saved = details.read(job.chain[-1])
+        decisions = holding(_decisions(job.plan), saved, job.clock())
         began = time.monotonic()
         with sandbox_cluster(self.target, saved.manifest.id) as cluster:
             stages = [Stage(name="start", seconds=time.monotonic() - began)]
@@ -226,7 +226,7 @@ def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manif
     return reaching[0]
 
 
-def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None, now: datetime) -> Decisions:
+def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None) -> Decisions:
     names = {request.rename.get(topic, topic) for topic in saved.detail.topics}
     found = admin.topics(names)
     partitions = [TP(topic.name, p.index) for topic in found.values() for p in topic.partitions]
@@ -250,7 +250,6 @@ def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None,
         brokers=len([broker for broker in admin.brokers() if not broker.fenced]),
         existing=existing,
         resuming=frozenset(tp.topic for tp, (_, said) in begun.items() if said.startswith(note)),
-        now=now,
     )
 
 
@@ -296,11 +295,3 @@ def _plan(
         ),
         detail=msgspec.to_builtins(decisions),
     )
-
-
-def _admit_directory(path: str) -> None:
-    place = Path(path)
-    if not path:
-        raise Misconfigured("the destination names no directory", hint="give an empty directory with --to")
-    if place.exists() and any(place.iterdir()) and not (place / "sandboxes").is_dir():
-        raise Refused(f"{path} is not empty", hint="give an empty directory, or one where this restore was begun")

@@ -1,0 +1,112 @@
+"""Turns what kafka-python raises, and what it only logs, into errors that a person can act on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from include.engine.errors import (
+    Contended,
+    MainstayError,
+    NotFound,
+    PermanentError,
+    Refused,
+    Unauthorized,
+    Unreachable,
+    Unsupported,
+)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn kafka-python's errors into ours."""
+    from kafka import errors as theirs
+
+    try:
+        yield
+    except MainstayError:
+        raise
+    except (theirs.SaslAuthenticationFailedError, theirs.UnsupportedSaslMechanismError) as error:
+        raise _not_accepted(str(error)) from error
+    except theirs.AuthorizationError as error:
+        raise Unauthorized(
+            f"Kafka does not let us ask for {what}: {error}",
+            hint="give Mainstay's user the ACLs that docs/kafka.md lists",
+        ) from error
+    except (theirs.UnknownMemberIdError, theirs.NonEmptyGroupError) as error:
+        raise Contended(f"consumers are running: {error}", hint="stop the consumers of the group first") from error
+    except theirs.UnknownTopicOrPartitionError as error:
+        raise NotFound(
+            f"Kafka does not know a topic or partition: {error}", hint="list the cluster's topics"
+        ) from error
+    except theirs.TopicAlreadyExistsError as error:
+        raise Refused(f"the topic exists: {error}", hint="restore under another name, or delete the topic") from error
+    except theirs.UnsupportedVersionError as error:
+        raise Unsupported(
+            f"this Kafka cannot be asked for {what}: {error}", hint="Kafka 3.0 or newer is needed"
+        ) from error
+    except (theirs.RetriableError, OSError) as error:
+        raise Unreachable(
+            f"Kafka did not answer when asked for {what}: {error}", hint="check the brokers; the run can be repeated"
+        ) from error
+    except theirs.KafkaError as error:
+        raise PermanentError(f"Kafka refused {what}: {error}", hint="see the broker's log") from error
+
+
+class _Listener(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect what kafka-python logs: a failed bootstrap only says "timeout", the cause is in the log alone.
+
+    The level also keeps its debug lines away, which quote passwords.
+    """
+    logger = logging.getLogger("kafka")
+    lines: list[str] = []
+    listener = _Listener(lines)
+    propagate = logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield lines
+    finally:
+        logger.propagate = propagate
+        logger.setLevel(logging.ERROR)
+        logger.removeHandler(listener)
+
+
+def no_bootstrap(servers: str, said: Sequence[str], error: Exception, *, sasl: bool) -> MainstayError:
+    """Say why no server let us in, from what the client logged meanwhile."""
+    for line in said:
+        if "SaslAuthenticationFailed" in line or "UnsupportedSaslMechanism" in line:
+            return _not_accepted(f"{servers}: {line.rpartition(':')[2].strip()}")
+    if sasl and any("socket disconnected" in line for line in said) and not any("REFUSED" in line for line in said):
+        # A broker answers a wrong password late and closes: the answer is often lost.
+        return _not_accepted(f"{servers} closed the connection while we logged in")
+    for line in said:
+        if "SSL" in line or "certificate" in line.lower():
+            return Unauthorized(
+                f"TLS with {servers} failed: {line.partition('failed: ')[2] or line}",
+                hint="check security.protocol and ssl.ca.location of the connection: is this a TLS port, and whose certificate?",
+            )
+    reason = next((line for line in reversed(said) if "failed" in line), str(error))
+    return Unreachable(
+        f"no Kafka broker answered at {servers}: {reason[:200]}",
+        hint="check the address and that the brokers run; the run can be repeated",
+    )
+
+
+def _not_accepted(reason: str) -> Unauthorized:
+    return Unauthorized(
+        f"Kafka did not accept the credentials: {reason}",
+        hint="check login, password and sasl.mechanism of the connection",
+    )

@@ -1,0 +1,121 @@
+"""Brokers that die in the middle: what was committed is saved and restored all the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from include.engine.model import Verdict
+from include.engine.sandbox.home import Sandbox
+from include.engine.systems.kafka import probes
+from include.engine.systems.kafka.client import TopicPlan, open_admin
+from include.engine.systems.kafka.declared import create_topics
+from include.engine.systems.kafka.server import PIPELINE_TOPICS, KafkaCluster
+from tests.systems.kafka.stand import Stand
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_broker_that_is_killed_in_mid_copy_and_in_mid_restore_costs_time_only(sandbox: Sandbox) -> None:
+    cluster = KafkaCluster(sandbox, "killed").start()
+    stand = Stand(cluster, segment_records=2000)
+    topic = stand.topic("t")
+    stand.produce(topic, 60_000, size=200)
+    before = stand.seen(topic)
+    hit = _once(lambda: _kill_and_start(cluster))
+    stand.said.on_advance = hit
+    manifest = stand.backup()
+    assert manifest.detail["new_records"] == 60_000
+    stand.said.on_advance = _once(lambda: _kill_and_start(cluster))
+    _restored_at_last(stand, topic)
+    assert stand.seen(topic + "_back") == before
+    cluster.stop()
+
+
+def test_the_pipelines_topics_are_made_once_and_keep_records_for_two_days(sandbox: Sandbox) -> None:
+    cluster = KafkaCluster(sandbox, "pipeline").start()
+    cluster.create_topics()
+    cluster.create_topics()
+    with open_admin(cluster.connection()) as admin:
+        found = admin.topics(PIPELINE_TOPICS)
+    assert {name: len(topic.partitions) for name, topic in found.items()} == dict.fromkeys(PIPELINE_TOPICS, 3)
+    pid = cluster.nodes[0].pid
+    assert KafkaCluster(sandbox, "pipeline").start().nodes[0].pid == pid
+    cluster.stop()
+    assert not cluster.running
+
+
+@pytest.fixture(scope="module")
+def three(sandbox: Sandbox) -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster(sandbox, "three", size=3).start(timeout=180)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.slow
+def test_a_broker_of_three_that_stops_during_a_backup_is_survived(three: KafkaCluster) -> None:
+    stand = Stand(three, segment_records=2000)
+    topic = stand.prefix + "t"
+    with open_admin(three.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=6, factor=3)])
+    stand.produce(topic, 60_000, partitions=6, size=200)
+    stand.said.on_advance = _once(three.nodes[1].stop)
+    manifest = stand.backup()
+    assert manifest.detail["new_records"] == 60_000
+    with open_admin(three.connection()) as admin:
+        readings = {r.name: r.value for r in probes.replicas(admin)}
+    assert readings["kafka_under_replicated_partitions"] >= 6
+    assert readings["kafka_offline_partitions"] == 0
+    three.nodes[1].launch()
+    assert stand.drill(manifest).verdict is Verdict.PASS
+
+
+@pytest.mark.slow
+def test_replicas_are_lowered_on_a_smaller_cluster_and_it_is_said(three: KafkaCluster, sandbox: Sandbox) -> None:
+    stand = Stand(three)
+    topic = stand.prefix + "t"
+    with open_admin(three.connection()) as admin:
+        plan = TopicPlan(name=topic, partitions=2, factor=3, configs={"min.insync.replicas": "2"})
+        create_topics(admin, [plan])
+    stand.produce(topic, 10, partitions=2)
+    manifest = stand.backup()
+    small = KafkaCluster(sandbox, "small").start()
+    stand.servers.known["small"] = small.connection()
+    restored = stand.restore(server="small")
+    assert any("1 replicas instead of 3" in warning for warning in restored.detail["warnings"])
+    assert stand.seen(topic, cluster=small) == stand.seen(topic)
+    assert manifest.detail["topics"][topic]["factor"] == 3
+    small.stop()
+
+
+def _once(action: Callable[[], object]) -> Callable[[], None]:
+    done = threading.Event()
+
+    def act() -> None:
+        if not done.is_set():
+            done.set()
+
+            action()
+
+    return act
+
+
+def _kill_and_start(cluster: KafkaCluster) -> None:
+    cluster.nodes[0].kill()
+    threading.Thread(target=cluster.start).start()
+
+
+def _restored_at_last(stand: Stand, topic: str) -> None:
+    """Run it again as Airflow's retry would, while the error says that this may help."""
+    from include.engine.errors import TransientError
+
+    for _ in range(5):
+        try:
+            stand.restore(rename={topic: topic + "_back"})
+            return
+        except TransientError:
+            time.sleep(1)
+    raise AssertionError("it was never restored")
