@@ -20,7 +20,7 @@ from tests.integration.cassandra.estate import Estate
 @pytest.fixture(scope="session")
 def cassandra(sandbox: Sandbox) -> CassandraServer:
     """A running node with the pipeline's keyspaces and some rows; tests that stop or break one start their own."""
-    server = CassandraServer(sandbox, "shared").start()
+    server = CassandraServer(sandbox, "shared", settings={"auto_snapshot": False}).start()
     with server.connect() as cql:
         keyspaces.create(cql)
         keyspaces.fill(cql, events=1500, sessions=400, users=60)
@@ -35,13 +35,12 @@ def cql(cassandra: CassandraServer) -> Iterator[Cql]:
 
 
 @pytest.fixture
-def keyspace(cql: Cql, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty keyspace, this test's own."""
+def keyspace(cql: Cql, request: pytest.FixtureRequest) -> str:
+    """An empty keyspace, this test's own; it goes with the sandbox, because dropping each takes a second."""
     words = re.sub("[^a-z0-9]+", "_", request.node.name.removeprefix("test_"))[:30]
     name = f"t_{words}_{os.urandom(3).hex()}"
     cql.rows(f"CREATE KEYSPACE {name} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}")
-    yield name
-    cql.rows(f'DROP KEYSPACE IF EXISTS "{name}"', timeout=60)
+    return name
 
 
 @pytest.fixture

@@ -89,6 +89,10 @@ def test_an_sstable_without_its_rows_is_incomplete() -> None:
         require_whole([file(f"{UUID_NAME}-Statistics.db"), file(f"{UUID_NAME}-TOC.txt")], "n1")
 
 
+def test_an_sstable_that_was_streamed_whole_has_no_table_of_contents_and_is_whole() -> None:
+    require_whole([file(f"{UUID_NAME}-Data.db"), file(f"{UUID_NAME}-Statistics.db")], "n1")
+
+
 def test_indexes_and_views_are_left_out() -> None:
     files = [file(f"{UUID_NAME}-Data.db"), file(f"{UUID_NAME}-SAI+aa+Meta.db"), file(f"{UUID_NAME}-Data.db", table="v")]
     assert wanted(files, [("ks", "v")]) == files[:1]

@@ -18,6 +18,7 @@ DEFAULT_PORT = 9042
 _TIMEOUT = 30.0
 _SETTLES = 15.0  # seconds in which a new session may still be connecting to some nodes
 _POLL = 0.2
+_WRITES_AT_ONCE = 32
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class Cql:
         prepared = self.prepared(statement)
         prepared.consistency_level = ConsistencyLevel.name_to_value[consistency]
         try:
-            execute_concurrent_with_args(self._session, prepared, rows, concurrency=64)
+            execute_concurrent_with_args(self._session, prepared, rows, concurrency=_WRITES_AT_ONCE)
         except Exception as error:
             raise translated(error, ",".join(self.hosts), statement) from error
 
