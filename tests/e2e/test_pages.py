@@ -53,7 +53,7 @@ def test_the_form_of_a_restore_explains_its_fields(page: Page, live: Live, asked
     for text in (
         "What to restore, as the inventory names it.",
         "Where the data goes. Never the server that it came from",
-        "Why this is done, in at least 10 characters. It is recorded.",
+        "Why this is done, in at least",
         "Say what would be done, and stop before anything is changed.",
     ):
         expect(page.get_by_text(text)).to_be_visible()
