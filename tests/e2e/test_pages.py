@@ -59,7 +59,7 @@ def test_the_form_of_a_restore_explains_its_fields(page: Page, live: Live, asked
         expect(page.get_by_text(text)).to_be_visible()
     page.locator("[name=element_reason]").fill(REASON)
     page.keyboard.press("Tab")
-    page.get_by_text("Single Run").scroll_into_view_if_needed()
+    page.get_by_text("Single Run").first.scroll_into_view_if_needed()
     picture(page, "trigger-form")
 
 
@@ -77,7 +77,7 @@ def test_who_approves_sees_the_plan(page: Page, live: Live, asked: Approval) -> 
 def test_the_overview_shows_what_is_backed_up_and_what_is_proved(page: Page, live: Live, asked: Approval) -> None:
     page.goto(f"{live.demo.airflow.url}/plugin/mainstay")
     overview = page.frame_locator("iframe")
-    expect(overview.get_by_role("heading", name="Backup sets")).to_be_visible()
+    expect(overview.get_by_role("heading", name="Sets", exact=True)).to_be_visible()
     expect(overview.get_by_text("postgres/main").first).to_be_visible()
     expect(overview.get_by_text("PASS").first).to_be_visible()
     newest = live.pipeline.catalog.sets()[-1].id
