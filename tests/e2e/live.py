@@ -66,7 +66,7 @@ class Live:
 
     def directory(self, name: str) -> Path:
         """A directory for a restore that is not there yet."""
-        return self.demo.sandbox.root / "restored" / name
+        return self.demo.sandbox.root / f"restored-{name}"
 
 
 @contextmanager
