@@ -122,7 +122,9 @@ class Bench:
         return self._with_stored(figures, url)
 
     def _floor(self) -> Figures:
-        script = f"tar -C {self.database.data_directory} --exclude=./pg_wal -cf - . | zstd -1 -T2 -q > /dev/null || true"
+        script = (
+            f"tar -C {self.database.data_directory} --exclude=./pg_wal -cf - . | zstd -1 -T2 -q > /dev/null || true"
+        )
         return run(["sh", "-c", script], servers=[], scratch=self.scratch)
 
     def _restore_mainstay(self, url: str) -> Figures:
@@ -202,7 +204,7 @@ class Bench:
 def _table(report: dict[str, Any]) -> str:
     lines = [
         (
-            f"PostgreSQL {report['postgres']}, {report['data_bytes'] / 1e9:.2f} GB in the data directory without its WAL (pgbench scale "
+            f"PostgreSQL {report['postgres']}, {report['data_bytes'] / 1e9:.2f} GB of data and no WAL (pgbench scale "
             f"{report['scale']} and {report['noise_mb']} MB that do not compress), store: {report['object_store']}; "
             f"{report['machine']}; {report['at']}. Medians of {len(report['backup'][0]['rounds'])} rounds."
         )

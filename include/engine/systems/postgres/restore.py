@@ -252,7 +252,6 @@ class PostgresRestore:
 def open_engine(
     target: Target,
     catalog: Catalog,
-    *,
     identities: Sequence[str] = (),
     servers: Mapping[str, Place] | None = None,
     **_live: object,  # connections and targets: a restore makes its own server and asks no running one
@@ -262,14 +261,14 @@ def open_engine(
 
 
 def _plan_id(plan: RestorePlan) -> str:
-    """Name what a plan does, so that doing it again finds its own remains."""
+    # Names what a plan does, so that doing it again finds its own remains.
     text = f"{plan.target} {plan.backup} {plan.point} {plan.destination.path}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _bytes_needed(choice: Choice) -> int:
     detail = PostgresDetail.of(choice.manifest)
-    known = [database.bytes for database in detail.databases if database.bytes is not None]
+    known = [one.bytes for one in detail.databases if one.bytes is not None]
     full = choice.chain[0].original_bytes
     size = max(sum(known), full) if known else full
     # A chain lies on the disk twice while it is combined.
