@@ -53,7 +53,8 @@ with DAG(
     proceed = ShortCircuitOperator(task_id="proceed", python_callable=lambda params: not params["dry_run"])
     approve = ApprovalOperator(
         task_id="approve",
-        subject="Restore {{ params.target }} to {{ params.point }} into the {{ params.destination }}?",
+        subject="Restore {{ params.target }} to {{ params.point }} into the {{ params.destination }} "
+        "{{ params.path or params.server }}?",
         body="{{ ti.xcom_pull('plan')['page'] }}",
         response_timeout=timedelta(hours=24),
     )

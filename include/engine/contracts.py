@@ -80,7 +80,7 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt the very thread that holds it
         self.reason = ""
 
     def stop(self, reason: str) -> None:

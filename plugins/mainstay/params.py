@@ -63,7 +63,7 @@ def set_id() -> Param:
         type=["null", "string"],
         pattern=_ID,
         title="Set",
-        description_md="A backup set such as `20261123T020000Z`. Empty: the newest.",
+        description_md="A backup set such as *20261123T020000Z*. Empty: the newest.",
     )
 
 
@@ -74,7 +74,7 @@ def backup() -> Param:
         type=["null", "string"],
         pattern=_ID,
         title="Backup or set",
-        description_md="The backup to start from, such as `20261123T020000Z`: a backup has the name of its set. "
+        description_md="The backup to start from, such as *20261123T020000Z*: a backup has the name of its set. "
         "Empty: the newest that reaches the point.",
     )
 
@@ -87,8 +87,8 @@ def point() -> Param:
         minLength=1,
         examples=["latest", "backup", "2026-11-23T02:00:00Z", "position:0/3000060", "name:before_migration"],
         title="Point",
-        description_md="Where to stop: `latest` (all that was archived), `backup` (the end of the backup itself), a time "
-        "with its zone (`2026-11-23T02:00:00Z`), `position:<LSN>` or `name:<restore point>`.",
+        description_md="Where to stop: *latest* (all that was archived), *backup* (the end of the backup itself), a time "
+        "with its zone (*2026-11-23T02:00:00Z*), *position:LSN* or *name:RESTORE_POINT*.",
     )
 
 
@@ -126,7 +126,7 @@ def server(known: Sequence[str]) -> Param:
         type=["null", "string"],
         enum=[None, *known],
         title="Server",
-        description_md="Name in the inventory's section `servers`, for the destination *server*.",
+        description_md="Name in the inventory's section *servers*, for the destination *server*.",
     )
 
 
@@ -179,5 +179,5 @@ def mirror(known: Sequence[str]) -> Param:
         type="string",
         enum=list(known),
         title="Mirror",
-        description_md="The mirror, as the inventory declares it: `<system>/<name>/<mirror>`.",
+        description_md="The mirror, as the inventory declares it: *system/name/mirror*.",
     )

@@ -191,12 +191,20 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
             ) from error
     if found.kind == "unfinished":
         empty(path, keep=MARKER)
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     own(path, account, mode=0o700)
     draft = path / f"{MARKER}.draft"
     draft.write_bytes(msgspec.json.encode(marker))
     draft.replace(path / MARKER)
     return aside
+
+
+def _make(path: Path) -> None:
+    """Make a directory and those above it, which the server's account must be able to pass whatever our umask is."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir()
+        one.chmod(0o755)
 
 
 def empty(path: Path, *, keep: str = "") -> None:

@@ -20,7 +20,7 @@ from typing import Protocol
 import zstandard
 
 from include.engine.contracts import Progress, Reader, Stop
-from include.engine.errors import Corrupt, Incomplete, Interrupted, MainstayError, NotFound, PermanentError
+from include.engine.errors import Corrupt, Incomplete, Interrupted, MainstayError, NotFound, PermanentError, Refused
 from include.engine.model import Entry, Manifest
 from include.engine.sandbox.accounts import Account, own
 from include.engine.systems.postgres.detail import PostgresDetail
@@ -143,6 +143,7 @@ def untar(chunks: Iterable[bytes], folder: Path, *, account: Account, what: str)
     :raises Corrupt: when it is no tar archive
     :raises Incomplete: when the disk is full
     :raises NotFound: when there is no ``tar``
+    :raises Refused: when the account may not write there
     """
     try:
         tar = subprocess.Popen(
@@ -188,6 +189,11 @@ def untar(chunks: Iterable[bytes], folder: Path, *, account: Account, what: str)
         )
         if "No space" in telling or "quota" in telling.lower():
             raise full_or_broken(folder, telling)
+        if "Permission denied" in telling:  # the place is at fault, not the backup
+            raise Refused(
+                f"{account.name} cannot write to {folder}: {telling}",
+                hint="open the way to it with chmod o+x, or choose another directory",
+            )
         raise Corrupt(f"{what} cannot be unpacked: {telling or f'tar ended with {code}'}", hint=_DAMAGED)
 
 
