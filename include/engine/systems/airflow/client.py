@@ -29,6 +29,8 @@ __all__ = ["AirflowClient", "Approval", "Run", "Task"]
 
 _POLL = 0.5  # seconds between two looks at a run
 _SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
+_ASKED_AGAIN = 3  # times that the same question is answered
+_LOOKS = 30  # seconds in which a task that was answered must go on
 
 
 class AirflowClient(RestClient):
@@ -204,18 +206,39 @@ class AirflowClient(RestClient):
         raise PermanentError(f"{dag} {run} ended without asking anybody", hint="Read its tasks' logs")
 
     def answer(self, approval: Approval, option: str, params: Mapping[str, Any] | None = None) -> None:
-        """Answer for a person.
+        """Answer for a person, and see that the task goes on; when the same question is asked again, answer it again.
 
         Waits until the question is five seconds old: an answer within a second or two of the task's parking meets the
         scheduler before it has noticed the parking, and Airflow 3.3 then asks again.
 
         :raises Unauthorized: this user may not
+        :raises Unreachable: the task did not take the answer
         """
-        time.sleep(max(0.0, approval.asked + _SETTLE - time.time()))
-        self.patch(
-            f"dags/{quote(approval.dag)}/dagRuns/{quote(approval.run)}/taskInstances/{quote(approval.task)}/-1/hitlDetails",
-            {"chosen_options": [option], "params_input": dict(params or {})},
+        path = f"dags/{quote(approval.dag)}/dagRuns/{quote(approval.run)}/taskInstances/{quote(approval.task)}"
+        asked = approval.asked
+        for _ in range(_ASKED_AGAIN):
+            time.sleep(max(0.0, asked + _SETTLE - time.time()))
+            self.patch(f"{path}/-1/hitlDetails", {"chosen_options": [option], "params_input": dict(params or {})})
+            again = self._asked_again(approval, path)
+            if again is None:
+                return
+            asked = again.asked
+        raise Unreachable(
+            f"{approval.dag} {approval.run} asked {_ASKED_AGAIN} times and did not go on",
+            hint=f"Look at it: {self.url}/dags/{quote(approval.dag)}/runs/{quote(approval.run)}",
         )
+
+    def _asked_again(self, approval: Approval, path: str) -> Approval | None:
+        """Wait until the task has gone on for good, or is back with the question."""
+        for _ in range(_LOOKS):
+            time.sleep(1.0)
+            state = self.get(path)["state"]
+            waiting = [one for one in self.approvals(approval.dag, approval.run) if one.task == approval.task]
+            if waiting:
+                return waiting[0]
+            if state in FINAL or state == "skipped":
+                return None
+        return None
 
 
 def _line(event: Any) -> str:
