@@ -1,4 +1,4 @@
-"""Fetches what the tests need besides the locked Python environment: server programs, and a browser where that is allowed."""
+"""Fetches what the tests need besides the locked Python environment: server programs, and what apt has where that is allowed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 from include.engine.cli.steps import Steps
 from include.engine.sandbox.home import Home
 from include.engine.wiring import PROJECT
 
-_BROWSER = "chromium"
+# What tests of real servers need from the system, and the Debian packages that bring it.
+_PROGRAMS = {
+    "curl": ("curl",),
+    "jq": ("jq",),
+    "zstd": ("zstd",),
+    "sshd": ("openssh-server",),
+    "java": ("openjdk-17-jre-headless",),
+    "mvn": ("maven",),
+}
+_BROWSER = {"chromium": ("chromium", "fonts-dejavu-core")}
 _APT_SECONDS = 600
+_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # where sshd is, on nobody's path
 
 
 def fetch(*, browser: bool) -> None:
-    """Put everything in place, each thing once per machine.
+    """Put everything in place, each thing once per machine.  By apt only as root; what is missing then is said and skipped.
 
-    :param browser: also a Chromium, by apt as root; without it the tests of the pages say why they are skipped
+    :param browser: also a Chromium, for the tests of the pages
     """
     from include.engine.sandbox.distributions import Shelf
     from include.engine.systems.object_store.implementations import IMPLEMENTATIONS, choose
@@ -31,20 +42,21 @@ def fetch(*, browser: bool) -> None:
         PostgresBinaries.find(17, shelf)
     with steps.step("An S3 server"):
         shelf.obtain(IMPLEMENTATIONS[choose(home.root, shelf)].program)
-    if browser and shutil.which(_BROWSER) is None:
-        with steps.step("Chromium, by apt"):
-            _install_browser(steps)
+    wanted = _PROGRAMS | (_BROWSER if browser else {})
+    missing = {name: packages for name, packages in wanted.items() if shutil.which(name, path=_PATH) is None}
+    if missing:
+        with steps.step(f"{', '.join(missing)}, by apt"):
+            _install(steps, missing)
 
 
-def _install_browser(steps: Steps) -> None:
+def _install(steps: Steps, missing: Mapping[str, Sequence[str]]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        steps.say("not here: the tests of the pages are skipped. Install chromium to run them")
+        steps.say(f"not here: what needs {', '.join(missing)} is skipped. Install it to run those tests")
         return
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["update", "-qq"],
-        ["install", "-y", "-qq", "--no-install-recommends", _BROWSER, "fonts-dejavu-core"],
-    ):
+    packages = [package for found in missing.values() for package in found]
+    # RUNLEVEL keeps Debian from starting what it installs: a test's sshd is the test's, on loopback.
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
         done = subprocess.run(
             ["apt-get", *command],
             env=environment,
