@@ -25,8 +25,8 @@ from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import control, transfer
 from include.engine.systems.cassandra.client import Cql
 from include.engine.verbs import backup
+from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
-from tests.integration.cassandra.faults import Wire
 
 pytestmark = pytest.mark.integration
 
