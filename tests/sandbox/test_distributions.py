@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -56,6 +57,17 @@ def test_a_program_is_installed_once(shelf: Shelf, said: list[str]) -> None:
     assert shelf.holds(program)
     assert len(program.installed) == 1
     assert said[0] == "Getting serverd 1.0 (at once)"
+
+
+def test_a_private_umask_hides_no_program_from_the_account_of_the_servers(shelf: Shelf) -> None:
+    """A server that fetches for itself runs with umask 077."""
+    before = os.umask(0o077)
+    try:
+        installed = shelf.obtain(Counted())
+    finally:
+        os.umask(before)
+    for place in (installed, installed.parent):
+        assert place.stat().st_mode & 0o777 == 0o755
 
 
 def test_those_who_ask_at_the_same_time_share_one_installation(shelf: Shelf) -> None:

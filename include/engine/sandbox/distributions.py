@@ -228,6 +228,8 @@ class Shelf:
         if target.is_dir():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent.stat().st_uid == os.geteuid():
+            target.parent.chmod(0o755)  # a server that fetches for itself has umask 077
         with exclusive(target.with_name(f".{target.name}.lock")):
             if target.is_dir():
                 return target
