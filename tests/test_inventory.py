@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -149,8 +150,6 @@ class TestMistakes:
         )
     )
     def test_of_any_value_in_any_place_are_ours(self, value: object) -> None:
-        import json
-
         for key in ("store", "objectives", "retention", "schedule", "postgres", "servers", "late_after"):
             lines = [f"{name}: {text}" for name, text in _SMALLEST_FLOW.items() if name != key]
             try:
@@ -176,7 +175,7 @@ class TestDurations:
 class TestSchedules:
     @pytest.mark.parametrize("text", ['"0 2 * * *"', '"@daily"', "null"])
     def test_are_cron_or_nothing(self, text: str) -> None:
-        read(SMALLEST + f"schedule: {{backup: {text}}}\n")
+        assert read(SMALLEST + f"schedule: {{backup: {text}}}\n").schedule.backup == json.loads(text)
 
     @pytest.mark.parametrize("text", ["daily", '"0 2 * *"', "2"])
     def test_of_another_form_are_refused(self, text: str) -> None:
