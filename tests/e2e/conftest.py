@@ -1,4 +1,7 @@
-"""One live pipeline with one Airflow for all tests here: to start it takes longer than any of them."""
+"""One live pipeline with one Airflow for all tests here: to start it takes longer than any of them.
+
+It ends with the last of them: the tests that follow need its processors, and must not see its ports.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ class UnderWay:
     upkeep: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(home: Home) -> Iterator[Live]:
     """The running pipeline."""
     with free_ports(), home.sandbox(f"e2e-{os.getpid()}") as sandbox:
         yield started(sandbox)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def backed_up(live: Live) -> BackedUp:
     """The first backup, taken by Airflow."""
     began = time.monotonic()
@@ -48,13 +51,13 @@ def backed_up(live: Live) -> BackedUp:
     return BackedUp(ended, seconds)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def under_way(live: Live, backed_up: BackedUp) -> UnderWay:
     """A drill and an upkeep, just triggered."""
     return UnderWay(drill=live.trigger("drill"), upkeep=live.trigger("upkeep"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def asked(live: Live, under_way: UnderWay) -> Approval:
     """The question of a restore that waits for a person."""
     run = live.restore(live.directory("approved"), dry_run=False)
