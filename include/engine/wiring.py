@@ -19,6 +19,7 @@ from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
 from include.engine.model import System, Target
+from include.engine.probing import Probe
 
 if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
     from include.engine.store.catalog import Catalog
@@ -113,6 +114,13 @@ def open_mirror(inventory: Inventory, connections: Connections, name: str) -> Mi
     target = Target.parse(where)
     settings = inventory.settings(target)
     return cast("Mirror", _attribute(target.system, "mirror", "open_mirror")(target, settings, mirror, connections))
+
+
+def open_probes(inventory: Inventory, connections: Connections, target: Target) -> Sequence[Probe]:
+    """Give what can be read of a live target; nothing when its system brings no probes.  Asks no server yet."""
+    opener = _attribute(target.system, "probes", "open_probes", required=False)
+    settings = inventory.settings(target)
+    return cast("Sequence[Probe]", opener(target, settings, connections)) if opener else ()
 
 
 class EnvironmentConnections:

@@ -20,6 +20,7 @@ from include.engine.model.manifests import (
 )
 from include.engine.model.names import FREEZE_ORDER, System, Target, backup_id, backup_time
 from include.engine.model.proofs import DrillReport, Verification
+from include.engine.model.readings import Reading
 from include.engine.model.restores import (
     Destination,
     DestinationKind,
@@ -49,6 +50,7 @@ __all__ = [
     "Manifest",
     "Part",
     "PointKind",
+    "Reading",
     "RecoveryPoint",
     "RestorePlan",
     "RestoreRecord",

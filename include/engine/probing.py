@@ -1,0 +1,30 @@
+"""What the sweep asks of a system: probes, each of which reads one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from include.engine.contracts import Clock
+from include.engine.model import Reading
+
+
+class Probe(Protocol):
+    """Reads one thing of one live target.  In ``systems/<system>/probes.py``, which gives all of a target's probes as
+
+    ``open_probes(target: Target, settings: Settings, connections: Connections) -> Sequence[Probe]``
+
+    and asks no server for anything yet.
+    """
+
+    name: str  # unique among the target's probes: ``groups``
+    metrics: Sequence[str]  # every metric that it gives on a healthy system: one that is absent is a finding
+    source: str  # what is read from where, for a person: "consumer lag per group, from the group coordinators"
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it.  Called from a thread of its own, beside the target's other probes.
+
+        :param timeout: seconds after which nobody waits for the answer any more: bound every connection and query by it
+        :raises Unreachable: when the system does not answer; any other error is a finding as well
+        """
+        ...
