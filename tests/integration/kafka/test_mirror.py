@@ -16,9 +16,10 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
 from include.engine.systems.kafka.mirror import KafkaMirror, open_mirror
+from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.settings import Mirror, Settings
-from include.engine.systems.kafka.topology import connector_name
+from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
 from tests.systems.kafka import hostile
@@ -55,7 +56,8 @@ def mirror(stand: Stand, dr: KafkaCluster, worker: ConnectWorker) -> Iterator[Ka
     name = uuid.uuid4().hex[:6]
     connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
     yield open_mirror(TARGET, Settings(connection="main", mirrors={name: declared}), name, connections)
-    Connect(worker.connection()).delete(connector_name(name))
+    for connector in (connector_name(name), heartbeat_name(name)):
+        Connect(worker.connection()).delete(connector)
 
 
 def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
@@ -82,7 +84,7 @@ def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
     assert stand.seen(other, cluster=dr) == stand.seen(other)
     assert report.verdict is Verdict.PASS, [check.detail for check in report.checks]
-    assert report.changes == (f"create {connector_name(mirror.name)}",)
+    assert report.changes == tuple(f"create {name(mirror.name)}" for name in (heartbeat_name, connector_name))
 
 
 def test_groups_are_moved_to_the_same_record_and_a_second_run_changes_nothing(
@@ -155,6 +157,35 @@ def test_a_changed_setting_is_shown_as_a_difference(stand: Stand, mirror: KafkaM
     _until(lambda: mirror.plan().changes == (f"update {name}: tasks.max: 2 -> 1",))
 
 
+def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 300)
+    assert run(mirror).verdict is Verdict.PASS
+    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
+    probe = MirrorProbe(mirror.name, mirror.settings, connections, "main")
+
+    def read() -> dict[str, float]:
+        return {reading.metric: reading.value for reading in probe.read(clock, timeout=20)}
+
+    _until(lambda: set(probe.metrics) <= set(read()))
+    found = read()
+    assert (found["kafka.mirror.lag_records"], found["kafka.mirror.lag_seconds"]) == (0, 0)
+    assert (found["kafka.mirror.tasks_running"], found["kafka.mirror.tasks_failed"]) == (3, 0)
+    assert found["kafka.mirror.heartbeat_age"] < 60
+    Connect(worker.connection()).stop(connector_name(mirror.name))
+    now = int(clock().timestamp() * 1000)
+    producer = stand.producer()
+    for age in (500, 5):
+        send(producer, topic, b"late", None, 0, now - age * 1000)
+    producer.flush()
+    found = read()
+    assert found["kafka.mirror.lag_records"] == 2
+    assert 499 < found["kafka.mirror.lag_seconds"] < 560
+    assert found["kafka.mirror.tasks_running"] == 1
+
+
 def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
 ) -> None:
@@ -172,7 +203,8 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     )
     assert report.verdict is Verdict.PASS, report.checks
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
-    assert Connect(worker.connection()).status(connector_name(mirror.name)).connector == "STOPPED"
+    for name in (connector_name, heartbeat_name):
+        assert Connect(worker.connection()).status(name(mirror.name)).connector == "STOPPED"
 
 
 def _copied(mirror: KafkaMirror) -> int:

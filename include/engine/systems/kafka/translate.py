@@ -104,6 +104,14 @@ def parse_pair(key: bytes, value: bytes) -> tuple[TP, Pair]:
     return TP(topic, partition), (source, mirror)
 
 
+def is_beat_of(key: bytes | None, source: str) -> bool:
+    """Say whether a heartbeat's key, two strings, names the mirror's source by this alias."""
+    if key is None or len(key) < 2:
+        return False
+    (length,) = struct.unpack_from(">h", key)
+    return key[2 : 2 + length] == source.encode()
+
+
 def nearest(pairs: Sequence[Pair], position: int) -> Pair:
     """Give the last pair at or before *position*, else the first one after it.  Pure."""
     index = bisect_right(pairs, (position, 1 << 62))
