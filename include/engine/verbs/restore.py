@@ -34,6 +34,7 @@ def plan(
     only: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     append: bool = False,
+    access: bool | None = None,
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
 
@@ -59,6 +60,7 @@ def plan(
             only=tuple(only),
             rename=dict(rename or {}),
             append=append,
+            access=access,
         )
     )
 

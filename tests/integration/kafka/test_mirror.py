@@ -174,7 +174,9 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert (found["kafka.mirror.lag_records"], found["kafka.mirror.lag_seconds"]) == (0, 0)
     assert (found["kafka.mirror.tasks_running"], found["kafka.mirror.tasks_failed"]) == (3, 0)
     assert found["kafka.mirror.heartbeat_age"] < 60
-    Connect(worker.connection()).stop(connector_name(mirror.name))
+    connect = Connect(worker.connection())
+    connect.stop(connector_name(mirror.name))
+    _until(lambda: connect.status(connector_name(mirror.name)).tasks == ())
     now = int(clock().timestamp() * 1000)
     producer = stand.producer()
     for age in (500, 5):

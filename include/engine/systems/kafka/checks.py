@@ -15,6 +15,7 @@ from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import EARLIEST, LATEST, Admin
 from include.engine.systems.kafka.decisions import Decisions
 from include.engine.systems.kafka.declared import own_configs, topic_configs
+from include.engine.systems.kafka.grants import Grants, apply, differences
 from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.loading import LoadedPartition
@@ -41,6 +42,16 @@ def after_finish(admin: Admin, decisions: Decisions, moved: Sequence[Moved]) -> 
     yield _check(
         "groups", f"{len(moved)} positions of {len(names)} groups, exactly", lambda: groups.differences(admin, moved)
     )
+
+
+def granted(admin: Admin, grants: Grants) -> Iterator[Check]:
+    """Put access rules and quotas back, and see that they are there."""
+
+    def look() -> Problems:
+        apply(admin, grants)
+        return differences(admin, grants)
+
+    yield _check("access", str(grants), look)
 
 
 def _check(name: str, what: str, look: Callable[[], Problems]) -> Check:

@@ -94,6 +94,7 @@ class KafkaRestore:
                 brokers=1,
                 existing={},
                 resuming=frozenset(),
+                access=request.access is not False,  # nobody else uses the cluster that we start
             )
         return _plan(self.target, saved, point, destination, decisions)
 
@@ -201,6 +202,8 @@ def _load(
     groups.apply(admin, moved)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
     loading.finish()
+    if decisions.grants is not None:  # last: from here on they may keep us out
+        found += checks.granted(admin, decisions.grants)
     found += checks.after_finish(admin, decisions, moved)
     return _Loaded(partitions=partitions, moved=moved, stages=stages, checks=found)
 
@@ -250,6 +253,7 @@ def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None)
         brokers=len([broker for broker in admin.brokers() if not broker.fenced]),
         existing=existing,
         resuming=frozenset(tp.topic for tp, (_, said) in begun.items() if said.startswith(note)),
+        access=bool(request.access),
     )
 
 
@@ -273,7 +277,7 @@ def _plan(
         s for s in saved.detail.segments if s.facts.topic in names and (until is None or s.facts.oldest <= until)
     ]
     into = destination.name or destination.path or "a sandbox"
-    renamed = [f"{t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
+    renamed = [f"restored under another name: {t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
     return RestorePlan(
         target=target,
         backup=saved.manifest.id,
@@ -287,11 +291,8 @@ def _plan(
             f"load {sum(s.facts.records for s in segments)} records from {len(segments)} segments, in order",
             f"move {len(saved.cut.groups)} consumer groups to the same records",
             "put the configurations back",
+            *((f"put back {decisions.grants}",) if decisions.grants else ()),
         ),
-        warnings=(
-            *decisions.warnings,
-            *(f"restored under another name: {one}" for one in renamed),
-            *saved.manifest.notes,
-        ),
+        warnings=(*decisions.warnings, *renamed, *saved.manifest.notes),
         detail=msgspec.to_builtins(decisions),
     )
