@@ -22,7 +22,7 @@ from include.engine.wiring import load_inventory
 from mainstay.defaults import Tag
 
 FILES = sorted((PROJECT / "dags").glob("*.py"))
-NAMES = ["backup", "drill", "mirror", "restore", "upkeep"]
+NAMES = ["backup", "drill", "failover", "mirror", "restore", "upkeep"]
 ROWS = ("If it fails", "Safe to clear", "Objective")
 CLIENTS = (
     "boto3",
@@ -128,12 +128,14 @@ def test_a_dag_runs_once_at_a_time_and_does_not_catch_up(bag: DagBag, name: str)
 
 def test_what_may_destroy_wants_a_reason_and_is_dry_by_default(bag: DagBag) -> None:
     dangerous = {name: dag for name, dag in bag.dags.items() if Tag.DANGER in dag.tags}
-    assert set(dangerous) == {"restore"}
-    params = dag_of(bag, "restore").params
-    reason = params.get_param("reason")
-    assert reason.schema["minLength"] >= 10
-    assert not reason.has_value
-    assert params["dry_run"] is True
+    assert set(dangerous) == {"failover", "restore"}
+    for name in dangerous:
+        params = dag_of(bag, name).params
+        reason = params.get_param("reason")
+        assert reason.schema["minLength"] >= 10
+        assert not reason.has_value
+        assert params["dry_run"] is True
+        assert "approve" in dag_of(bag, name).task_dict
 
 
 def test_every_pool_exists_and_counts_those_who_wait(bag: DagBag) -> None:

@@ -118,25 +118,25 @@ def page_of(plan: RestorePlan, reason: str) -> str:
     expected = (
         figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill has measured it yet"
     )
-    overwritten = ", ".join(f"**{_plain(one)}**" for one in plan.would_overwrite) or "nothing"
+    overwritten = ", ".join(f"**{plain(one)}**" for one in plan.would_overwrite) or "nothing"
     facts = [
         ("Target", f"`{plan.target}`"),
         ("From", " → ".join(f"`{one}`" for one in plan.chain)),
         ("To the point", f"`{plan.point}`"),
-        ("Into", f"`{_plain(place_of(plan))}`"),
+        ("Into", f"`{plain(place_of(plan))}`"),
         ("Would overwrite", overwritten),
         ("To fetch", figures.size(plan.bytes_to_fetch)),
         ("Space needed", figures.size(plan.bytes_needed)),
         ("Expected to take", expected),
-        ("Reason", _plain(reason)),
+        ("Reason", plain(reason)),
     ]
     table = "\n".join(["| | |", "|---|---|", *(f"| **{name}** | {value} |" for name, value in facts)])
-    steps = "\n".join(f"{number}. {_plain(step)}" for number, step in enumerate(plan.steps, start=1))
-    warnings = "".join(f"\n> **Warning:** {_plain(one)}\n" for one in plan.warnings)
+    steps = "\n".join(f"{number}. {plain(step)}" for number, step in enumerate(plan.steps, start=1))
+    warnings = "".join(f"\n> **Warning:** {plain(one)}\n" for one in plan.warnings)
     return f"{table}\n{warnings}\n**Steps**\n\n{steps}\n"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep what people typed from breaking the table or becoming markup."""
     flat = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\|<>[]*_`#" else letter for letter in flat)
