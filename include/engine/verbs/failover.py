@@ -60,6 +60,7 @@ def plan(mirror: Mirror, clock: Clock) -> FailoverPlan:
             "continue where the last run of the mirror put them"
         )
     warnings += [f"the mirror has failed, so the copy gets no more: {cause}" for cause in seen.failed]
+    steps: tuple[str, ...] = ("stop the mirror's connectors",)
     if answers:
         steps = (
             f"wait until the copy has the {seen.offsets} offsets that it lacks"
@@ -67,10 +68,8 @@ def plan(mirror: Mirror, clock: Clock) -> FailoverPlan:
             else "the copy has all now",
             "compare the last records of every partition",
             "put every consumer group on the copy at its next record",
-            "stop the mirror's connectors",
+            *steps,
         )
-    else:
-        steps = ("stop the mirror's connectors",)
     return FailoverPlan(
         mirror=mirror.name,
         source_answers=answers,

@@ -3,61 +3,27 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Misconfigured, PermanentError
+from include.engine.errors import Contended, Misconfigured, PermanentError
 from include.engine.model import Verdict
-from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
-from include.engine.systems.kafka.mirror import KafkaMirror, open_mirror
+from include.engine.systems.kafka.mirror import KafkaMirror
 from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.server import KafkaCluster
-from include.engine.systems.kafka.settings import Mirror, Settings
 from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
 from tests.systems.kafka import hostile
-from tests.systems.kafka.stand import LOADING, TARGET, Said, Servers, Stand, clock, send
+from tests.systems.kafka.rebalancing import Rebalancing
+from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def dr(sandbox: Sandbox) -> Iterator[KafkaCluster]:
-    cluster = KafkaCluster(sandbox, "dr").start()
-    yield cluster
-    cluster.stop()
-
-
-@pytest.fixture(scope="module")
-def worker(sandbox: Sandbox, dr: KafkaCluster) -> Iterator[ConnectWorker]:
-    worker = ConnectWorker(sandbox, dr).start()
-    yield worker
-    worker.stop()
-
-
-@pytest.fixture
-def mirror(stand: Stand, dr: KafkaCluster, worker: ConnectWorker) -> Iterator[KafkaMirror]:
-    """A mirror of this test's topics, with an alias of its own: connectors share Connect's memory of offsets."""
-    declared = Mirror(
-        connect="connect",
-        to="dr",
-        topics=(stand.prefix + ".*",),
-        groups=(stand.prefix + ".*",),
-        replication_factor=1,
-        source_alias=stand.prefix.strip("_"),
-    )
-    name = uuid.uuid4().hex[:6]
-    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
-    yield open_mirror(TARGET, Settings(connection="main", mirrors={name: declared}), name, connections)
-    for connector in (connector_name(name), heartbeat_name(name)):
-        Connect(worker.connection()).delete(connector)
 
 
 def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
@@ -207,6 +173,22 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     for name in (connector_name, heartbeat_name):
         assert Connect(worker.connection()).status(name(mirror.name)).connector == "STOPPED"
+
+
+def test_a_worker_that_rebalances_is_waited_for_and_one_that_never_ends_it_is_told(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    stand.produce(stand.topic("t"), 30)
+    with Rebalancing(worker.port, refusals=4) as proxy:
+        mirror._connect = Connect(proxy.connection())
+        report = run(mirror)
+        assert report.verdict is Verdict.PASS, report.checks
+        assert proxy.refused == 4
+        assert ("PUT", f"/connectors/{connector_name(mirror.name)}/config") in proxy.passed
+        proxy.refusals = 1000
+        with pytest.raises(Contended, match="rebalancing"):
+            Connect(proxy.connection(), patience=1).names()
+    mirror._connect = Connect(worker.connection())
 
 
 def _copied(mirror: KafkaMirror) -> int:
