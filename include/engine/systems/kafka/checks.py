@@ -20,8 +20,7 @@ from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.loading import LoadedPartition
 from include.engine.systems.kafka.planning import shares
-from include.engine.systems.kafka.reader import Range
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import Range, SegmentFacts
 
 Problems = list[str]
 

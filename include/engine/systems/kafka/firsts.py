@@ -17,7 +17,8 @@ import msgspec
 from include.engine.errors import Unreachable
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.isolation import Child, Frame, serve
-from include.engine.systems.kafka.reader import CONSUMER, Range, failure
+from include.engine.systems.kafka.ranges import Range
+from include.engine.systems.kafka.reader import CONSUMER, failure
 
 _FEW = {
     "group.id": "mainstay-probe",

@@ -12,7 +12,7 @@ from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin
 from include.engine.systems.kafka.cut import OWN_GROUPS
 from include.engine.systems.kafka.firsts import age, first_times
 from include.engine.systems.kafka.group_state import Sample
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 
 
 class GroupLag(Struct, frozen=True, kw_only=True):

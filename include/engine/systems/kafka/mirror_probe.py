@@ -13,7 +13,7 @@ from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.firsts import age, first_times
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.settings import Mirror
 from include.engine.systems.kafka.topology import HEARTBEATS, connector_name, heartbeat_name, mirrored
 from include.engine.systems.kafka.translate import Side, is_beat_of

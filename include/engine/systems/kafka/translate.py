@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.isolation import Child, Frame
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 
 Content = tuple[int, bytes | None, bytes | None, tuple[tuple[object, ...], ...]]  # time, key, value, headers
 Pair = tuple[int, int]  # offset on the source, offset on the mirror, of the same record

@@ -17,7 +17,7 @@ from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, Top
 from include.engine.systems.kafka.declared import effective_configs
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.firsts import age, first_times
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.settings import Settings
 
 Newest = Callable[[], Manifest | None]
