@@ -20,6 +20,8 @@ from include.engine.model import (
     Cut,
     Entry,
     Manifest,
+    Moved,
+    Position,
     Restored,
     RestorePlan,
     Target,
@@ -213,6 +215,8 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
+    moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class Cut(Struct, frozen=True, kw_only=True):
 
     at: datetime
     position: str  # an LSN, a snapshot tag, "offsets": what a person would quote
+    # By topic and partition: of a log, where it ends (exclusive); of what reads a log, the record that it reads next.
+    offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     detail: dict[str, JsonValue] = field(default_factory=dict)
 
 
