@@ -34,8 +34,9 @@ def test_only_what_is_asked_for_is_restored() -> None:
 
 
 def test_a_name_that_may_be_overwritten_counts_for_all_parts_or_for_one() -> None:
-    found = asked(path="/r", confirm=["spare", "kafka/main:kafka/main"])
+    found = asked(path="/r", confirm=["spare", "kafka/main", "cassandra/main:c"])
     assert found[KAFKA].confirm == ("spare", "kafka/main")
+    assert found[CASSANDRA].confirm == ("spare", "c")
     assert found[POSTGRES].confirm == ("spare",)
 
 

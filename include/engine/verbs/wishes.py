@@ -112,7 +112,8 @@ class Wishes:
         for word in words:
             match = _FOR.fullmatch(word)
             if match and match[1] in known:
-                found.setdefault(known[match[1]], []).append(match[2] or "")
+                # A target's own name may be what has to be typed to allow that it is overwritten.
+                found.setdefault(known[match[1]], []).append(match[2] or (word if for_all else ""))
             elif for_all or len(parts) == 1:
                 for part in parts:
                     found.setdefault(part, []).append(word)

@@ -94,7 +94,8 @@ def take(
         },
     )
     ends = {name: dict(enumerate(topic.high)) for name, topic in found.topics.items()}
-    return Cut(at=at, position="offsets", offsets=ends, detail=msgspec.to_builtins(found))
+    begins = {name: dict(enumerate(topic.low)) for name, topic in found.topics.items()}
+    return Cut(at=at, position="offsets", offsets=ends, begins=begins, detail=msgspec.to_builtins(found))
 
 
 def read(cut: Cut) -> KafkaCut:
