@@ -22,6 +22,7 @@ from include.engine.model import (
     Manifest,
     Moved,
     Position,
+    Reconciled,
     Restored,
     RestorePlan,
     Target,
@@ -203,6 +204,18 @@ class BackupSource(Protocol):
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name what is on the live system and is covered by no backup of this target.  Empty when all is covered."""
+        ...
+
+
+@runtime_checkable
+class Reconciles(Protocol):
+    """A source that can tell what became of the records that it had read when it was frozen."""
+
+    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
+        """Look at a window of records before *cut*, flow by flow.
+
+        :raises MainstayError: when the log or the table cannot be read
+        """
         ...
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from airflow.sdk import Param
 
-from include.engine.model import DestinationKind
+from include.engine.inventory import Inventory
+from include.engine.model import DestinationKind, System
 
 MINIMUM_REASON = 10  # as the engine demands; not imported from there, because a form must not load the store's clients
 SET = "set"  # instead of a target
@@ -120,6 +121,12 @@ def path() -> Param:
         description_md="Absolute path on the worker, for the destination *directory*. It must be empty or not exist. "
         "Of a set, every part without a server gets a folder of its own in it.",
     )
+
+
+def places(inventory: Inventory) -> list[str]:
+    """Name the servers of the inventory and the connections of its clusters.  PostgreSQL has none: it gets a server of its own."""
+    clusters = {one.connection for target, one in inventory.targets.items() if target.system is not System.POSTGRES}
+    return sorted(name for name in {*inventory.servers, *clusters} if name)
 
 
 def server(known: Sequence[str]) -> Param:

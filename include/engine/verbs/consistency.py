@@ -1,9 +1,10 @@
 """Whether the parts of a set fit together: the order of the cuts, what the streams had read, what a replay does.  Pure.
 
 The claim, and why it holds, is in docs/consistency.md.  In short: a stream had read a log up to O when its checkpoint was
-frozen.  The snapshot of the tables came after that, so every record before O is in it, or was refused as a dead letter.  The end of the log was
-read after the snapshot, so every record that is in the tables is in the log's backup.  A replay from O to the end writes again
-what the snapshot has of these records, and adds what it lacks; if writing twice is writing once, nothing is lost and nothing doubled.
+frozen.  The snapshot of the tables came after that, so every record before O is in it, or was refused as a dead letter.  The
+end of the log was read after the snapshot, so every record that is in the tables is in the log's backup.  A replay from O to
+the end writes again what the snapshot has of these records, and adds what it lacks; if writing twice is writing once, nothing
+is lost and nothing doubled.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class PlanOperator(Step):
     """Say what the restore would do.  Changes nothing; refuses what must not be done.
 
-    Its results, each an XCom of its own: ``page``, the plan for the person who approves it; ``first`` and ``then``, the parts to
-    map the restores over, those of ``then`` after all of ``first``.
+    Its summary has the plan as a page for the person who approves it (``page``), and the parts to restore: those of ``first``
+    side by side, those of ``then`` after them.
     """
 
     def __init__(self, *, runbook: str = "restore-failed", **kwargs: Any) -> None:
-        super().__init__(runbook=runbook, multiple_outputs=True, **kwargs)
+        super().__init__(runbook=runbook, **kwargs)
 
     def execute(self, context: Context) -> Summary:
         """Plan."""
@@ -62,6 +62,25 @@ class PlanOperator(Step):
             "first": [_told(whole.set_id, plan) for plan in whole.parts if plan.target in first],
             "then": [_told(whole.set_id, plan) for plan in whole.parts if plan.target not in first],
         }
+
+
+class PartsOperator(Step):
+    """Give the parts of a plan to map the restores over.
+
+    :param plan: the summary of :class:`PlanOperator` (templated)
+    :param which: ``first`` or ``then``
+    """
+
+    template_fields = ("plan",)
+
+    def __init__(self, *, plan: Any, which: str, runbook: str = "restore-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.plan = plan
+        self.which = which
+
+    def execute(self, context: Context) -> list[Summary]:
+        """Give them."""
+        return list(self.plan[self.which])
 
 
 class RestoreOperator(Step):
