@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import msgspec
 
-from include.engine.contracts import Clock, CopyJob, Progress, Reconciles, Stop
+from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
 from include.engine.model import (
     Check,
@@ -35,6 +35,7 @@ from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
+from include.engine.streaming import Reconciles
 from include.engine.verbs.consistency import judge_consistency, judge_coverage, judge_reconciliation
 from include.engine.verbs.pipeline import Pipeline
 
@@ -187,7 +188,7 @@ def reconcile(pipeline: Pipeline, frozen: Freeze) -> tuple[tuple[Reconciled, ...
     found: list[Reconciled] = []
     unread: list[Check] = []
     for name, cut in frozen.cuts.items():
-        source = pipeline.lookup.source(Target.parse(name)) if cut.flows else None
+        source: object = pipeline.lookup.source(Target.parse(name)) if cut.flows else None
         if not isinstance(source, Reconciles):
             continue
         try:
