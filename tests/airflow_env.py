@@ -17,8 +17,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def settings(home: Path) -> dict[str, str]:
     """The variables of an Airflow in *home* that has this project's DAGs and plugins, and SQLite."""
+    inventory = home / "inventory.yaml"
+    inventory.write_text((PROJECT / "include" / "config" / "inventory.yaml").read_text())
     return {
-        "MAINSTAY_INVENTORY": str(PROJECT / "include" / "config" / "inventory.yaml"),
+        "MAINSTAY_INVENTORY": str(inventory),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from include.engine.verbs import failover as verb
 from mainstay.operators.judge import told
 from mainstay.operators.mirror import MirrorStep
-from mainstay.operators.restore import approver, plain
+from mainstay.operators.plan_page import plain
+from mainstay.operators.restore import approver
 from mainstay.operators.step import Summary, clock
 
 if TYPE_CHECKING:
