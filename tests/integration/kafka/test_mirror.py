@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,8 +12,10 @@ import pytest
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Misconfigured, PermanentError
 from include.engine.model import Verdict
+from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
+from include.engine.systems.kafka.declared import create_topics
 from include.engine.systems.kafka.mirror import KafkaMirror
 from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.server import KafkaCluster
@@ -33,9 +36,9 @@ def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
 def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
     stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
 ) -> None:
-    topic = stand.topic("hostile", given=LOADING)
+    topic = stand.topic("hostile", given=LOADING | {"max.message.bytes": "4000000"})
     # Connect has no word for "no timestamp": it would be the time of the copying.  That, and nothing else, a mirror changes.
-    found = [one for one in hostile.records(7, 600) if one.timestamp >= 0 and len(one.value or b"") < 900_000]
+    found = [one for one in hostile.records(7, 600) if one.timestamp >= 0]
     stand.produce_hostile(topic, found)
     other = stand.topic("transactions", partitions=1)
     producer = stand.producer(**{"transactional.id": stand.prefix})
@@ -152,6 +155,21 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert found["kafka.mirror.lag_records"] == 2
     assert 499 < found["kafka.mirror.lag_seconds"] < 560
     assert found["kafka.mirror.tasks_running"] == 1
+
+
+def test_a_record_that_the_copy_does_not_take_ends_the_waiting_with_its_cause(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
+) -> None:
+    topic = stand.topic("t", partitions=1, max_message_bytes="3000000")
+    with open_admin(dr.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=1, factor=1, configs={"max.message.bytes": "1000"})])
+    send(producer := stand.producer(), topic, os.urandom(100_000), None, 0)
+    producer.flush()
+    # Its configuration would be copied to the target, and with it the limit, some seconds later.
+    mirror._wanted[connector_name(mirror.name)]["sync.topic.configs.enabled"] = "false"
+    mirror.apply()
+    with pytest.raises(PermanentError, match="RecordTooLarge"):
+        mirrors.wait(mirror, mirror.cut(clock), patience=timedelta(seconds=60), stop=Stop())
 
 
 def test_a_fail_over_moves_the_groups_and_stops_the_copying(

@@ -18,6 +18,7 @@ _JAAS = {
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
     "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
 }
+_LARGEST = 64 << 20  # bytes of a record
 HEARTBEATS = "heartbeats"  # MirrorMaker 2's own name of the topic
 Config = Mapping[str, str]
 
@@ -79,6 +80,9 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
         "transaction.boundary": "poll",
         # A worker that dies leaves its transaction open, and nobody can read how far it was until that has timed out.
         "producer.override.transaction.timeout.ms": "10000",
+        # The target's own limits decide what is too large, not the client's default of 1 MiB.
+        "producer.override.max.request.size": str(_LARGEST),
+        "producer.override.buffer.memory": str(2 * _LARGEST),
         "offset-syncs.topic.location": "target",
         "offset.lag.max": "100",
         "sync.topic.acls.enabled": "false",
