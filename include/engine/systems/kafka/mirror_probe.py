@@ -90,7 +90,7 @@ class MirrorProbe:
             if HEARTBEATS not in admin.topics([HEARTBEATS]):
                 return None
             end = admin.offsets([tp], LATEST)[tp]
-        with Side(librdkafka_settings(target)) as side:
+        with Side(librdkafka_settings(target), patience=timeout) as side:
             rows = side.rows(tp, max(0, end - _BEATS), end)
         mine = [row.content for row in rows if is_beat_of(row.content[1], self._mirror.source_alias)]
         return max((content[0] for content in mine), default=None)

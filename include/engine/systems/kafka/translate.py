@@ -41,9 +41,9 @@ class Row(Struct, frozen=True):
 class Side:
     """One cluster's records, read in a child process that lives as long as the context."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], *, patience: float = 120.0) -> None:
         self._settings = dict(settings)
-        self._child = Child("reader")
+        self._child = Child("reader", patience=patience)
         self._frames = self._child.frames()
 
     def rows(self, tp: TP, start: int, stop: int) -> list[Row]:
