@@ -11,7 +11,7 @@ from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.systems.kafka.client import ConfigEntry
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.grants import Grants
-from include.engine.systems.kafka.grants import chosen as chosen_grants
+from include.engine.systems.kafka.grants import chosen as granted_with
 from include.engine.systems.kafka.grants import warnings as without_grants
 
 _FOREVER = str((1 << 63) - 1)
@@ -124,7 +124,9 @@ def decide(
             )
         )
     declared = saved.detail.declared
-    grants = chosen_grants(declared, names, whole=set(names) == set(topics)) if access else None
+    possible = granted_with(declared, names, whole=set(names) == set(topics))
+    # To have put nothing back would prove nothing.
+    grants = possible if access and (possible.acls or possible.quotas) else None
     warnings += without_grants(declared, grants)
     return Decisions(topics=tuple(decided), until=until, append=append, grants=grants, warnings=tuple(warnings))
 

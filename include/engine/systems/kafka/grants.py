@@ -45,7 +45,9 @@ def warnings(declared: Declared, grants: Grants | None) -> list[str]:
     acls = len(declared.acls) - (len(grants.acls) if grants else 0)
     quotas = len(declared.quotas) - (len(grants.quotas) if grants else 0)
     if acls or quotas:
-        found.append(f"not put back: {acls} access rules and {quotas} quotas; topics.json of the backup lists them")
+        found.append(
+            f"not put back: {acls} access rules and {quotas} quotas: see --access; topics.json of the backup lists them"
+        )
     if declared.scram_users:
         found.append(
             f"{len(declared.scram_users)} SCRAM users must be created again, with new passwords, which Kafka gives to no "
