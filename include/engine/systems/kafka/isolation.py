@@ -13,12 +13,14 @@ no environment and no file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
@@ -64,8 +66,8 @@ class Child:
             stderr=subprocess.PIPE,
             env=os.environ | _FRUGAL | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
             start_new_session=True,  # a Ctrl-C is for the parent, which stops its children in good order
-            pipesize=_PIPE,
         )
+        _widen(self._process)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -168,6 +170,14 @@ class Child:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         last = self._said[-1] if self._said else "it said nothing"
         return TransientError(f"the Kafka {self.module} ended {how}: {last}", hint="the run can be repeated")
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Let more be on its way, where the system allows: it counts what all pipes of a user may hold."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with suppress(OSError):
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class _WithoutPandas(MetaPathFinder):

@@ -148,8 +148,10 @@ class KafkaMirror:
 
     def stop(self) -> None:
         """Stop copying; how far it was stays known."""
+        there = self._connect.names()
         for name in self._wanted:
-            self._connect.stop(name)
+            if name in there:
+                self._connect.stop(name)
 
     @property
     def _prefix(self) -> str:
