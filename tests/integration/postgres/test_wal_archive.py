@@ -22,8 +22,9 @@ from include.engine.sandbox import procfs
 from include.engine.sandbox.home import Sandbox
 from include.engine.store import encryption
 from include.engine.systems.postgres.server import PostgresServer
+from include.engine.systems.postgres.spool import WalSpool
 from include.engine.systems.postgres.wal_archive import ArchiverStatus, read_status, run
-from include.engine.systems.postgres.wal_objects import WalKind, fetch, list_wal, pack
+from include.engine.systems.postgres.wal_objects import WalKind, fetch, list_wal, pack, partial_name, wal_key
 from tests.estate import TARGET, Estate, eventually, new_estate
 
 pytestmark = pytest.mark.integration
@@ -204,6 +205,23 @@ def test_an_empty_spool_goes_on_where_the_bucket_ends(estate: Estate) -> None:
     with estate.archiving():
         estate.archived()
     assert_whole(estate)
+
+
+def test_a_part_may_give_way_to_a_longer_one_while_a_restore_reads_it(estate: Estate) -> None:
+    with estate.archiving():
+        estate.archived()
+    part = next(wal for wal in reversed(list_wal(estate.bucket, TARGET)) if wal.kind is WalKind.PARTIAL)
+    longer = fetch(estate.bucket, part, ()) + b"grown"
+    sandbox = estate.server.sandbox
+    directory = sandbox.directory(f"spool-{os.urandom(3).hex()}") / "wal"
+    with WalSpool(estate.bucket, TARGET, directory, account=sandbox.account) as spool:  # it has listed the archive
+        key = wal_key(TARGET, partial_name(part.name, len(longer)), encrypted=False)
+        assert estate.bucket.create(key, pack(longer, ()))
+        estate.bucket.delete([part.key])
+        (directory / "want" / part.name).touch()
+        eventually((directory / "done" / part.name).exists, what="the longer part is served")
+        assert (directory / "done" / part.name).read_bytes().rstrip(b"\0") == longer
+        assert spool.failure is None
 
 
 def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate) -> None:
