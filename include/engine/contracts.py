@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from include.engine.errors import Interrupted
 from include.engine.model import (
+    ArchiveReach,
     Check,
     Cut,
     Entry,
@@ -271,6 +272,10 @@ class Archive(Protocol):
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
         """Walk the archive from each kept backup to its end, in the bucket itself; name every gap."""
+        ...
+
+    def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
+        """Say, from the bucket alone, how far each kept backup can be rolled forward."""
         ...
 
     def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:

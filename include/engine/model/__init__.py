@@ -6,6 +6,7 @@ What is written to the bucket is a ``Struct`` of this package, encoded as JSON b
 
 from __future__ import annotations
 
+from include.engine.model.archives import ArchiveReach, RecoverableWindow
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
 from include.engine.model.manifests import (
     Cut,
@@ -36,6 +37,7 @@ from include.engine.model.verdicts import Check, Verdict, worst
 __all__ = [
     "FREEZE_ORDER",
     "MANIFEST_VERSION",
+    "ArchiveReach",
     "Check",
     "Cut",
     "Destination",
@@ -51,6 +53,7 @@ __all__ = [
     "Part",
     "PointKind",
     "Reading",
+    "RecoverableWindow",
     "RecoveryPoint",
     "RestorePlan",
     "RestoreRecord",

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -242,6 +243,38 @@ def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate)
     with estate.archiving():
         eventually(lambda: any("has removed the WAL segment" in said for said in read(estate).errors), what="the gap")
         assert not read(estate).streaming
+
+
+def test_an_idle_server_is_known_to_be_archived_from_the_bucket_alone(estate: Estate) -> None:
+    with estate.archiving(reached_seconds=0.1):
+        kept = [estate.backup()]
+        estate.archived()
+
+        def ends() -> datetime:
+            return max(window.to_time for window in estate.archive.reach(kept).windows)
+
+        idle_since = eventually(lambda: quiet(estate), what="nothing is archived any more")
+        eventually(lambda: ends() > idle_since + timedelta(seconds=3), what="the window grows though nothing happens")
+        found = estate.archive.reach(kept)
+        assert found.verdict is Verdict.PASS
+        assert found.complete_at == ends()
+        assert found.newest is not None
+        assert found.newest <= idle_since
+        eventually(lambda: len(list(estate.bucket.list(f"{TARGET}/wal/reached"))) == 1, what="one statement is left")
+    # The end of the archive disappears: no arithmetic over what is left can tell, the statement can.
+    last = max(
+        (wal for wal in list_wal(estate.bucket, TARGET) if wal.kind is not WalKind.HISTORY), key=lambda w: w.name
+    )
+    estate.bucket.delete([last.key])
+    found = estate.archive.reach(kept)
+    assert (found.verdict, found.missing) == (Verdict.FAIL, (last.name,))
+    assert max(window.to_time for window in found.windows) < idle_since
+
+
+def quiet(estate: Estate) -> datetime | None:
+    """When the newest object was stored, once that is 2 s ago."""
+    newest = max(wal.modified for wal in list_wal(estate.bucket, TARGET))
+    return newest if estate.now() - newest > timedelta(seconds=2) else None
 
 
 def test_two_archivers_exclude_each_other(estate: Estate) -> None:
