@@ -14,13 +14,15 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from include.engine.archiving import Archive
 from include.engine.errors import Interrupted
 from include.engine.model import (
-    ArchiveReach,
     Check,
     Cut,
     Entry,
     Manifest,
+    Moved,
+    Position,
     Restored,
     RestorePlan,
     Target,
@@ -214,6 +216,8 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
+    moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):
@@ -265,22 +269,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     checks: Sequence[Check]
     newest_record: datetime | None  # the newest heartbeat or record that came back
     newest_at_source: datetime | None  # the moment up to which records could have come back, when it is known exactly
-
-
-class Archive(Protocol):
-    """A target's continuous log archive in the bucket: what makes recovery between two backups possible."""
-
-    def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
-        """Walk the archive from each kept backup to its end, in the bucket itself; name every gap."""
-        ...
-
-    def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
-        """Say, from the bucket alone, how far each kept backup can be rolled forward."""
-        ...
-
-    def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
-        """Remove what no kept backup needs; give the bytes freed (or that would be)."""
-        ...
+    connection: Connection | None = None  # to the restored system, for what reads it or writes to it; never recorded
 
 
 class Lookup(Protocol):

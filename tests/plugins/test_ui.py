@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from include.engine.contracts import Archive
+from include.engine.archiving import Archive
 from include.engine.errors import Unauthorized
 from include.engine.model import (
     ArchiveReach,

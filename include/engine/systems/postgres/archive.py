@@ -19,7 +19,7 @@ _SHOWN = 10  # of many gaps, in a check's detail
 
 
 class WalArchive:
-    """The archive of one target (see ``contracts.Archive``)."""
+    """The archive of one target (see ``archiving.Archive``)."""
 
     def __init__(self, target: Target, bucket: Bucket) -> None:
         self.target, self.bucket = target, bucket
@@ -38,7 +38,7 @@ class WalArchive:
         return audit(listed, spans, histories, size=self._segment_size(), current=current, stated=stated)
 
     def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
-        """Say how far each kept backup can be rolled forward (see ``contracts.Archive``)."""
+        """Say how far each kept backup can be rolled forward (see ``archiving.Archive``)."""
         report = self.report(kept)
         return ArchiveReach(
             verdict=report.verdict,
@@ -59,7 +59,7 @@ class WalArchive:
         )
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
-        """Walk the archive from each kept backup to its end; name every gap (see ``contracts.Archive``)."""
+        """Walk the archive from each kept backup to its end; name every gap (see ``archiving.Archive``)."""
         report = self.report(kept)
         if not report.segments and report.newest is None:
             detail = "nothing was ever archived: recovery to a point between two backups is impossible"
@@ -75,7 +75,7 @@ class WalArchive:
         return checks
 
     def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
-        """Remove what no kept backup needs; give the bytes freed, or that would be (see ``contracts.Archive``)."""
+        """Remove what no kept backup needs; give the bytes freed, or that would be (see ``archiving.Archive``)."""
         objects = list_wal(self.bucket, self.target)
         expired = expired_wal(objects, [span_of(manifest) for manifest in kept], size=self._segment_size())
         if not dry_run:
