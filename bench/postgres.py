@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import pgbackrest
 from bench.measure import Figures, Side, disk_used, empty, run
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.object_store.server import ObjectStoreServer
@@ -48,7 +49,10 @@ class Bench:
         self.options = options
         self.sandbox = sandbox
         self.scratch = sandbox.directory("scratch")
-        self.database = PostgresServer(sandbox, "bench", durable=True, settings={"max_wal_size": "4GB"}).start()
+        settings = {"max_wal_size": "4GB"} | (
+            {"archive_mode": "on", "archive_command": "/bin/true"} if options.pgbackrest else {}
+        )
+        self.database = PostgresServer(sandbox, "bench", major=options.major, durable=True, settings=settings).start()
         self.store = ObjectStoreServer(sandbox, "bench").start()
         self.store.create_bucket("bench")
         self.password = self.database.create_backup_role()
@@ -60,6 +64,12 @@ class Bench:
             Side("floor: tar | zstd -1"),
         ]
         self.restores = [Side("mainstay"), Side("guide: aws s3 sync, tar -xz")]
+        self.pgbackrest: pgbackrest.PgBackRest | None = None
+        if options.pgbackrest:
+            self.pgbackrest = pgbackrest.PgBackRest(sandbox, self.database).start()
+            name = "pgBackRest {}.{}: zst level 1, 2 processes, TLS".format(*options.pgbackrest)
+            self.backups.append(Side(name))
+            self.restores.append(Side(name))
         self.data = 0
 
     @property
@@ -89,10 +99,14 @@ class Bench:
         guide = f"s3://bench/guide-{number}"
         # The order turns, so that a warm cache favours nobody.
         sides = [lambda: self._mainstay(mainstay), lambda: self._guide(guide), self._floor]
+        if (rival := self.pgbackrest) is not None:
+            sides.append(lambda: rival.backup(self._pids("postgres-bench"), self.scratch))
         for index in [(number + step) % len(sides) for step in range(len(sides))]:
             self.backups[index].rounds.append(sides[index]())
         self.restores[0].rounds.append(self._restore_mainstay(mainstay))
         self.restores[1].rounds.append(self._restore_guide(guide))
+        if rival is not None:
+            self.restores[2].rounds.append(rival.restore(self.scratch / "from-pgbackrest"))
 
     def _mainstay(self, url: str) -> Figures:
         inventory = self.scratch / "inventory.yaml"
@@ -247,8 +261,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=130, help="pgbench scale; 130 is 1.95 GB")
     parser.add_argument("--noise-mb", type=int, default=760, help="megabytes that do not compress")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--major", type=int, default=17, help="of PostgreSQL; Debian 12's pgBackRest knows 15 at most")
+    parser.add_argument("--no-pgbackrest", action="store_true", help="leave it out though it is installed")
     parser.add_argument("--out", type=Path, default=PROJECT / ".mainstay" / "bench")
-    return parser.parse_args()
+    options = parser.parse_args()
+    found = None if options.no_pgbackrest else pgbackrest.release()
+    if found is not None and pgbackrest.newest_major(found) < options.major:
+        known = pgbackrest.newest_major(found)
+        print(f"pgBackRest {found[0]}.{found[1]} knows PostgreSQL {known} at most: --major {known}", file=sys.stderr)
+        found = None
+    options.pgbackrest = found
+    return options
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from include.engine.archiving import Archive
 from include.engine.errors import Interrupted
 from include.engine.model import (
     Check,
@@ -270,18 +271,6 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     newest_record: datetime | None  # the newest heartbeat or record that came back
     newest_at_source: datetime | None  # the moment up to which records could have come back, when it is known exactly
     connection: Connection | None = None  # to the restored system, for what reads it or writes to it; never recorded
-
-
-class Archive(Protocol):
-    """A target's continuous log archive in the bucket: what makes recovery between two backups possible."""
-
-    def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
-        """Walk the archive from each kept backup to its end, in the bucket itself; name every gap."""
-        ...
-
-    def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
-        """Remove what no kept backup needs; give the bytes freed (or that would be)."""
-        ...
 
 
 class Lookup(Protocol):

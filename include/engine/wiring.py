@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.engine import inventory as inventories
-from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
+from include.engine.archiving import Archive
+from include.engine.contracts import BackupSource, Connection, Connections, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror

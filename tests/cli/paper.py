@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from include.engine.archiving import Archive
 from include.engine.contracts import (
-    Archive,
     BackupSource,
     Clock,
     CopyJob,

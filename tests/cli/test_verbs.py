@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from include.engine.errors import Unreachable
-from include.engine.model import Verdict
+from include.engine.errors import Corrupt, Unreachable
+from include.engine.model import ArchiveReach, RecoverableWindow, Verdict
+from include.engine.systems.postgres.archive import WalArchive
 from include.engine.verbs.pipeline import Pipeline
 from tests.cli.conftest import Shell
-from tests.cli.paper import TARGET, Paper
+from tests.cli.paper import TARGET, Paper, PaperLookup
 
 
 @pytest.fixture
@@ -61,6 +63,10 @@ class TestBackup:
         assert "postgres/one, postgres/two" in done.stderr
 
 
+def _refuse(*_: object) -> None:
+    raise Corrupt("a history file is damaged", hint="fetch it again")
+
+
 class TestCatalog:
     def test_says_how_to_begin_when_it_is_empty(self, shell: Shell, pipeline: Pipeline) -> None:
         done = shell("catalog")
@@ -76,6 +82,33 @@ class TestCatalog:
         done = shell("catalog", "postgres/main")
         assert set_id in done.stdout
         assert "never" in done.stdout
+
+    def test_shows_how_far_the_log_archive_reaches(
+        self, shell: Shell, set_id: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        archive = WalArchive(TARGET, pipeline.catalog.bucket)
+        monkeypatch.setattr(PaperLookup, "archive", lambda *_: archive)
+        at = datetime(2026, 11, 23, 2, tzinfo=UTC)
+        window = RecoverableWindow(
+            backup=set_id,
+            line="timeline 1",
+            from_time=at,
+            to_time=at,
+            from_position="0/3000100",
+            to_position="0/5000060",
+        )
+        missing = ("000000010000000000000004",)
+        reach = ArchiveReach(verdict=Verdict.FAIL, windows=(window,), newest=at, missing=missing)
+        monkeypatch.setattr(archive, "reach", lambda kept: reach if kept else None)
+
+        done = shell("catalog")
+        (listed,) = json.loads(shell("catalog", "--json").stdout)["archives"]
+
+        assert "0/5000060" in done.stdout
+        assert missing[0] in done.stdout
+        assert listed["reach"]["windows"][0]["to_position"] == "0/5000060"
+        monkeypatch.setattr(PaperLookup, "archive", _refuse)
+        assert "a history file is damaged" in shell("catalog").stdout
 
 
 class TestRestore:

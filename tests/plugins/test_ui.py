@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,15 +16,17 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from include.engine.contracts import Archive
+from include.engine.archiving import Archive
 from include.engine.errors import Unauthorized
 from include.engine.model import (
+    ArchiveReach,
     Check,
     Destination,
     DestinationKind,
     DrillReport,
     Freeze,
     Manifest,
+    RecoverableWindow,
     RecoveryPoint,
     RestorePlan,
     RestoreRecord,
@@ -346,18 +347,20 @@ def test_a_runbook_cannot_hold_markup_or_load_anything() -> None:
 # decisions -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Ends:
-    to_time: datetime
-
-
-@dataclass
-class Walked:
+def walked(verdict: Verdict, *ends: datetime, newest: datetime | None = NOW) -> ArchiveReach:
     """A walk along an archive, as it could have ended."""
-
-    verdict: Verdict
-    windows: Sequence[Ends] = ()
-    newest: datetime | None = NOW
+    windows = [
+        RecoverableWindow(
+            backup="20261122T020000Z",
+            line="timeline 1",
+            from_time=end - HOUR,
+            to_time=end,
+            from_position="0/3000100",
+            to_position="0/5000060",
+        )
+        for end in ends
+    ]
+    return ArchiveReach(verdict=verdict, windows=tuple(windows), newest=newest)
 
 
 def a_manifest(age: timedelta) -> Manifest:
@@ -369,18 +372,18 @@ def a_manifest(age: timedelta) -> Manifest:
     [
         (HOUR / 2, None, Verdict.PASS, HOUR / 2),
         (HOUR * 2, None, Verdict.FAIL, HOUR * 2),
-        (HOUR * 9, Walked(Verdict.PASS, [Ends(NOW - HOUR / 2)]), Verdict.PASS, HOUR / 2),
-        (HOUR * 9, Walked(Verdict.PASS, [Ends(NOW - HOUR * 3)]), Verdict.FAIL, HOUR * 3),
+        (HOUR * 9, walked(Verdict.PASS, NOW - HOUR / 2), Verdict.PASS, HOUR / 2),
+        (HOUR * 9, walked(Verdict.PASS, NOW - HOUR * 3), Verdict.FAIL, HOUR * 3),
         # A gap is bad also while the newest backup is young: the archive is what recovery to a point needs.
-        (HOUR / 2, Walked(Verdict.FAIL, [Ends(NOW)]), Verdict.FAIL, HOUR / 2),
-        (HOUR * 9, Walked(Verdict.UNVERIFIED, [Ends(NOW)]), Verdict.UNVERIFIED, HOUR * 9),
+        (HOUR / 2, walked(Verdict.FAIL, NOW), Verdict.FAIL, HOUR / 2),
+        (HOUR * 9, walked(Verdict.UNVERIFIED, NOW), Verdict.UNVERIFIED, HOUR * 9),
         (HOUR * 9, "a history file is damaged", Verdict.UNVERIFIED, HOUR * 9),
         # An archive that nothing was ever written to is none.
-        (HOUR * 9, Walked(Verdict.FAIL, newest=None), Verdict.FAIL, HOUR * 9),
+        (HOUR * 9, walked(Verdict.FAIL, newest=None), Verdict.FAIL, HOUR * 9),
     ],
 )
 def test_how_much_would_be_lost(
-    age: timedelta, archive: Walked | str | None, verdict: Verdict, reaches: timedelta
+    age: timedelta, archive: ArchiveReach | str | None, verdict: Verdict, reaches: timedelta
 ) -> None:
     seen = exposure(TARGET, a_manifest(age), archive=archive, objective=HOUR, now=NOW)
     assert seen.verdict is verdict
@@ -390,8 +393,8 @@ def test_how_much_would_be_lost(
 
 def test_the_real_log_archive_is_asked_how_far_it_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dated:
-        def report(self, kept: Sequence[Manifest]) -> Walked:
-            return Walked(Verdict.PASS, [Ends(kept[0].finished + HOUR)])
+        def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
+            return walked(Verdict.PASS, kept[0].finished + HOUR)
 
     def archive(_self: PaperLookup, _target: Target) -> Archive:
         return Dated()  # type: ignore[return-value]
@@ -401,6 +404,7 @@ def test_the_real_log_archive_is_asked_how_far_it_reaches(monkeypatch: pytest.Mo
     a_night(pipeline.catalog, days=1)
     [seen] = views.overview(pipeline, NOW).exposures
     assert seen.reaches == days_ago(1) + HOUR
+    assert [window.to_position for window in seen.windows] == ["0/5000060"]
 
 
 def test_a_part_that_came_back_proves_nothing_about_the_set() -> None:

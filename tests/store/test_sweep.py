@@ -126,12 +126,12 @@ def test_shared_objects_go_when_no_backup_names_them(catalog: Catalog) -> None:
     assert not catalog.bucket.exists(f"{EVENTS}/sweep.json")
 
 
-def test_kafka_segments_are_shared_objects_too(catalog: Catalog) -> None:
+def test_shared_objects_may_lie_in_folders(catalog: Catalog) -> None:
     kafka = Target(System.KAFKA, "main")
-    catalog.bucket.create(f"{kafka}/orders/0/000-099.parquet", b"1")
+    catalog.bucket.create(f"{kafka}/objects/orders/0/000-099.abc.parquet", b"1")
     catalog.bucket.create(f"{kafka}/topics.json", b"1")
     report = sweep(catalog, kafka, clock=in_days(3), dry_run=False)
-    assert [found.key for found in report.orphans] == [f"{kafka}/orders/0/000-099.parquet"]
+    assert [found.key for found in report.orphans] == [f"{kafka}/objects/orders/0/000-099.abc.parquet"]
 
 
 def test_young_shared_objects_stay(catalog: Catalog) -> None:

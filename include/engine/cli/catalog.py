@@ -13,7 +13,16 @@ from include.engine.cli import figures
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, coloured, emit_json, show, table
 from include.engine.cli.whence import Whence, finds_pipeline
-from include.engine.model import DrillReport, Kind, Manifest, SetManifest, Target, Verdict
+from include.engine.errors import PermanentError
+from include.engine.model import (
+    ArchiveReach,
+    DrillReport,
+    Kind,
+    Manifest,
+    SetManifest,
+    Target,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
@@ -48,12 +57,21 @@ class ListedSet(Struct, frozen=True, kw_only=True):
     kept: str | None  # the reason of the person who pinned it
 
 
+class ListedArchive(Struct, frozen=True, kw_only=True):
+    """How far a log archive makes its target recoverable; why that could not be found out, when it could not."""
+
+    target: str
+    reach: ArchiveReach | None
+    problem: str = ""
+
+
 class Listing(Struct, frozen=True, kw_only=True):
     """The whole catalog."""
 
     url: str
     sets: tuple[ListedSet, ...]
     backups: tuple[ListedBackup, ...]
+    archives: tuple[ListedArchive, ...] = ()
 
 
 @finds_pipeline
@@ -76,7 +94,8 @@ def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
     found = pipeline.catalog
     targets = [only] if only else sorted({*found.targets(), *pipeline.targets})
     drills = found.drills()
-    manifests = [manifest for target in targets for manifest in found.backups(target)]
+    by_target = {target: found.backups(target) for target in targets}
+    manifests = [manifest for kept in by_target.values() for manifest in kept]
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
         verified = list(pool.map(lambda manifest: _verified(pipeline, manifest), manifests))
     backups = [_backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)]
@@ -85,7 +104,18 @@ def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
         url=found.bucket.url,
         sets=tuple(reversed(sets)),
         backups=tuple(sorted(backups, key=lambda listed: (listed.id, listed.target), reverse=True)),
+        archives=tuple(one for target in targets if (one := _archive(pipeline, target, by_target[target])) is not None),
     )
+
+
+def _archive(pipeline: Pipeline, target: Target, kept: list[Manifest]) -> ListedArchive | None:
+    """Walk the target's log archive from each backup; None when it has none, or nothing was ever archived."""
+    try:
+        archive = pipeline.lookup.archive(target)
+        reach = archive.reach(kept) if archive is not None else None
+    except PermanentError as error:
+        return ListedArchive(target=str(target), reach=None, problem=error.message)
+    return ListedArchive(target=str(target), reach=reach) if reach is not None and reach.newest is not None else None
 
 
 def _verified(pipeline: Pipeline, manifest: Manifest) -> Verdict | None:
@@ -142,6 +172,9 @@ def _show(listing: Listing, at: datetime) -> None:
         show(table(("set", ">age", ">stored", "targets", "kept because"), rows, title=listing.url))
     columns = ("backup", "of", ">age", "kind", ">stored", ">ratio", "recoverable", "verified", "drilled")
     show(table(columns, [_row(one, at) for one in listing.backups]))
+    if listing.archives:
+        heads = ("log archive", "along", "from backup", "recoverable", "to position", ">behind", "verdict")
+        show(table(heads, [row for one in listing.archives for row in _archive_rows(one, at)]))
 
 
 def _row(one: ListedBackup, at: datetime) -> tuple[object, ...]:
@@ -156,3 +189,22 @@ def _row(one: ListedBackup, at: datetime) -> tuple[object, ...]:
         coloured(one.verified) if one.verified else "never",
         coloured(one.drilled) if one.drilled else "never",
     )
+
+
+def _archive_rows(one: ListedArchive, at: datetime) -> list[tuple[object, ...]]:
+    if one.reach is None:
+        return [(one.target, "", "", one.problem, "", "", coloured(Verdict.UNVERIFIED))]
+    gaps = f"lacks {', '.join(one.reach.missing[:3])}{' …' if len(one.reach.missing) > 3 else ''}"
+    rows: list[tuple[object, ...]] = [
+        (
+            one.target,
+            window.line,
+            window.backup,
+            figures.window(window.from_time, window.to_time),
+            window.to_position,
+            figures.age(window.to_time, at),
+            coloured(one.reach.verdict),
+        )
+        for window in one.reach.windows
+    ]
+    return [*rows, *([(one.target, "", "", gaps, "", "", coloured(Verdict.FAIL))] if one.reach.missing else [])]

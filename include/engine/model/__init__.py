@@ -6,6 +6,7 @@ What is written to the bucket is a ``Struct`` of this package, encoded as JSON b
 
 from __future__ import annotations
 
+from include.engine.model.archives import ArchiveReach, RecoverableWindow
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
 from include.engine.model.manifests import (
     Consistency,
@@ -45,6 +46,7 @@ from include.engine.model.verdicts import Check, Verdict, worst
 __all__ = [
     "FREEZE_ORDER",
     "MANIFEST_VERSION",
+    "ArchiveReach",
     "Check",
     "Consistency",
     "Coverage",
@@ -67,6 +69,7 @@ __all__ = [
     "Position",
     "Reading",
     "Reconciled",
+    "RecoverableWindow",
     "RecoveryPoint",
     "RestorePlan",
     "RestoreRecord",

@@ -7,9 +7,10 @@ reaches the other one as it was raised.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 BLOCK_BYTES = 1 << 20  # small writes are joined: handing over costs a thread switch
 BLOCKS = 8
@@ -19,16 +20,54 @@ class ReaderGone(Exception):
     """Nobody reads the other end any more: there is no point in producing more."""
 
 
-class Pipe:
-    """Carries bytes from one writing thread to one iterating thread, in order, at most ``BLOCKS`` blocks ahead."""
+def ahead(chunks: Iterable[bytes], *, blocks: int = 3) -> Iterator[bytes]:
+    """Give *chunks*, which are iterated on another thread meanwhile; its error comes through as it is, and at its place.
 
-    def __init__(self) -> None:
+    The thread ends with the iterator, at the latest when *chunks* gives its next piece.
+
+    :param blocks: how many pieces, or MiB when they are small, may be waiting
+    """
+    pipe = Pipe(blocks)
+
+    def run() -> None:
+        try:
+            for chunk in chunks:
+                pipe.write(chunk)
+            pipe.finish()
+        except ReaderGone:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is raised in the reader's thread
+            with contextlib.suppress(ReaderGone):
+                pipe.finish(error)
+        finally:
+            # In this thread: a generator cannot be closed from another one while it runs.
+            if isinstance(chunks, Generator):
+                chunks.close()
+
+    thread = threading.Thread(target=run, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield from pipe
+    finally:
+        pipe.abandon()
+        thread.join()
+
+
+class Pipe:
+    """Carries bytes from one writing thread to one iterating thread, in order.
+
+    :param blocks: how many blocks the writer may be ahead
+    """
+
+    def __init__(self, blocks: int = BLOCKS) -> None:
+        self._limit = blocks
         self._changed = threading.Condition()
         self._blocks: deque[bytes] = deque()
         self._small: list[bytes] = []
         self._small_bytes = 0
         self._finished = False
         self._error: BaseException | None = None
+        self._last_error: BaseException | None = None
         self._gone = False
 
     def write(self, data: bytes) -> int:
@@ -45,14 +84,15 @@ class Pipe:
     def flush(self) -> None:
         """Do nothing: writers expect a file to have it, and blocks leave when they are full or at the end."""
 
-    def finish(self) -> None:
-        """Say that there is no more.
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that there is no more: that all is well, or what the reader gets after all that was written.
 
         :raises ReaderGone: when the reader gave up
         """
         if self._small:
             self._hand_over()
         with self._changed:
+            self._last_error = error
             self._finished = True
             self._changed.notify_all()
 
@@ -76,6 +116,8 @@ class Pipe:
                 if self._error is not None:
                     raise self._error
                 if not self._blocks:
+                    if self._last_error is not None:
+                        raise self._last_error
                     return
                 block = self._blocks.popleft()
                 self._changed.notify_all()
@@ -85,7 +127,7 @@ class Pipe:
         block = self._small[0] if len(self._small) == 1 else b"".join(self._small)
         self._small, self._small_bytes = [], 0
         with self._changed:
-            self._changed.wait_for(lambda: self._gone or len(self._blocks) < BLOCKS)
+            self._changed.wait_for(lambda: self._gone or len(self._blocks) < self._limit)
             if self._gone:
                 raise ReaderGone
             self._blocks.append(block)

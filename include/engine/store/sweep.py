@@ -1,7 +1,7 @@
 """Sweep: remove objects that no manifest names.  Mark and sweep, where every doubt keeps.
 
 Two kinds of object are looked at: those of attempts (``<system>/<name>/backups/<id>/<attempt>/…``), and those that backups
-share (``<system>/<name>/objects/…``, Kafka segments).  Manifests, WAL and everything else is none of a sweep's business.
+share (``<system>/<name>/objects/…``).  Manifests, WAL and everything else is none of a sweep's business.
 
 The order is what makes it safe: objects are listed first, then leases and manifests are read.  What appears meanwhile was
 not listed, and a manifest that is committed meanwhile is seen.
@@ -9,22 +9,20 @@ not listed, and a manifest that is committed meanwhile is seen.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from include.engine.contracts import Clock
-from include.engine.model import System, Target
-from include.engine.store.bucket import Bucket, StoredObject
+from include.engine.model import Target
+from include.engine.store.bucket import StoredObject
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import LEASE, attempt_of, live_leases, sweeping
 
 ORPHAN_AGE = timedelta(hours=48)
 _BATCH = 1000
-_KAFKA_SEGMENT = re.compile(r"^[^/]+/[^/]+/[^/]+/\d+/[^/]+$")  # <system>/<name>/<topic>/<partition>/<offsets>.parquet
 
 
 class SweepReport(Struct, frozen=True, kw_only=True):
@@ -55,7 +53,7 @@ def sweep(
     """
     bucket = catalog.bucket
     attempts = [found for found in bucket.list(f"{target}/backups") if attempt_of(found.key)]
-    shared = list(_shared(bucket, target))
+    shared = list(bucket.list(f"{target}/objects"))
     leases = live_leases(bucket, target, clock())
     named = _named(catalog, target)
     before = clock() - older_than
@@ -116,14 +114,6 @@ def _sweep_shared(
             refused += catalog.bucket.delete_allowed(found.key for found in still[done : done + _BATCH])
             done += _BATCH
     return still, refused, max(0, len(still) - done)
-
-
-def _shared(bucket: Bucket, target: Target) -> Iterator[StoredObject]:
-    yield from bucket.list(f"{target}/objects")
-    if target.system is System.KAFKA:
-        for topic in bucket.folders(str(target)):
-            if topic not in ("backups", "objects"):
-                yield from (found for found in bucket.list(f"{target}/{topic}") if _KAFKA_SEGMENT.match(found.key))
 
 
 def _named(catalog: Catalog, target: Target) -> frozenset[str]:

@@ -2,45 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
 
 from include.engine.cli import figures
-from include.engine.model import Manifest, Target, Verdict
-
-
-class Window(Protocol):
-    """A span of time that can be recovered to."""
-
-    @property
-    def to_time(self) -> datetime:
-        """Its end."""
-
-
-class Walk(Protocol):
-    """What was found when a log archive was walked from a backup to its end."""
-
-    @property
-    def windows(self) -> Sequence[Window]:
-        """What can be recovered to."""
-
-    @property
-    def newest(self) -> datetime | None:
-        """When its newest object was stored; None when nothing was ever archived."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether it is whole."""
-
-
-@runtime_checkable
-class DatedArchive(Protocol):
-    """A log archive that says how far it reaches."""
-
-    def report(self, kept: Sequence[Manifest], /) -> Walk:
-        """Walk the archive from each of *kept* to its end."""
+from include.engine.model import ArchiveReach, Manifest, RecoverableWindow, Target, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +14,7 @@ class Exposure:
     """What would be lost of a target if its source were gone.
 
     :param reaches: up to when everything comes back; None when nothing does
+    :param windows: what can be recovered to from the newest backup on, by line of history, where there is a log archive
     :param verdict: PASS when the loss is within the objective; UNVERIFIED when the bucket does not tell
     """
 
@@ -57,13 +24,14 @@ class Exposure:
     objective: timedelta
     verdict: Verdict
     detail: str
+    windows: tuple[RecoverableWindow, ...] = ()
 
 
 def exposure(
     target: Target,
     newest: Manifest | None,
     *,
-    archive: Walk | str | None,
+    archive: ArchiveReach | str | None,
     objective: timedelta,
     now: datetime,
 ) -> Exposure:
@@ -74,7 +42,13 @@ def exposure(
 
     def judged(verdict: Verdict, detail: str, reaches: datetime | None) -> Exposure:
         return Exposure(
-            target=target, newest=newest, reaches=reaches, objective=objective, verdict=verdict, detail=detail
+            target=target,
+            newest=newest,
+            reaches=reaches,
+            objective=objective,
+            verdict=verdict,
+            detail=detail,
+            windows=archive.windows if isinstance(archive, ArchiveReach) and archive.newest is not None else (),
         )
 
     if newest is None:

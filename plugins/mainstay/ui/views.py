@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from include.engine.errors import Corrupt, MainstayError, NotFound, PermanentError, Unsupported
 from include.engine.model import (
+    ArchiveReach,
     DrillReport,
     Freeze,
     Manifest,
@@ -22,7 +23,7 @@ from include.engine.model import (
     Verification,
     worst,
 )
-from mainstay.ui.exposure import DatedArchive, Exposure, Walk, exposure
+from mainstay.ui.exposure import Exposure, exposure
 
 if TYPE_CHECKING:
     from include.engine.store.catalog import Keep
@@ -187,14 +188,11 @@ def _exposure(pipeline: Pipeline, target: Target, now: datetime, problems: list[
     survey = pipeline.catalog.survey(target)
     problems += [error.message for error in survey.unreadable.values()]
     newest = max(survey.manifests, key=lambda manifest: manifest.recoverable_to, default=None)
-    archive: Walk | str | None = None
+    archive: ArchiveReach | str | None = None
     if newest is not None:
         try:
-            found: object = pipeline.lookup.archive(target)
-            if isinstance(found, DatedArchive):
-                archive = found.report([newest])
-            elif found is not None:
-                archive = "it does not say how far it reaches"
+            found = pipeline.lookup.archive(target)
+            archive = found.reach([newest]) if found is not None else None
         except PermanentError as error:
             _unless_of_the_store(error)
             archive = error.message

@@ -19,7 +19,7 @@ import pytest
 from psycopg import sql
 
 from include.engine.contracts import Connection, Stop
-from include.engine.errors import Contended, Corrupt, Interrupted, Unauthorized, Unreachable
+from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
 from include.engine.model import Cut, Kind, Manifest, Verdict, backup_time
 from include.engine.sandbox.accounts import own
 from include.engine.sandbox.home import Sandbox
@@ -421,6 +421,46 @@ def test_a_server_that_restarts_in_the_middle_is_unreachable_and_the_retry_succe
     assert objects(taking) == []
     source.start()
     assert Taking(role, bucket_here).take().bytes > 0
+
+
+def test_wal_that_the_server_removed_in_the_middle_is_told_with_what_to_raise_and_the_retry_succeeds(
+    sandbox: Sandbox, bucket_here: Bucket
+) -> None:
+    """The slot is there, but the server may invalidate it: ``max_slot_wal_keep_size`` is stronger than any slot."""
+    limits = {"max_slot_wal_keep_size": "32MB", "summarize_wal": "off"}
+    server = PostgresServer(sandbox, "forgetful", settings=limits).start()
+    with server.connect() as client:
+        client.execute("create table filler as select g, md5(g::text) from generate_series(1, 400000) g")
+        client.execute("checkpoint")
+    first_needed: list[str] = []
+
+    def forget(stage: str) -> None:
+        if stage != "copy":
+            return
+        first_needed.append(str(value(server, "select pg_walfile_name(redo_lsn) from pg_control_checkpoint()")))
+        assert slots(server) == 1
+        with server.connect() as client:
+            client.execute("create table if not exists churn (n int)")
+            for _ in range(6):
+                client.execute("insert into churn values (1)")
+                client.execute("select pg_switch_wal()")
+            client.execute("checkpoint")
+            left = client.execute("select count(*) from pg_ls_waldir() where name = %s", first_needed).fetchone()
+        assert left == (0,)
+
+    try:
+        role = connection_to(server)
+        with pytest.raises(Incomplete, match="has already been removed") as gone:
+            # Uncompressed it is more than the sockets hold: the server cannot get to the end before we read.
+            Taking(role, bucket_here, compression="none").take(progress=Watched(when_staged=forget))
+        assert first_needed[0] in gone.value.message
+        assert "max_slot_wal_keep_size" in gone.value.hint
+        taking = Taking(role, bucket_here)
+        assert not any("manifest" in key for key in objects(taking))
+        assert slots(server) == 0
+        assert taking.take(SECOND).bytes > 0
+    finally:
+        server.stop("immediate")
 
 
 def test_a_wrong_password_is_unauthorized_and_is_not_told(role: Connection, bucket_here: Bucket) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,9 @@ from include.engine.sandbox import procfs
 from include.engine.sandbox.home import Sandbox
 from include.engine.store import encryption
 from include.engine.systems.postgres.server import PostgresServer
+from include.engine.systems.postgres.spool import WalSpool
 from include.engine.systems.postgres.wal_archive import ArchiverStatus, read_status, run
-from include.engine.systems.postgres.wal_objects import WalKind, fetch, list_wal, pack
+from include.engine.systems.postgres.wal_objects import WalKind, fetch, list_wal, pack, partial_name, wal_key
 from tests.estate import TARGET, Estate, eventually, new_estate
 
 pytestmark = pytest.mark.integration
@@ -206,6 +208,23 @@ def test_an_empty_spool_goes_on_where_the_bucket_ends(estate: Estate) -> None:
     assert_whole(estate)
 
 
+def test_a_part_may_give_way_to_a_longer_one_while_a_restore_reads_it(estate: Estate) -> None:
+    with estate.archiving():
+        estate.archived()
+    part = next(wal for wal in reversed(list_wal(estate.bucket, TARGET)) if wal.kind is WalKind.PARTIAL)
+    longer = fetch(estate.bucket, part, ()) + b"grown"
+    sandbox = estate.server.sandbox
+    directory = sandbox.directory(f"spool-{os.urandom(3).hex()}") / "wal"
+    with WalSpool(estate.bucket, TARGET, directory, account=sandbox.account) as spool:  # it has listed the archive
+        key = wal_key(TARGET, partial_name(part.name, len(longer)), encrypted=False)
+        assert estate.bucket.create(key, pack(longer, ()))
+        estate.bucket.delete([part.key])
+        (directory / "want" / part.name).touch()
+        eventually((directory / "done" / part.name).exists, what="the longer part is served")
+        assert (directory / "done" / part.name).read_bytes().rstrip(b"\0") == longer
+        assert spool.failure is None
+
+
 def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate) -> None:
     with estate.archiving():
         estate.archived()
@@ -224,6 +243,38 @@ def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate)
     with estate.archiving():
         eventually(lambda: any("has removed the WAL segment" in said for said in read(estate).errors), what="the gap")
         assert not read(estate).streaming
+
+
+def test_an_idle_server_is_known_to_be_archived_from_the_bucket_alone(estate: Estate) -> None:
+    with estate.archiving(reached_seconds=0.1):
+        kept = [estate.backup()]
+        estate.archived()
+
+        def ends() -> datetime:
+            return max(window.to_time for window in estate.archive.reach(kept).windows)
+
+        idle_since = eventually(lambda: quiet(estate), what="nothing is archived any more")
+        eventually(lambda: ends() > idle_since + timedelta(seconds=3), what="the window grows though nothing happens")
+        found = estate.archive.reach(kept)
+        assert found.verdict is Verdict.PASS
+        assert found.complete_at == ends()
+        assert found.newest is not None
+        assert found.newest <= idle_since
+        eventually(lambda: len(list(estate.bucket.list(f"{TARGET}/wal/reached"))) == 1, what="one statement is left")
+    # The end of the archive disappears: no arithmetic over what is left can tell, the statement can.
+    last = max(
+        (wal for wal in list_wal(estate.bucket, TARGET) if wal.kind is not WalKind.HISTORY), key=lambda w: w.name
+    )
+    estate.bucket.delete([last.key])
+    found = estate.archive.reach(kept)
+    assert (found.verdict, found.missing) == (Verdict.FAIL, (last.name,))
+    assert max(window.to_time for window in found.windows) < idle_since
+
+
+def quiet(estate: Estate) -> datetime | None:
+    """When the newest object was stored, once that is 2 s ago."""
+    newest = max(wal.modified for wal in list_wal(estate.bucket, TARGET))
+    return newest if estate.now() - newest > timedelta(seconds=2) else None
 
 
 def test_two_archivers_exclude_each_other(estate: Estate) -> None:

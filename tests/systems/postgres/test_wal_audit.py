@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from include.engine.model import Verdict
 from include.engine.store.bucket import StoredObject
 from include.engine.systems.postgres.lsn import Fork, Segment
-from include.engine.systems.postgres.wal_audit import BackupSpan, audit, expired_wal
+from include.engine.systems.postgres.reached import Reached
+from include.engine.systems.postgres.wal_audit import BackupSpan, audit
+from include.engine.systems.postgres.wal_expiry import expired_wal
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject, partial_name
 
 SIZE = 16 << 20
@@ -97,6 +99,45 @@ def test_a_part_stands_for_the_last_segment_only() -> None:
 def test_the_first_segment_of_a_backup_is_needed_too() -> None:
     assert audit(segments(1, 4, 5), [backup(1, 3)], {}, size=SIZE).missing == named(1, 3)
     assert audit([], [backup(1, 3)], {}, size=SIZE).missing == named(1, 3)
+
+
+def said(timeline: int, stored_to: int, minute: int) -> Reached:
+    return Reached(timeline=timeline, stored=stored_to, at=at(minute))
+
+
+def test_an_idle_archive_reaches_to_when_it_was_last_found_to_have_everything() -> None:
+    listed = [*segments(1, 3, 4), part(1, 5, 0x60)]
+    end = 5 * SIZE + 0x60
+    report = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, end, 50), said(1, end - 0x20, 40)])
+    (window,) = report.windows
+    assert (report.verdict, window.to_time, window.to_lsn, report.complete_at) == (Verdict.PASS, at(50), end, at(50))
+    # A statement about a position that the archive has passed says nothing of the newer bytes, but they have their own time.
+    older = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, 4 * SIZE, 2)])
+    assert older.windows[0].to_time == at(5)
+
+
+def test_a_statement_that_the_bucket_does_not_bear_out_is_a_gap_at_the_end_and_moves_no_window() -> None:
+    listed = [*segments(1, 3, 4), part(1, 5, 0x60)]
+    for stored_to, lacking in ((5 * SIZE + 0x100, 5), (9 * SIZE, 5)):
+        report = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, stored_to, 50)])
+        assert (report.verdict, report.missing, report.windows[0].to_time) == (Verdict.FAIL, named(1, lacking), at(5))
+    # What was stated before a backup began is none of that backup's business, nor is another timeline's.
+    assert (
+        audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, 3 * SIZE, 50), said(2, 9 * SIZE, 9)]).missing == ()
+    )
+    gap = audit(segments(1, 3, 5), [backup(1, 3)], {}, size=SIZE, stated=[said(1, 6 * SIZE, 50)])
+    assert (gap.missing, gap.windows[0].to_time) == (named(1, 4), at(3))
+
+
+def test_a_statement_is_believed_no_further_than_either_clock() -> None:
+    key = "postgres/main/wal/reached/00000001-0000000003000060-20261123T020500Z.json"
+    late, early = (Reached.parse(StoredObject(key, 200, at(minute))) for minute in (9, 1))
+    assert late == said(1, 0x3000060, 5)
+    assert early == said(1, 0x3000060, 1)
+    for broken in (key.replace("T02", "T99"), key.replace("0003", "03"), key.replace("reached", "00000001")):
+        assert Reached.parse(StoredObject(broken, 200, at(9))) is None
+    report = audit([*segments(1, 3), StoredObject(key, 200, at(9))], [backup(1, 3)], {}, size=SIZE)
+    assert report.foreign == ()
 
 
 def test_the_way_follows_a_timeline_switch() -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from include.engine.contracts import Clock
-from include.engine.model import Check, Manifest, Target, Verdict
+from include.engine.model import ArchiveReach, Check, Manifest, RecoverableWindow, Target, Verdict
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
-from include.engine.systems.postgres.lsn import SEGMENT_BYTES, parse_history
+from include.engine.systems.postgres.lsn import SEGMENT_BYTES, format_lsn, parse_history
+from include.engine.systems.postgres.reached import statements
 from include.engine.systems.postgres.selection import span_of
-from include.engine.systems.postgres.wal_audit import AuditReport, Histories, audit, expired_wal
+from include.engine.systems.postgres.wal_audit import AuditReport, Histories, audit
+from include.engine.systems.postgres.wal_expiry import expired_wal
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject, fetch, identity_of, list_wal, wal_folder
 
 _SHOWN = 10  # of many gaps, in a check's detail
 
 
 class WalArchive:
-    """The archive of one target (see ``contracts.Archive``)."""
+    """The archive of one target (see ``archiving.Archive``)."""
 
     def __init__(self, target: Target, bucket: Bucket) -> None:
         self.target, self.bucket = target, bucket
@@ -28,12 +30,36 @@ class WalArchive:
         :param current: timeline and position of the live server, when they are known
         :raises Corrupt: naming a history file that is damaged
         """
+        stated = statements(self.bucket, self.target)  # first: whatever they are about is listed afterwards
         listed = list(self.bucket.list(wal_folder(self.target)))
         spans = [span_of(manifest) for manifest in kept]
-        return audit(listed, spans, self._histories(), size=self._segment_size(), current=current)
+        objects = [wal for wal in map(WalObject.parse, listed) if wal is not None]
+        histories = read_histories(self.bucket, objects)
+        return audit(listed, spans, histories, size=self._segment_size(), current=current, stated=stated)
+
+    def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
+        """Say how far each kept backup can be rolled forward (see ``archiving.Archive``)."""
+        report = self.report(kept)
+        return ArchiveReach(
+            verdict=report.verdict,
+            windows=tuple(
+                RecoverableWindow(
+                    backup=window.backup,
+                    line=f"timeline {window.timeline}",
+                    from_time=window.from_time,
+                    to_time=window.to_time,
+                    from_position=format_lsn(window.from_lsn),
+                    to_position=format_lsn(window.to_lsn),
+                )
+                for window in report.windows
+            ),
+            newest=report.newest,
+            complete_at=report.complete_at,
+            missing=report.missing,
+        )
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
-        """Walk the archive from each kept backup to its end; name every gap (see ``contracts.Archive``)."""
+        """Walk the archive from each kept backup to its end; name every gap (see ``archiving.Archive``)."""
         report = self.report(kept)
         if not report.segments and report.newest is None:
             detail = "nothing was ever archived: recovery to a point between two backups is impossible"
@@ -42,11 +68,14 @@ class WalArchive:
         if report.newest is not None:
             age = (clock() - report.newest).total_seconds()
             detail = f"the newest object is {age:.0f} s old"
+            if report.complete_at is not None:
+                known = (clock() - report.complete_at).total_seconds()
+                detail += f"; {known:.0f} s ago it had everything that the server had written"
             checks.append(Check(name="archive age", verdict=Verdict.PASS, detail=detail))
         return checks
 
     def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
-        """Remove what no kept backup needs; give the bytes freed, or that would be (see ``contracts.Archive``)."""
+        """Remove what no kept backup needs; give the bytes freed, or that would be (see ``archiving.Archive``)."""
         objects = list_wal(self.bucket, self.target)
         expired = expired_wal(objects, [span_of(manifest) for manifest in kept], size=self._segment_size())
         if not dry_run:
@@ -57,9 +86,6 @@ class WalArchive:
     def _segment_size(self) -> int:
         identity = identity_of(self.bucket, self.target)
         return identity.wal_segment_size if identity else SEGMENT_BYTES
-
-    def _histories(self) -> Histories:
-        return read_histories(self.bucket, list_wal(self.bucket, self.target))
 
 
 def read_histories(bucket: Bucket, objects: Sequence[WalObject]) -> Histories:

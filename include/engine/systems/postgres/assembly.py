@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from include.engine.contracts import Progress, Reader, Stop
@@ -15,7 +16,8 @@ from include.engine.sandbox.process import run_tool
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.guards import MARKER, empty
-from include.engine.systems.postgres.unpack import Unpacking, full_or_broken, unpack
+from include.engine.systems.postgres.unpack import Unpacking, unpack
+from include.engine.systems.postgres.untar import full_or_broken
 
 TABLESPACES = "tablespaces"  # below the data directory: one place to give, one to remove
 PARTS = ".mainstay-parts"
@@ -62,12 +64,18 @@ class Assembly:
             started = self._begin("combine")
             self._combine(works)
             self._timed("combine", started)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Verify and flush side by side: one works on what is in memory, the other waits for the disk."""
         started = self._begin("verify")
-        self._verify()
-        self._timed("verify", started)
-        started = self._begin("flush to disk")
-        self._relocate()
-        self._tool("initdb", "--sync-only", "-D", self.data)
+        with ThreadPoolExecutor(1, thread_name_prefix="flush") as pool:
+            flushed = pool.submit(self._tool, "initdb", "--sync-only", "-D", self.data)
+            self._verify()
+            self._timed("verify", started)
+            started = self._begin("flush to disk")  # what is left of it
+            self._relocate()
+            flushed.result()
         self._timed("flush to disk", started)
 
     def _works(self) -> list[Unpacking]:
@@ -81,7 +89,7 @@ class Assembly:
             part = parts / manifest.id
             part.mkdir()
             own(part, self.account, mode=0o700)
-            works.append(Unpacking(manifest, part / "data", part / TABLESPACES))
+            works.append(Unpacking(manifest, part / "data", part / TABLESPACES, stays=False))
         return works
 
     def _link_tablespaces(self, work: Unpacking) -> None:
@@ -160,9 +168,18 @@ class Assembly:
         self._write("recovery.signal", "")
 
     def _write(self, name: str, text: str) -> None:
+        """Write a file that is on the disk when this returns: the flush may be over, or past it."""
         path = self.data / name
-        path.write_text(text)
-        own(path, self.account, mode=0o600)
+        with path.open("w") as stream:
+            stream.write(text)
+            own(path, self.account, mode=0o600)
+            stream.flush()
+            os.fsync(stream.fileno())
+        folder = os.open(self.data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _tool(self, name: str, *arguments: str | Path) -> str:
         self.stop.check()

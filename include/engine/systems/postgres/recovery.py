@@ -14,7 +14,7 @@ from include.engine.errors import Corrupt, MainstayError, NotFound, TransientErr
 from include.engine.model import PointKind, RecoveryPoint
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.spool import WalSpool
-from include.engine.systems.postgres.unpack import full_or_broken
+from include.engine.systems.postgres.untar import full_or_broken
 
 _POLL = 0.05
 _FOREVER = 30 * 24 * 3600.0  # seconds; replay takes what it takes, and a stop is always heard

@@ -113,6 +113,19 @@ class Shipper:
                     grown = True
         return grown
 
+    def stored_to(self) -> tuple[int, int] | None:
+        """Give the timeline and the position behind the last stored byte of what was received; None when there is none."""
+        with self._lock:
+            for path in reversed(self._files()):
+                segment = self._segment(path.name.removesuffix(".partial"))
+                if segment is None:
+                    continue
+                if not path.suffix:  # the newest whole one stays here; another one is not stored yet
+                    return (segment.timeline, segment.end) if path.name == self.state.kept else None
+                if known := self._known_partial(segment):
+                    return segment.timeline, segment.start + known
+        return None
+
     def seed(self, fork: Segment | None) -> None:
         """Make the directory such that pg_receivewal begins where the archive ends.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from include.engine.errors import Incomplete, MainstayError
+from include.engine.errors import Corrupt, Incomplete, MainstayError
 from include.engine.model import Target
 from include.engine.sandbox.accounts import Account, own
 from include.engine.store.bucket import Bucket
@@ -153,18 +153,24 @@ class WalSpool:
 
     def _answer(self, name: str) -> None:
         segment = Segment.parse(name, self.segment_size)
-        found = self._find(name, segment)
         (self.directory / "want" / name).unlink(missing_ok=True)
-        if found is None:
-            self._place(self.directory / "absent" / name, b"")
+        while (found := self._find(name, segment)) is not None:
+            waited_for = self._order(found, segment)
+            if segment is not None:
+                self._order_ahead(segment)
+            try:
+                waited_for.result()
+            except Corrupt:
+                if self.frozen or found.kind is not WalKind.PARTIAL or self.bucket.exists(found.key):
+                    raise
+                self._coming.pop(found.key, None)
+                self._refresh()  # listed and gone: a longer part, or the whole segment, has taken its place
+                continue
+            self._coming.pop(found.key, None)
+            self.served.append(name)
+            self.served_bytes += found.bytes
             return
-        waited_for = self._order(found, segment)
-        if segment is not None:
-            self._order_ahead(segment)
-        waited_for.result()
-        self._coming.pop(found.key, None)
-        self.served.append(name)
-        self.served_bytes += found.bytes
+        self._place(self.directory / "absent" / name, b"")
 
     def _order_ahead(self, segment: Segment) -> None:
         wanted = [segment.next]

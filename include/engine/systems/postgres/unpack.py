@@ -7,32 +7,35 @@ compared with its entry: :func:`unpack` returns then and raises otherwise.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 import zstandard
 
 from include.engine.contracts import Progress, Reader, Stop
-from include.engine.errors import Corrupt, Incomplete, Interrupted, MainstayError, NotFound, PermanentError, Refused
+from include.engine.errors import Corrupt, Incomplete, Interrupted, NotFound
 from include.engine.model import Entry, Manifest
 from include.engine.sandbox.accounts import Account, own
+from include.engine.store.pipe import ahead
 from include.engine.systems.postgres.detail import PostgresDetail
+from include.engine.systems.postgres.untar import DAMAGED, full_or_broken, untar
 
 ARCHIVES_AT_ONCE = 3
 MANIFEST_FILE = "backup_manifest"  # where PostgreSQL's tools look for it
 _SLICE = 32 << 10  # bytes that a decompressor gets at once: what it gives for them is held in memory
-_DAMAGED = "restore from another backup of this target, and take a new full backup now"
+_BUFFER = 1 << 20  # bytes that are decompressed at a time
+
+
+Sink = Callable[[Iterable[bytes | memoryview]], None]
 
 
 class _Inflate(Protocol):
-    """What zlib's and zstandard's decompressors have in common."""
+    """What zlib's and lz4's decompressors have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -47,11 +50,13 @@ class Unpacking:
 
     :param data: the data directory
     :param tablespaces: holds one directory for each tablespace, named after its oid
+    :param stays: whether the files are the restored ones, and will be flushed: the disk may begin at once
     """
 
     manifest: Manifest
     data: Path
     tablespaces: Path
+    stays: bool = True
 
 
 def unpack(works: Iterable[Unpacking], *, reader: Reader, account: Account, progress: Progress, stop: Stop) -> int:
@@ -71,7 +76,7 @@ def unpack(works: Iterable[Unpacking], *, reader: Reader, account: Account, prog
             progress.advance(len(piece))
             yield piece
 
-    jobs: list[tuple[Entry, Callable[[Iterable[bytes]], None], str]] = []
+    jobs: list[tuple[Entry, Sink, str]] = []
     for work in works:
         jobs += _jobs(work, account)
     progress.stage("fetch and unpack", sum(entry.bytes for entry, _, _ in jobs))
@@ -88,10 +93,8 @@ def unpack(works: Iterable[Unpacking], *, reader: Reader, account: Account, prog
     return sum(entry.bytes for entry, _, _ in jobs)
 
 
-def _run(
-    entry: Entry, read: Callable[[Entry], Iterator[bytes]], codec: str, sink: Callable[[Iterable[bytes]], None]
-) -> None:
-    source = read(entry)
+def _run(entry: Entry, read: Callable[[Entry], Iterator[bytes]], codec: str, sink: Sink) -> None:
+    source = ahead(read(entry))  # fetching and hashing on one core, decompressing and writing on another
     try:
         sink(inflate(source, codec, entry.key))
     except (Corrupt, Incomplete) as error:
@@ -105,18 +108,18 @@ def _run(
         pass
 
 
-def _jobs(work: Unpacking, account: Account) -> list[tuple[Entry, Callable[[Iterable[bytes]], None], str]]:
+def _jobs(work: Unpacking, account: Account) -> list[tuple[Entry, Sink, str]]:
     detail = PostgresDetail.of(work.manifest)
     entries = {entry.name: entry for entry in work.manifest.entries}
     wanted = [detail.base, detail.manifest, *(tablespace.archive for tablespace in detail.tablespaces)]
     missing = [name for name in wanted if name not in entries]
     if missing:
-        raise Corrupt(f"the manifest of {work.manifest.id} lacks the entries {', '.join(missing)}", hint=_DAMAGED)
+        raise Corrupt(f"the manifest of {work.manifest.id} lacks the entries {', '.join(missing)}", hint=DAMAGED)
 
-    def tar_into(entry: Entry, folder: Path) -> Callable[[Iterable[bytes]], None]:
+    def tar_into(entry: Entry, folder: Path) -> Sink:
         folder.mkdir(parents=True, exist_ok=True)
         own(folder, account, mode=0o700)
-        return lambda chunks: untar(chunks, folder, account=account, what=entry.key)
+        return lambda chunks: untar(chunks, folder, account=account, what=entry.key, write_back=work.stays)
 
     jobs = [(entries[detail.base], tar_into(entries[detail.base], work.data), detail.compression)]
     for tablespace in detail.tablespaces:
@@ -127,7 +130,7 @@ def _jobs(work: Unpacking, account: Account) -> list[tuple[Entry, Callable[[Iter
     return jobs
 
 
-def _write(chunks: Iterable[bytes], path: Path, account: Account) -> None:
+def _write(chunks: Iterable[bytes | memoryview], path: Path, account: Account) -> None:
     try:
         with path.open("wb") as stream:
             stream.writelines(chunks)
@@ -136,88 +139,51 @@ def _write(chunks: Iterable[bytes], path: Path, account: Account) -> None:
     own(path, account, mode=0o600)
 
 
-def untar(chunks: Iterable[bytes], folder: Path, *, account: Account, what: str) -> None:
-    """Unpack a tar stream into *folder* with the stock tool, as the server's account.
+def inflate(chunks: Iterable[bytes], codec: str, what: str) -> Iterator[bytes | memoryview]:
+    """Decompress a stream of ``zstd``, ``gzip``, ``lz4`` or ``none``, with memory independent of how well it is compressed.
+
+    Each piece is good until the next one is asked for: zstd's come from one buffer.  Whether a zstd stream ended too early is
+    left to whoever knows what is in it, and to the digest of the object.
 
     :param what: the object's key, for errors
-    :raises Corrupt: when it is no tar archive
-    :raises Incomplete: when the disk is full
-    :raises NotFound: when there is no ``tar``
-    :raises Refused: when the account may not write there
-    """
-    try:
-        tar = subprocess.Popen(
-            ["tar", "--extract", "--preserve-permissions", "--file=-", "--directory", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
-            cwd="/",
-            umask=0o077,
-            **account.popen,
-        )
-    except FileNotFoundError as error:
-        raise NotFound("there is no tar on this machine", hint="install it (apt-get install tar)") from error
-    said: list[bytes] = []
-    listener = threading.Thread(target=lambda: said.append(tar.stderr.read() if tar.stderr else b""), daemon=True)
-    listener.start()
-    assert tar.stdin is not None
-    broken = False
-    try:
-        for chunk in chunks:
-            try:
-                tar.stdin.write(chunk)
-            except BrokenPipeError:  # tar has ended early; it says why on its standard error
-                broken = True
-                break
-        with contextlib.suppress(BrokenPipeError):
-            tar.stdin.close()
-    except BaseException:
-        tar.kill()
-        raise
-    finally:
-        code = tar.wait()
-        listener.join()
-        tar.stdin.close() if not tar.stdin.closed and not broken else None
-        if tar.stderr:
-            tar.stderr.close()
-    if code != 0 or broken:
-        text = b"".join(said).decode(errors="replace").strip()
-        lines = text.splitlines()
-        telling = next(
-            (line for line in lines if "No space" in line or "quota" in line.lower()), lines[0] if lines else ""
-        )
-        if "No space" in telling or "quota" in telling.lower():
-            raise full_or_broken(folder, telling)
-        if "Permission denied" in telling:  # the place is at fault, not the backup
-            raise Refused(
-                f"{account.name} cannot write to {folder}: {telling}",
-                hint="open the way to it with chmod o+x, or choose another directory",
-            )
-        raise Corrupt(f"{what} cannot be unpacked: {telling or f'tar ended with {code}'}", hint=_DAMAGED)
-
-
-def full_or_broken(folder: Path, said: str) -> MainstayError:
-    """Tell a full disk from other trouble with it."""
-    if "space" in said or "quota" in said.lower():
-        free = shutil.disk_usage(folder).free
-        return Incomplete(
-            f"the disk of {folder} is full ({free >> 20} MiB are free): {said}",
-            hint="free some space or choose a larger place, and run the restore again; `--dry-run` tells what it needs",
-        )
-    return PermanentError(f"{folder} cannot be written: {said}", hint="check the disk and its permissions")
-
-
-def inflate(chunks: Iterable[bytes], codec: str, what: str) -> Iterator[bytes]:
-    """Decompress a stream of ``zstd``, ``gzip``, ``lz4`` or ``none``.
-
-    :param what: the object's key, for errors
-    :raises Corrupt: when it is damaged or ends too early
+    :raises Corrupt: when it is damaged, or (but for zstd) ends too early
     :raises NotFound: for lz4, when its Python module is not installed
     """
     if codec == "none":
         yield from chunks
-        return
+    elif codec == "zstd":
+        yield from _inflate_zstd(chunks, what)
+    else:
+        yield from _inflate_slices(chunks, codec, what)
+
+
+def _inflate_zstd(chunks: Iterable[bytes], what: str) -> Iterator[memoryview]:
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    buffer = bytearray(_BUFFER)
+    whole = memoryview(buffer)
+    with context.stream_reader(cast("IO[bytes]", _File(chunks)), read_size=_BUFFER, read_across_frames=True) as stream:
+        try:
+            while size := stream.readinto(buffer):
+                yield whole[:size]
+        except zstandard.ZstdError as error:
+            raise Corrupt(f"{what} is damaged: {error}", hint=DAMAGED) from error
+
+
+class _File:
+    """What a stream reader reads: a file over an iterable."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> memoryview:
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+
+def _inflate_slices(chunks: Iterable[bytes], codec: str, what: str) -> Iterator[bytes]:
     fresh, failures = _codec(codec)
     decompressor = fresh()
     begun = False
@@ -232,15 +198,12 @@ def inflate(chunks: Iterable[bytes], codec: str, what: str) -> Iterator[bytes]:
                     yield decompressor.decompress(rest)
                     rest = decompressor.unused_data if decompressor.eof else b""
     except failures as error:
-        raise Corrupt(f"{what} is damaged: {error}", hint=_DAMAGED) from error
+        raise Corrupt(f"{what} is damaged: {error}", hint=DAMAGED) from error
     if begun and not decompressor.eof:
-        raise Corrupt(f"{what} ends too early", hint=_DAMAGED)
+        raise Corrupt(f"{what} ends too early", hint=DAMAGED)
 
 
 def _codec(codec: str) -> tuple[Callable[[], _Inflate], tuple[type[Exception], ...]]:
-    if codec == "zstd":
-        context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        return context.decompressobj, (zstandard.ZstdError,)
     if codec == "gzip":
         return lambda: zlib.decompressobj(wbits=31), (zlib.error,)
     if codec == "lz4":

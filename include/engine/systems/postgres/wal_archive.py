@@ -29,7 +29,8 @@ from include.engine.model import Target, decode, encode
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.lsn import format_lsn
-from include.engine.systems.postgres.receiver import Attempts, Receiver
+from include.engine.systems.postgres.reached import ServerEnd, Witness, received_end
+from include.engine.systems.postgres.receiver import APPLICATION, Attempts, Receiver
 from include.engine.systems.postgres.shipper import Shipper
 from include.engine.systems.postgres.wal_objects import WalIdentity, claim
 
@@ -64,6 +65,7 @@ class WalArchiver:
     :param binaries: gives PostgreSQL's programs for a major version
     :param recipients: age public keys; empty stores in the clear
     :param partial_seconds: how often the segment that is being written is shipped, when it grew: the RPO of an idle server
+    :param reached_seconds: how often it states in the bucket that the archive has everything, which is news while nothing happens
     :param spool_limit: bytes in the spool beyond which it warns
     """
 
@@ -80,6 +82,7 @@ class WalArchiver:
         progress: Progress,
         recipients: Sequence[str] = (),
         partial_seconds: float = 5.0,
+        reached_seconds: float = 30.0,
         spool_limit: int = 4 << 30,
     ) -> None:
         self.target, self.bucket = target, bucket
@@ -91,6 +94,8 @@ class WalArchiver:
         self._shipper: Shipper | None = None
         self._trouble: MainstayError | None = None
         self._told: dict[str, float] = {}
+        self._connection, self._slot, self._reached_seconds = connection, slot, reached_seconds
+        self._witness: Witness | None = None
         self._receiver = Receiver(
             connection,
             slot,
@@ -138,6 +143,7 @@ class WalArchiver:
                 clock=self._clock,
             )
             self._shipper = shipper
+            self._witness = self._new_witness(Attempts(stop))
             receiving = threading.Thread(target=self._receiver.run, args=(stop,), name="receiver", daemon=True)
             receiving.start()
             try:
@@ -187,12 +193,13 @@ class WalArchiver:
                     if time.monotonic() >= partial_due:
                         shipper.ship_partial()
                         partial_due = time.monotonic() + self.partial_seconds
+                    if self._receiver.streaming and self._witness is not None:
+                        self._witness.look(lambda: _shipped(shipper))
                     self._trouble = None
                 except TransientError as error:
                     self._trouble = error
-                for trouble in (self._trouble, self._receiver.error):
-                    if trouble is not None:
-                        self._tell(trouble)
+                for trouble in self._troubles():
+                    self._tell(trouble)
                 self._warn_of_size(shipper)
                 _pause(stop, _LOOK)
             shipper.ship_closed(lambda: False)
@@ -202,8 +209,19 @@ class WalArchiver:
         except MainstayError as error:
             fatal.append(error)
 
+    def _new_witness(self, attempts: Attempts) -> Witness:
+        def ask() -> ServerEnd | None:
+            stop = attempts.next()
+            return received_end(self._connection, self._slot, application=APPLICATION, clock=self._clock, stop=stop)
+
+        return Witness(self.bucket, self.target, ask, seconds=self._reached_seconds)
+
+    def _troubles(self) -> list[MainstayError]:
+        asked = self._witness.error if self._witness else None
+        return [error for error in (self._trouble, self._receiver.error, asked) if error is not None]
+
     def _errors(self) -> list[str]:
-        return [str(error) for error in (self._trouble, self._receiver.error) if error is not None]
+        return [str(error) for error in self._troubles()]
 
     def _warn_of_size(self, shipper: Shipper) -> None:
         size = shipper.spool_bytes
@@ -244,6 +262,12 @@ def read_status(spool: Path) -> ArchiverStatus:
         return decode(path.read_bytes(), ArchiverStatus, where=str(path))
     except FileNotFoundError as error:
         raise NotFound(f"no archiver has run in {spool}", hint="start it: ./mainstay wal-archive <target>") from error
+
+
+def _shipped(shipper: Shipper) -> tuple[int, int] | None:
+    shipper.ship_closed(lambda: False)
+    shipper.ship_partial()
+    return shipper.stored_to()
 
 
 class _locked:  # noqa: N801 - used like a function

@@ -22,6 +22,7 @@ from include.engine.systems.postgres.lsn import (
     history_name,
     route,
 )
+from include.engine.systems.postgres.reached import Reached, is_statement
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject
 
 Histories = Mapping[int, tuple[Fork, ...]]  # by timeline; what its history file says
@@ -82,6 +83,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     windows: tuple[Window, ...]
     segments: int
     newest: datetime | None
+    complete_at: datetime | None = None  # when the archiver last stated that all is there
 
     @property
     def verdict(self) -> Verdict:
@@ -159,6 +161,7 @@ def audit(
     *,
     size: int = SEGMENT_BYTES,
     current: tuple[int, int] | None = None,
+    stated: Sequence[Reached] = (),
 ) -> AuditReport:
     """Judge an archive.
 
@@ -168,6 +171,7 @@ def audit(
     :param size: bytes of a segment
     :param current: timeline and position that the live server has reached, when it is known: without it nobody can tell
         that the newest segments never arrived
+    :param stated: how far the archiver says it has come; likewise, as far as that goes
     """
     objects, foreign = _sorted_out(listed)
     archive = Archive(objects, size)
@@ -181,7 +185,10 @@ def audit(
                 for segment, may_be_part in _needed(span, goal, archive, histories, writing)
                 if _stored(archive, segment, may_be_part=may_be_part) is None
             )
-            reaches.append((span, reach(span, goal, archive, histories)))
+            found = reach(span, goal, archive, histories)
+            reaches.append((span, found))
+            if found.missing is None:
+                missing.update((segment.name, None) for segment in _unborne(span, found, stated, size))
     oldest = min((span.timeline for span in backups), default=1)
     for timeline in archive.timelines:
         if timeline > max(oldest, 1) and timeline not in archive.histories:
@@ -190,37 +197,11 @@ def audit(
         missing=tuple(sorted(missing)),
         foreign=tuple(foreign),
         misfits=tuple(_misfits(objects, archive)),
-        windows=_windows(reaches),
+        windows=_windows(reaches, stated),
         segments=sum(len(numbers) for numbers in archive.whole.values()),
         newest=max((wal.modified for wal in objects), default=None),
+        complete_at=max((one.at for one in stated), default=None),
     )
-
-
-def expired_wal(
-    objects: Sequence[WalObject], kept: Sequence[BackupSpan], *, size: int = SEGMENT_BYTES
-) -> tuple[WalObject, ...]:
-    """Give the objects that no kept backup needs.
-
-    A backup needs every segment from its start on, on its own timeline and on all later ones: those may descend from it.
-    History files stay for ever: they are small, and without one a timeline is lost.  Without any kept backup nothing is
-    expired: an empty list is rather a mistake than a wish.
-    """
-    if not kept:
-        return ()
-    archive = Archive(objects, size)
-    expired = []
-    for wal in objects:
-        segment = None if wal.kind is WalKind.HISTORY else Segment.parse(wal.name, size)
-        if segment is None:
-            continue
-        needed = any(
-            span.timeline <= segment.timeline and Segment.at(span.start_lsn, 1, size).number <= segment.number
-            for span in kept
-        )
-        superseded = wal.kind is WalKind.PARTIAL and archive.find(segment) != wal
-        if not needed or superseded:
-            expired.append(wal)
-    return tuple(expired)
 
 
 def _sorted_out(listed: Sequence[StoredObject]) -> tuple[list[WalObject], list[str]]:
@@ -229,7 +210,7 @@ def _sorted_out(listed: Sequence[StoredObject]) -> tuple[list[WalObject], list[s
         wal = WalObject.parse(stored)
         if wal is not None:
             objects.append(wal)
-        elif not stored.key.endswith("/wal/identity.json"):
+        elif not (stored.key.endswith("/wal/identity.json") or is_statement(stored.key)):
             foreign.append(stored.key)
     return sorted(objects), sorted(foreign)
 
@@ -281,17 +262,27 @@ def _misfits(objects: Sequence[WalObject], archive: Archive) -> Iterable[str]:
             yield f"{wal.key}: a part of {wal.valid} bytes is larger than a segment"
 
 
-def _windows(reaches: Sequence[tuple[BackupSpan, Reach]]) -> tuple[Window, ...]:
+def _unborne(span: BackupSpan, found: Reach, stated: Sequence[Reached], size: int) -> Iterable[Segment]:
+    """Where the archive ends before what was stated of it, on the way of a backup that needs it."""
+    for one in stated:
+        if one.timeline == found.timeline and span.start_lsn < one.stored and found.to_lsn < one.stored:
+            yield Segment.at(found.to_lsn, one.timeline, size)
+
+
+def _windows(reaches: Sequence[tuple[BackupSpan, Reach]], stated: Sequence[Reached]) -> tuple[Window, ...]:
     """Join what ends at the same place: the oldest backup of each unbroken run gives its window."""
     best: dict[tuple[int, int], Window] = {}
     for span, found in reaches:
         ahead = found.to_lsn > span.stop_lsn and found.newest is not None
+        times = [one.at for one in stated if one.timeline == found.timeline and found.to_lsn >= one.stored]
+        if ahead and found.newest:
+            times.append(found.newest)
         window = Window(
             timeline=found.timeline,
             backup=span.id,
             from_time=span.consistent_at,
             from_lsn=span.stop_lsn,
-            to_time=max(found.newest, span.consistent_at) if ahead and found.newest else span.consistent_at,
+            to_time=max([span.consistent_at, *times]),
             to_lsn=max(found.to_lsn, span.stop_lsn),
         )
         key = (window.timeline, window.to_lsn)

@@ -1,0 +1,25 @@
+"""What is asked of a continuous log archive (see ``contracts.Lookup.archive``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from include.engine.model import ArchiveReach, Check, Manifest
+
+
+class Archive(Protocol):
+    """A target's continuous log archive in the bucket: what makes recovery between two backups possible."""
+
+    def audit(self, kept: Sequence[Manifest], clock: Callable[[], datetime]) -> Sequence[Check]:
+        """Walk the archive from each kept backup to its end, in the bucket itself; name every gap."""
+        ...
+
+    def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
+        """Say, from the bucket alone, how far each kept backup can be rolled forward."""
+        ...
+
+    def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
+        """Remove what no kept backup needs; give the bytes freed (or that would be)."""
+        ...
