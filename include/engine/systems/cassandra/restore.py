@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,15 +17,11 @@ from include.engine.contracts import Connections, PlanRequest, Rehearsal, Restor
 from include.engine.errors import Misconfigured, Refused
 from include.engine.inventory import TargetSettings
 from include.engine.model import Check, DestinationKind, Manifest, Restored, RestorePlan, Stage, System, Target, Verdict
-from include.engine.sandbox.home import Home
 from include.engine.store.catalog import Catalog
-from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
-from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.cut import BackupDetail, detail_of
-from include.engine.systems.cassandra.landing import Destination, Landing
-from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
+from include.engine.systems.cassandra.planning import plan_steps, plan_warnings
 from include.engine.systems.cassandra.selection import (
     Method,
     Selection,
@@ -36,9 +33,11 @@ from include.engine.systems.cassandra.selection import (
     select,
 )
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.transport import transport_to
 
+# What fetches and loads is imported by the methods that do: every seal of a set asks this module for a text, and nothing else.
 if TYPE_CHECKING:
+    from include.engine.sandbox.home import Home
+    from include.engine.systems.cassandra.landing import Destination
     from include.engine.systems.cassandra.server import CassandraServer
 
 _PROJECT = Path(__file__).resolve().parents[4]
@@ -54,7 +53,7 @@ def open_engine(
     targets: Mapping[Target, TargetSettings] | None = None,
 ) -> RestoreEngine:
     """Give what restores *target*, for ``wiring``."""
-    return CassandraRestore(target, catalog, Home.of(_PROJECT), connections=connections, targets=targets or {})
+    return CassandraRestore(target, catalog, connections=connections, targets=targets or {})
 
 
 class CassandraRestore:
@@ -68,16 +67,21 @@ class CassandraRestore:
         self,
         target: Target,
         catalog: Catalog,
-        home: Home,
         *,
         connections: Connections | None,
         targets: Mapping[Target, TargetSettings],
     ) -> None:
         self.target = target
         self.catalog = catalog
-        self.home = home
         self._connections = connections
         self._targets = targets
+
+    @cached_property
+    def home(self) -> Home:
+        """Where sandboxes and fetched files lie."""
+        from include.engine.sandbox.home import Home
+
+        return Home.of(_PROJECT)
 
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
@@ -102,10 +106,10 @@ class CassandraRestore:
             destination=model.Destination(kind=kind, path=path, name=request.server),
             bytes_to_fetch=size,
             bytes_needed=2 * size if method is Method.LOADER else size,
-            steps=_steps(method, kind, selection),
+            steps=plan_steps(method, kind, selection),
             would_overwrite=tuple(overwritten),
             seconds_expected=self._expected(size),
-            warnings=_warnings(selection, detail, request),
+            warnings=plan_warnings(selection, detail, request),
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
@@ -116,6 +120,8 @@ class CassandraRestore:
 
     def restore(self, job: RestoreJob) -> Restored:
         """Do what the plan says, and check it (see ``contracts.RestoreEngine``)."""
+        from include.engine.systems.cassandra.restoration import Restoration
+
         kind = job.plan.destination.kind
         if kind is DestinationKind.SANDBOX:
             return self._into_lasting_sandbox(job)
@@ -137,6 +143,7 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
@@ -158,6 +165,12 @@ class CassandraRestore:
         return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
 
     def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:
+        from include.engine.systems.cassandra import checks
+        from include.engine.systems.cassandra.control import Nodetool
+        from include.engine.systems.cassandra.landing import Destination
+        from include.engine.systems.cassandra.restoration import Restoration
+        from include.engine.systems.cassandra.transport import transport_to
+
         settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
         destination = Destination(connection=server.connection(), settings=settings)
         with server.connect(timeout=60) as cql:
@@ -169,6 +182,9 @@ class CassandraRestore:
             return msgspec.structs.replace(restored, checks=(*restored.checks, verified))
 
     def _into_directory(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra import fetch
+        from include.engine.systems.cassandra.restoration import selection_of, since
+
         manifest = job.chain[-1]
         selection = selection_of(job.plan)
         directory = _empty_directory(job.plan.destination.path)
@@ -196,6 +212,8 @@ class CassandraRestore:
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
+        from include.engine.systems.cassandra.landing import Landing
+
         destination = self._destination(request.server, detail)
         with Cql(destination.connection) as cql:
             landing = Landing(cql, destination, detail.cut.schema, selection)
@@ -224,6 +242,8 @@ class CassandraRestore:
             return method, [] if request.append else holding
 
     def _destination(self, server: str, detail: BackupDetail) -> Destination:
+        from include.engine.systems.cassandra.landing import Destination
+
         if not server or self._connections is None:
             raise Misconfigured("no cluster to restore into is named", hint="name its connection with --server")
         connection = self._connections.get(server)
@@ -254,39 +274,3 @@ def _empty_directory(path: str) -> Path:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise Refused(f"{directory} is not an empty directory", hint="name another one, or empty it yourself")
     return directory
-
-
-def _steps(method: Method, kind: DestinationKind, selection: Selection) -> tuple[str, ...]:
-    tables = f"{len(selection.tables)} tables of {', '.join(selection.keyspace(k) for k in selection.keyspaces)}"
-    if method is Method.FILES:
-        return (f"fetch the files of {tables}, and compare each with its SHA-256", "write schema.cql and RESTORE.md")
-    start = ("start a node in a sandbox",) if kind is DestinationKind.SANDBOX else ()
-    ways = {
-        Method.IMPORT: ("let each node fetch its own files and compare them", "nodetool import"),
-        Method.LOADER: (
-            "fetch all files and compare them",
-            "stream them with sstableloader to the nodes that own the rows",
-        ),
-    }
-    return (
-        *start,
-        f"make {tables}, as far as they are not there",
-        *ways[method],
-        "build the indexes and views",
-        "compare schema and sampled rows with the backup",
-    )
-
-
-def _warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) -> tuple[str, ...]:
-    found = [
-        "rows with a TTL kept ageing in the store: what has expired does not come back",
-        "rows that were deleted longer than gc_grace_seconds ago can come back when older copies are merged in:"
-        " run a repair after restoring into a table that holds rows"
-        if request.append
-        else "",
-        f"{', '.join(f'{k}.{t}' for k, t in detail.cut.schema.views())} are built again from their tables"
-        if detail.cut.schema.views()
-        else "",
-    ]
-    renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
-    return tuple(text for text in (*found, *renamed) if text)
