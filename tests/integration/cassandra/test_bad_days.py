@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -37,17 +36,6 @@ def table(keyspace: str, cql: Cql, estate: Estate) -> str:
     make_table(cql, f"{keyspace}.t", count=200)
     estate.server.nodes[0].nodetool("flush", keyspace)
     return f"{keyspace}.t"
-
-
-@pytest.fixture
-def wire(estate: Estate) -> Iterator[Wire]:
-    """The estate's nodes and control plane reach the store through it."""
-    with Wire(estate.store.host, estate.store.port) as wire:
-        store = estate.connections.known["store"]
-        estate.connections.known["store"] = msgspec.structs.replace(
-            store, extra={**store.extra, "endpoint_url": wire.endpoint}
-        )
-        yield wire
 
 
 def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
