@@ -43,6 +43,14 @@ done"""
     )
 
 
+def segments(directory: str) -> str:
+    """List archived commit log segments as ``F size mtime path``; print ``X`` when there is no such directory."""
+    return (
+        f"[ -d {quote(directory)} ] || {{ echo X; return 0; }}\n"
+        f"find {quote(directory)} -type f -name 'CommitLog-*.log' -exec stat -c 'F %s %Y %n' {{}} +"
+    )
+
+
 def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
     """Print ``S digest path`` for each of *paths*, and ``C computed recorded path`` for each Data.db of *data_files*."""
     lines = []

@@ -8,8 +8,11 @@ from include.engine.systems.cassandra.cut import BackupDetail
 from include.engine.systems.cassandra.selection import Method, Selection
 
 
-def plan_steps(method: Method, kind: DestinationKind, selection: Selection) -> tuple[str, ...]:
-    """Say what will be done, one line each."""
+def plan_steps(method: Method, kind: DestinationKind, selection: Selection, point: str) -> tuple[str, ...]:
+    """Say what will be done, one line each.
+
+    :param point: the time up to which commit logs are replayed; empty for the moment of the backup
+    """
     tables = f"{len(selection.tables)} tables of {', '.join(selection.keyspace(k) for k in selection.keyspaces)}"
     if method is Method.FILES:
         return (f"fetch the files of {tables}, and compare each with its SHA-256", "write schema.cql and RESTORE.md")
@@ -27,6 +30,7 @@ def plan_steps(method: Method, kind: DestinationKind, selection: Selection) -> t
         *ways[method],
         "build the indexes and views",
         "compare schema and sampled rows with the backup",
+        *((f"replay the archived commit logs up to {point}",) if point else ()),
     )
 
 

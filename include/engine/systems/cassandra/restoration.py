@@ -42,7 +42,8 @@ class Restoration:
         self.detail = detail_of(self.manifest)
         self.selection = selection_of(job.plan)
         self.files = files_of(self.manifest, self.selection)
-        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection)
+        ids = self.detail.cut.table_ids if job.plan.point.time else None
+        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection, ids=ids)
         self.stages: list[Stage] = []
 
     def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:

@@ -14,9 +14,20 @@ import msgspec
 
 from include.engine import model
 from include.engine.contracts import Connections, PlanRequest, Rehearsal, RestoreEngine, RestoreJob
-from include.engine.errors import Misconfigured, Refused
+from include.engine.errors import Misconfigured, Refused, Unsupported
 from include.engine.inventory import TargetSettings
-from include.engine.model import Check, DestinationKind, Manifest, Restored, RestorePlan, Stage, System, Target, Verdict
+from include.engine.model import (
+    Check,
+    DestinationKind,
+    Manifest,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    Stage,
+    System,
+    Target,
+    Verdict,
+)
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
@@ -38,7 +49,6 @@ from include.engine.systems.cassandra.settings import Settings
 if TYPE_CHECKING:
     from include.engine.sandbox.home import Home
     from include.engine.systems.cassandra.landing import Destination
-    from include.engine.systems.cassandra.server import CassandraServer
 
 _PROJECT = Path(__file__).resolve().parents[4]
 
@@ -90,6 +100,7 @@ class CassandraRestore:
         selection = select(detail.cut.schema, request.only, request.rename)
         files = files_of(manifest, selection)
         kind = DestinationKind(request.destination_kind)
+        logs = self._logs(request, manifest, kind)
         overwritten: list[str] = []
         method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
         path = ""
@@ -97,16 +108,16 @@ class CassandraRestore:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
             method, overwritten = self._look(request, detail, selection, files)
-        size = sum(file.entry.bytes for file in files)
+        size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
             backup=manifest.id,
             chain=(manifest.id,),
-            point=model.RecoveryPoint.parse(request.point),
+            point=RecoveryPoint.parse(request.point),
             destination=model.Destination(kind=kind, path=path, name=request.server),
             bytes_to_fetch=size,
             bytes_needed=2 * size if method is Method.LOADER else size,
-            steps=plan_steps(method, kind, selection),
+            steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
             seconds_expected=self._expected(size),
             warnings=plan_warnings(selection, detail, request),
@@ -143,6 +154,7 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        from include.engine.systems.cassandra.into_sandbox import into_node
         from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
@@ -151,7 +163,7 @@ class CassandraRestore:
             began = time.monotonic()
             server = CassandraServer(sandbox, "restored", jolokia=False).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)
-            restored = self._into_node(job, server)
+            restored = into_node(self.catalog.bucket, self.home, job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
             # What was acknowledged before the snapshot began is in it: that moment is the age of the newest proved record.
             proved = all(check.verdict is Verdict.PASS for check in restored.checks)
@@ -159,27 +171,13 @@ class CassandraRestore:
             yield Rehearsal(restored=restored, checks=restored.checks, newest_record=newest, newest_at_source=None)
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra.into_sandbox import into_node
         from include.engine.systems.cassandra.server import CassandraServer
 
         sandbox = self.home.sandbox(f"restore-{self.target.name[:24]}-{job.plan.backup.lower()}")
-        return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
-
-    def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:
-        from include.engine.systems.cassandra import checks
-        from include.engine.systems.cassandra.control import Nodetool
-        from include.engine.systems.cassandra.landing import Destination
-        from include.engine.systems.cassandra.restoration import Restoration
-        from include.engine.systems.cassandra.transport import transport_to
-
-        settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
-        destination = Destination(connection=server.connection(), settings=settings)
-        with server.connect(timeout=60) as cql:
-            work = Restoration(job, self.catalog.bucket, self.home, cql, destination)
-            restored = work.run(Method.IMPORT, sandbox=server)
-            node = server.nodes[0]
-            tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
-            verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables))
-            return msgspec.structs.replace(restored, checks=(*restored.checks, verified))
+        return into_node(
+            self.catalog.bucket, self.home, job, CassandraServer(sandbox, "restored", jolokia=False).start()
+        )
 
     def _into_directory(self, job: RestoreJob) -> Restored:
         from include.engine.systems.cassandra import fetch
@@ -204,6 +202,20 @@ class CassandraRestore:
             stages=(Stage(name="fetch", seconds=since(began), bytes=fetched),),
             checks=(whole,),
         )
+
+    def _logs(self, request: PlanRequest, manifest: Manifest, kind: DestinationKind) -> int:
+        """Look whether the archived commit logs lead to the point in time, if one is asked for, and give their bytes."""
+        point = RecoveryPoint.parse(request.point).time
+        if point is None:
+            return 0
+        from include.engine.systems.cassandra.replay import segments_for
+
+        if kind is not DestinationKind.SANDBOX or request.rename:
+            raise Unsupported(
+                "commit logs are replayed by a server as it starts, under the names that tables had: into a sandbox",
+                hint="use --to-sandbox without --rename; its tables can be loaded from there, as docs/cassandra.md says",
+            )
+        return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
 
     def _look(
         self, request: PlanRequest, detail: BackupDetail, selection: Selection, files: Sequence[StoredFile]

@@ -78,6 +78,8 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
                 skew_seconds=round(skew, 3),
                 roles=read_roles(cql) if settings.roles else (),
                 notes=tuple(notes),
+                table_ids=_table_ids(cql, keyspaces),
+                archived=settings.archives,
             )
             return Taken(at, cut)
         clear(list(controls.values()), tag)
@@ -201,6 +203,11 @@ def _require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float],
                 f"the nodes have {len(versions)} different schemas", hint="look at `nodetool describecluster`"
             )
         sleep(0.2)
+
+
+def _table_ids(cql: Cql, keyspaces: Sequence[str]) -> dict[str, str]:
+    rows = cql.rows("SELECT keyspace_name, table_name, id FROM system_schema.tables")
+    return {f"{r['keyspace_name']}.{r['table_name']}": str(r["id"]) for r in rows if r["keyspace_name"] in keyspaces}
 
 
 def _cluster_name(cql: Cql) -> str:
