@@ -96,13 +96,14 @@ class Cql:
 
         query = SimpleStatement(statement, consistency_level=ConsistencyLevel.name_to_value[consistency])
         limit = timeout or self._timeout
+        patient_until = min(self._settled, time.monotonic() + limit)
         while True:
             try:
                 host = self._host(at) if at else None
                 return list(self._session.execute(query, parameters or None, timeout=limit, host=host))
             except (NoHostAvailable, Unreachable) as error:
                 # The driver connects to the other nodes behind our back: a young session does not know yet who is up.
-                if at is None or time.monotonic() > self._settled:
+                if at is None or time.monotonic() > patient_until:
                     raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
                 time.sleep(_POLL)
             except Exception as error:

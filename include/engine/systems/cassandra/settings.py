@@ -29,6 +29,9 @@ class Settings(TargetSettings):
     """One Cassandra cluster."""
 
     keyspaces: tuple[str, ...] = Field((), description="which keyspaces to back up; all but the system's when empty")
+    replication: dict[str, dict[str, int]] = Field(
+        {}, description="copies of each keyspace by datacenter, as they should be; the probes tell what differs"
+    )
     roles: bool = Field(default=False, description="also note roles and grants (never passwords); needs a superuser")
     transport: Literal["local", "ssh", "kubernetes"] = Field(
         "local", description="how commands reach a node: on this machine, by ssh, or by kubectl exec"
