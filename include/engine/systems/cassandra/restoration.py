@@ -23,7 +23,7 @@ from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.snapshot import data_directories
+from include.engine.systems.cassandra.snapshot import data_directories, require_all_up
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 
@@ -54,6 +54,7 @@ class Restoration:
         job = self.job
         size = sum(file.entry.bytes for file in self.files)
         truncate = bool(job.plan.would_overwrite)
+        require_all_up(self.landing.cql, self.landing.nodes, "the restore")  # before anything is emptied
         with self._stage("make the tables"):
             self.landing.make_tables(truncate=truncate)
         if method is Method.LOADER:

@@ -109,9 +109,10 @@ def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -
         raise errors[0]
 
 
-def require_all_up(cql: Cql, nodes: Sequence[Node]) -> None:
+def require_all_up(cql: Cql, nodes: Sequence[Node], what: str = "the backup") -> None:
     """Ask every node of the ring itself.
 
+    :param what: would be incomplete without one of them
     :raises Unreachable: naming those that do not answer
     :raises Unsupported: when a node is too old
     """
@@ -126,7 +127,7 @@ def require_all_up(cql: Cql, nodes: Sequence[Node]) -> None:
     down = [node.address for node, gone in zip(nodes, side_by_side(silent, nodes), strict=True) if gone]
     if down:
         raise Unreachable(
-            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): the backup would be incomplete",
+            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): {what} would be incomplete",
             hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
         )
     old = [f"{n.address} ({n.version})" for n in nodes if _version(n.version) < _OLDEST]
