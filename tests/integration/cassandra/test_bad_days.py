@@ -20,11 +20,11 @@ import pytest
 
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
-from include.engine.model import Verdict
+from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import control, transfer
 from include.engine.systems.cassandra.client import Cql
-from include.engine.verbs import backup
+from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
 
@@ -274,6 +274,18 @@ def test_a_node_that_never_reaches_the_store_is_told_without_a_signature(
     assert "Signature" not in str(told.value)
 
 
+def test_a_store_whose_disk_is_full_is_told_and_leaves_no_backup(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    full = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    wire.verdict = lambda first: full if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    name = estate.name()
+    with pytest.raises(Unreachable, match="could not send .* HTTP 507"):
+        estate.backup(name, keyspaces=[table.partition(".")[0]])
+    assert estate.bare().catalog.targets() == [] or estate.bare().catalog.find(TARGET, name) is None
+
+
 def test_a_signed_url_that_expired_is_signed_anew(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_PAUSE", 0.05)
     sign = shared_objects.SharedFolder.sign_put
@@ -350,6 +362,27 @@ def test_two_copies_of_one_set_at_once_make_one_backup(estate: Estate, table: st
         ]
     assert copies[0].result() == copies[1].result()
     backup.release(pipeline, name, [TARGET])
+
+
+def test_two_backups_at_once_are_both_whole(estate: Estate, table: str) -> None:
+    names = [estate.name(), estate.name()]
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+
+    def take(name: str) -> Manifest:
+        backup.freeze(pipeline, name, [TARGET], clock=now)
+        manifest = backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+        backup.release(pipeline, name, [TARGET])
+        return manifest
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(take, names)
+    assert first.cut.position != second.cut.position
+    stored = estate.objects()
+    for manifest in (first, second):
+        assert all(stored[f"p/{entry.key}"] == entry.bytes for entry in manifest.entries)
+    assert (
+        verify.verify_part(pipeline, TARGET, names[0], progress=Told(), stop=Stop(), clock=now).verdict is Verdict.PASS
+    )
 
 
 def test_a_wish_to_stop_ends_the_transfers_and_commits_nothing(estate: Estate, keyspace: str, cql: Cql) -> None:
