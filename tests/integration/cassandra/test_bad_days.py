@@ -281,7 +281,7 @@ def test_a_store_whose_disk_is_full_is_told_and_leaves_no_backup(
     full = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     wire.verdict = lambda first: full if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
     name = estate.name()
-    with pytest.raises(Unreachable, match="could not send .* HTTP 507"):
+    with pytest.raises(Unreachable, match=r"could not send .* HTTP 507"):
         estate.backup(name, keyspaces=[table.partition(".")[0]])
     assert estate.bare().catalog.targets() == [] or estate.bare().catalog.find(TARGET, name) is None
 

@@ -97,7 +97,7 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
     restored = estate.restore(
         destination=DestinationKind.SANDBOX, point=point.isoformat(), only=["shop.orders", "shop.later"]
     )
-    sandbox = home.sandbox(f"restore-{TARGET.name}-{manifest.id.lower()}")
+    sandbox = home.sandbox(f"restore-cassandra-{TARGET.name}-{manifest.id.lower()}")
     try:
         assert {check.name: check.detail for check in restored.checks if check.verdict is not Verdict.PASS} == {}
         assert restored.recovered_to == point
