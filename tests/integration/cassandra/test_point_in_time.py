@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.shipper import CommitLogShipper
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import upkeep
+from tests.estate import eventually
 from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
 
 pytestmark = pytest.mark.integration
@@ -75,6 +77,8 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
         cql.many("INSERT INTO shop.orders (k, v) VALUES (?, ?)", [(n, f"before {n}") for n in range(100)])
         fill_a_segment(cql)
         assert shipper.ship(stop) > 0
+        written = now() + timedelta(seconds=3)
+        eventually(lambda: now() > written, what="the files' times, in whole seconds, are before the backup")
         manifest = estate.backup(keyspaces=["shop"], nodes=estate.nodes())
         cql.many("INSERT INTO shop.orders (k, v) VALUES (?, ?)", [(n, f"good {n}") for n in range(100, 150)])
         cql.rows("INSERT INTO shop.later (k) VALUES (1)")

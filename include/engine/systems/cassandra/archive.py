@@ -73,17 +73,20 @@ def open_archive(target: Target, catalog: Catalog) -> CommitLogArchive:
 
 def _judged(address: str, reaches: Sequence[Reach], clock: Clock) -> Check:
     name = f"commit log of {address}"
-    missing = sorted({number for one in reaches for number in one.missing})
-    if missing:
-        named = ", ".join(map(str, missing[:5]))
-        detail = f"segments are missing: {named}; no point after them can be reached until the next backup"
-        return Check(name=name, verdict=Verdict.FAIL, detail=detail)
     begun = [one for one in reaches if one.until is not None]
     if not begun:
         detail = "no segment was archived before any of the backups: no point can be reached yet"
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail=detail)
-    until = begun[-1].until
+    newest = begun[-1]
+    if newest.missing:
+        named = ", ".join(map(str, newest.missing))
+        detail = f"segments are missing: {named}; no point after them can be reached until the next backup"
+        return Check(name=name, verdict=Verdict.FAIL, detail=detail)
+    until = newest.until
     assert until is not None
     age = (clock() - until).total_seconds()
-    detail = f"{len(begun[0].segments)} segments without a gap, until {until:%Y-%m-%d %H:%M:%SZ}, {age:.0f} s ago"
+    detail = f"{len(begun[0].segments)} segments, until {until:%Y-%m-%d %H:%M:%SZ}, {age:.0f} s ago"
+    older = sorted({number for one in begun for number in one.missing})
+    if older:  # a later backup has mended it: points after it are reached from that one
+        detail += f"; missing before the newest backup: {', '.join(map(str, older[:5]))}"
     return Check(name=name, verdict=Verdict.PASS, detail=detail)

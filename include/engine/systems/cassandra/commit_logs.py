@@ -19,6 +19,7 @@ from include.engine.model import Target
 _NAME = re.compile(r"^CommitLog-(\d+)-(\d+)\.log$")
 _STORED = re.compile(r"^(CommitLog-\d+-\d+\.log)\.(\d+)\.([0-9a-f]{64})$")
 _ROUNDING = timedelta(seconds=2)  # file times are read in whole seconds
+_MARGIN = timedelta(minutes=5)  # that a node's clock may differ from ours; to replay a write twice does no harm
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -103,14 +104,19 @@ def reach(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach:
 
     :param segments: in order
     """
-    before = [n for n, segment in enumerate(segments) if segment.modified <= since]
+    before = [n for n, segment in enumerate(segments) if segment.modified <= since - _ROUNDING]
     if not before:
         return Reach(host_id=host_id)
     # The last segment that ended before the backup: what follows it began before the backup's moment.
-    chain = [segments[before[-1]]]
+    first = before[-1]
+    while (
+        first > 0 and segments[first - 1].modified >= since - _MARGIN and not _gap(segments[first - 1], segments[first])
+    ):
+        first -= 1
+    chain = list(segments[first : before[-1] + 1])
     for segment in segments[before[-1] + 1 :]:
         last = chain[-1]
-        if segment.number - last.number > 1 and segment.begins_a_life_after < last.modified - _ROUNDING:
+        if _gap(last, segment):
             lost = tuple(range(last.number + 1, segment.number))[:10]
             return Reach(host_id=host_id, segments=tuple(chain), until=chain[-1].modified, missing=lost)
         chain.append(segment)
@@ -136,14 +142,18 @@ def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
                     f"the commit log of node {one.host_id} leads to {one.until:%Y-%m-%d %H:%M:%SZ} only{gap}",
                     hint="choose an earlier point; if it is of the last minutes, wait until the segment is full and shipped",
                 )
-        found += one.segments[1:]
+        found += one.segments
     return found
 
 
 def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime) -> list[Segment]:
-    """Give the segments that ended before the oldest kept backup, but for the last of them, which shows that nothing lacks."""
+    """Give the segments that ended well before the oldest kept backup, but for the last, which shows that nothing lacks."""
     found: list[Segment] = []
     for some in segments.values():
-        before = [segment for segment in some if segment.modified <= oldest]
+        before = [segment for segment in some if segment.modified <= oldest - _MARGIN - _ROUNDING]
         found += before[:-1]
     return found
+
+
+def _gap(last: Segment, following: Segment) -> bool:
+    return following.number - last.number > 1 and following.begins_a_life_after < last.modified - _ROUNDING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from msgspec import Struct
@@ -66,7 +67,7 @@ def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str)
     wanted = RecoveryPoint.parse(point)
     time = wanted.time
     if time is not None:
-        archived = [one for one in manifests if one.cut.at <= time and detail_of(one).cut.archived]
+        archived = [one for one in manifests if _taken_before(one, time)]
         if archived:
             manifests, wanted = archived, RecoveryPoint()
     if wanted.kind not in (PointKind.LATEST, PointKind.BACKUP):
@@ -81,6 +82,12 @@ def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str)
         if manifest.id == backup:
             return manifest
     raise NotFound(f"there is no backup {backup}", hint=f"the newest are {', '.join(one.id for one in manifests[-3:])}")
+
+
+def _taken_before(manifest: Manifest, time: datetime) -> bool:
+    """Whether commit logs were archived, and the last node's snapshot was done: it may hold what was written until then."""
+    cut = detail_of(manifest).cut
+    return cut.archived and manifest.cut.at + timedelta(seconds=cut.skew_seconds) <= time
 
 
 def select(schema: Schema, only: Sequence[str], rename: Mapping[str, str]) -> Selection:
