@@ -215,23 +215,23 @@ def translated(error: Exception, where: str, statement: str = "") -> MainstayErr
 
 
 class _Without:
-    """A finder that hides one module from one thread."""
+    """A finder that hides modules from one thread."""
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
         self._thread = threading.get_ident()
 
     def find_spec(self, name: str, *_: object) -> None:
         """Say that there is no such module; find no other."""
-        if name == self._module and threading.get_ident() == self._thread:
+        if name in self._modules and threading.get_ident() == self._thread:
             raise ModuleNotFoundError(name, name=name)
 
 
 def _load_driver() -> None:
     if "cassandra.cluster" in sys.modules:
         return
-    # The driver loads numpy when there is one, for a format of rows that nobody asks for: half of the time that it takes to load.
-    hidden: Any = _Without("numpy")
+    # The driver tries for these, for rows and for event loops that nobody asks for: more than half of the time that it takes.
+    hidden: Any = _Without("numpy", "cassandra.io.twistedreactor")
     sys.meta_path.insert(0, hidden)
     try:
         import cassandra.cluster  # noqa: F401

@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
+
+import msgspec
 
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
@@ -16,6 +19,8 @@ from include.engine.systems.cassandra.node_configuration import CLEAR_SNAPSHOT, 
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import NodeTransport, quote
 
+# One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
+_idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
 _SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
 
 
@@ -52,7 +57,7 @@ class Jolokia:
         self._where = f"{host}:{port}"
         self._host, self._port, self._timeout = host, port, timeout
         self._context = _context(connection)
-        self._link: http.client.HTTPConnection | None = None  # one at a time: a control is used by one thread
+        self._key = (os.getpid(), self._where, msgspec.json.encode(connection))
 
     def answer(self) -> str:
         """Give the node's state, ``NORMAL`` when all is well.
@@ -88,12 +93,6 @@ class Jolokia:
             raise PermanentError(f"Jolokia on {self._where} gave no answer to each request", hint="read the node's log")
         return [self._value(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
-    def close(self) -> None:
-        """Let go of the connection."""
-        if self._link is not None:
-            self._link.close()
-            self._link = None
-
     def _value(self, request: Mapping[str, object], body: Mapping[str, Any]) -> Any:
         status = body.get("status")
         if status == 200:
@@ -127,8 +126,8 @@ class Jolokia:
             ) from error
 
     def _exchange(self, payload: bytes) -> tuple[int, bytes]:
-        """Send over the connection of the last request, which saves a TLS handshake; over a new one when that has gone."""
-        kept, self._link = self._link, None
+        """Send over the connection of an earlier request, which saves a TLS handshake; over a new one when that has gone."""
+        kept = _idle.pop(self._key, None)  # whoever takes it has it alone
         for link in [kept, self._connect()] if kept else [self._connect()]:
             try:
                 link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
@@ -142,7 +141,10 @@ class Jolokia:
                 link.close()
                 raise
             else:
-                self._link = link
+                other = _idle.pop(self._key, None)
+                _idle[self._key] = link
+                if other is not None:
+                    other.close()
                 return answer.status, raw
         raise AssertionError("the new connection gives an answer or an error")
 

@@ -123,10 +123,7 @@ def read_jolokia(look: Look) -> Iterator[Reading]:
         port = look.settings.node(node.address).jolokia_port
         assert port is not None
         agent = Jolokia(node.address, port, look.connection, timeout=look.timeout)
-        try:
-            values = agent.ask_all([{"type": "read", "mbean": bean, "attribute": name} for _, _, bean, name in ASKED])
-        finally:
-            agent.close()
+        values = agent.ask_all([{"type": "read", "mbean": bean, "attribute": name} for _, _, bean, name in ASKED])
         return [
             look.reading(metric, _number(value), unit, node=node.address)
             for (metric, unit, _, _), value in zip(ASKED, values, strict=True)
