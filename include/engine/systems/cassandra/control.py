@@ -133,9 +133,10 @@ class Jolokia:
                 link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
                 answer = link.getresponse()
                 raw = answer.read()
-            except (ConnectionError, http.client.RemoteDisconnected):
+            except (OSError, http.client.HTTPException) as error:
                 link.close()
-                if link is not kept:
+                # A node that is slow may yet do what it was told: only a connection that has gone is replaced.
+                if link is not kept or isinstance(error, TimeoutError):
                     raise
             except BaseException:
                 link.close()
