@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -34,11 +35,14 @@ STEPS = ("first", "unchanged", "a tenth more", "restore")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=60_000, help="rows of 1 KiB")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of the backup of unchanged data, in turn; the median counts"
+    )
     parser.add_argument("--out", type=Path, default=PROJECT / "bench" / "results")
     options = parser.parse_args()
     home = Home.of(PROJECT)
     with home.sandbox(f"bench-{os.getpid()}") as sandbox:
-        report = Bench(sandbox, options.rows).measure()
+        report = Bench(sandbox, options.rows, options.rounds).measure()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cassandra.json").write_text(json.dumps(report, indent=2) + "\n")
     (options.out / "cassandra.md").write_text(_table(report))
@@ -46,8 +50,9 @@ def main() -> None:
 
 
 class Bench:
-    def __init__(self, sandbox: Sandbox, rows: int) -> None:
+    def __init__(self, sandbox: Sandbox, rows: int, rounds: int) -> None:
         self.rows = rows
+        self.rounds = rounds
         self.scratch = sandbox.directory("scratch")
         self.sandbox = sandbox
         self.server = CassandraServer(sandbox, "bench").start()
@@ -61,7 +66,8 @@ class Bench:
     def measure(self) -> dict[str, Any]:
         self._fill(self.rows, 0)
         self._backups("first")
-        self._backups("unchanged")
+        for number in range(self.rounds):
+            self._backups("unchanged", number)
         self._fill(self.rows // 10, 1)
         self._backups("a tenth more")
         self._restores()
@@ -75,19 +81,21 @@ class Bench:
             "sides": self.found,
         }
 
-    def _backups(self, step: str) -> None:
+    def _backups(self, step: str, number: int = 0) -> None:
         sides: list[tuple[str, Callable[[], Figures]]] = [
             ("mainstay", self._take),
-            ("medusa", lambda: self._medusa_take(step)),
+            ("medusa", lambda: self._medusa_take(f"{step} {number}" if step == "unchanged" else step)),
         ]
-        for name, work in sides if step != "unchanged" else reversed(sides):
+        for name, work in sides if step != "unchanged" or number % 2 else reversed(sides):
             before = self._objects(name)
             figures = work()
             after = self._objects(name)
             new = {key: size for key, size in after.items() if key not in before}
+            rounds = [*self.found[name].get(step, {}).get("rounds", []), [figures.wall, figures.client_cpu]]
             self.found[name][step] = {
-                "wall": round(figures.wall, 2),
-                "cpu": round(figures.client_cpu, 2),
+                "wall": round(statistics.median(wall for wall, _ in rounds), 2),
+                "cpu": round(statistics.median(cpu for _, cpu in rounds), 2),
+                "rounds": [[round(value, 2) for value in one] for one in rounds],
                 "new_objects": len(new),
                 "new_bytes": sum(new.values()),
             }

@@ -114,7 +114,7 @@ def test_what_was_read_back_is_announced(pipeline: Pipeline) -> None:
     a_set()
     given = context()
     summary = VerifyOperator(task_id="verify").execute(given)
-    assert summary == {"id": SET, "objects": 1, "bytes": 3, "verdict": "PASS"}
+    assert summary == {"id": SET, "objects": 1, "bytes": 3, "trusted_bytes": 0, "verdict": "PASS"}
     events = given["outlet_events"]
     [(asset, extra)] = events[BACKUPS].added
     assert asset.name == "mainstay-backups-postgres-main"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
+
+import msgspec
 
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
@@ -16,6 +19,8 @@ from include.engine.systems.cassandra.node_configuration import CLEAR_SNAPSHOT, 
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import NodeTransport, quote
 
+# One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
+_idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
 _SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
 
 
@@ -52,6 +57,7 @@ class Jolokia:
         self._where = f"{host}:{port}"
         self._host, self._port, self._timeout = host, port, timeout
         self._context = _context(connection)
+        self._key = (os.getpid(), self._where, msgspec.json.encode(connection))
 
     def answer(self) -> str:
         """Give the node's state, ``NORMAL`` when all is well.
@@ -78,45 +84,75 @@ class Jolokia:
         :raises PermanentError: the node failed to do it
         """
         body = self._post(json.dumps(request).encode())
+        return self._value(request, body if isinstance(body, dict) else {})
+
+    def ask_all(self, requests: Sequence[dict[str, object]]) -> list[Any]:
+        """Send many requests as one and give their values, in their order (see :meth:`ask`)."""
+        answers = self._post(json.dumps(list(requests)).encode())
+        if not isinstance(answers, list) or len(answers) != len(requests):
+            raise PermanentError(f"Jolokia on {self._where} gave no answer to each request", hint="read the node's log")
+        return [self._value(request, answer) for request, answer in zip(requests, answers, strict=True)]
+
+    def _value(self, request: Mapping[str, object], body: Mapping[str, Any]) -> Any:
         status = body.get("status")
         if status == 200:
             return body.get("value")
         said = str(body.get("error", ""))[:300]
         # A refusal by the policy comes as HTTP 200 with this status in the body.
         if status == 403:
+            wanted = request.get("operation") or request.get("attribute") or request.get("mbean")
             raise Unauthorized(
-                f"Jolokia on {self._where} does not allow {request.get('operation') or request.get('attribute')}",
+                f"Jolokia on {self._where} does not allow {wanted}",
                 hint="compare its policy file with the one in docs/cassandra.md",
             )
         raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint="read the node's log")
 
-    def _post(self, payload: bytes) -> dict[str, Any]:
-        link: http.client.HTTPConnection
-        if self._context is not None:
-            link = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
-        else:
-            link = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+    def _post(self, payload: bytes) -> Any:
         try:
-            link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
-            answer = link.getresponse()
-            raw = answer.read()
+            status, raw = self._exchange(payload)
         except ssl.SSLError as error:
             raise self._refused(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(
                 f"Jolokia on {self._where} did not answer: {error}", hint="check its agent in the node's log"
             ) from error
-        finally:
-            link.close()
-        if answer.status in (401, 403):
-            raise self._refused(f"HTTP {answer.status}")
+        if status in (401, 403):
+            raise self._refused(f"HTTP {status}")
         try:
-            body = json.loads(raw)
+            return json.loads(raw)
         except ValueError as error:
             raise Unreachable(
-                f"{self._where} answered HTTP {answer.status}, and not as Jolokia does", hint="check jolokia_port"
+                f"{self._where} answered HTTP {status}, and not as Jolokia does", hint="check jolokia_port"
             ) from error
-        return body if isinstance(body, dict) else {}
+
+    def _exchange(self, payload: bytes) -> tuple[int, bytes]:
+        """Send over the connection of an earlier request, which saves a TLS handshake; over a new one when that has gone."""
+        kept = _idle.pop(self._key, None)  # whoever takes it has it alone
+        for link in [kept, self._connect()] if kept else [self._connect()]:
+            try:
+                link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
+                answer = link.getresponse()
+                raw = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                link.close()
+                # A node that is slow may yet do what it was told: only a connection that has gone is replaced.
+                if link is not kept or isinstance(error, TimeoutError):
+                    raise
+            except BaseException:
+                link.close()
+                raise
+            else:
+                other = _idle.pop(self._key, None)
+                _idle[self._key] = link
+                if other is not None:
+                    other.close()
+                return answer.status, raw
+        raise AssertionError("the new connection gives an answer or an error")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._context is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
 
     def _refused(self, why: str) -> Unauthorized:
         return Unauthorized(
