@@ -8,6 +8,7 @@ import typer
 from include.engine.cli.backup import backup
 from include.engine.cli.boundary import Boundary
 from include.engine.cli.catalog import catalog
+from include.engine.cli.checklist import checklist
 from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
 from include.engine.cli.inventory import inventory
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
-for command in (sweep, backup, catalog, verify, restore, drill, mirror, failover):
+for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover):
     app.command(rich_help_panel=_VERBS)(command)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 for command in (retention, expire, keep, unkeep, upkeep):

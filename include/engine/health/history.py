@@ -24,7 +24,7 @@ from include.engine.contracts import Connection
 from include.engine.health import tables
 from include.engine.health.findings import Advanced, Change, Finding, State
 from include.engine.health.looks import Look
-from include.engine.health.tables import changes, findings, points, series, sweeps, transaction
+from include.engine.health.tables import changes, findings, points, series, sweeps, tellings, transaction
 from include.engine.health.thinning import thin
 from include.engine.health.trends import Point
 from include.engine.model import Reading, Verdict
@@ -32,7 +32,7 @@ from include.engine.model import Reading, Verdict
 _CLAIM = timedelta(
     minutes=5
 )  # after which a change that somebody wanted to tell, and did not, is told by somebody else
-_AT_ONCE = 500  # rows that one statement names
+_NEWS = timedelta(hours=6)  # what is older is told to nobody any more
 
 
 class Sweep(Struct, frozen=True, kw_only=True):
@@ -59,10 +59,11 @@ class History:
     """The database.
 
     :param where: what it is called in errors
+    :param forgets: whether it ends with this process
     """
 
-    def __init__(self, engine: Engine, where: str) -> None:
-        self._engine, self.where = engine, where
+    def __init__(self, engine: Engine, where: str, *, forgets: bool = False) -> None:
+        self._engine, self.where, self.forgets = engine, where, forgets
 
     @classmethod
     def in_file(cls, path: Path | None) -> History:
@@ -70,7 +71,7 @@ class History:
         where = f"the history in {path}" if path else "the history in memory"
         engine = tables.sqlite(path)
         tables.prepare(engine, path, where)
-        return cls(engine, where)
+        return cls(engine, where, forgets=path is None)
 
     @classmethod
     def in_postgres(cls, connection: Connection) -> History:
@@ -140,28 +141,33 @@ class History:
         with transaction(self._engine, self.where) as session:
             return [msgspec.json.decode(row.document, type=Change) for row in session.execute(wanted)]
 
-    def claim(self, now: datetime) -> dict[int, Change]:
-        """Take on what nobody was told yet: until :meth:`told` is called, or for five minutes, no other claims it."""
-        late = (now - _CLAIM).timestamp()
-        free = changes.c.told.is_(None) & or_(changes.c.claimed.is_(None), changes.c.claimed < late)
+    def claim(self, receiver: str, now: datetime) -> dict[int, Change]:
+        """Take on what *receiver* was not told yet, oldest first.
+
+        Until :meth:`told` is called, or for five minutes, nobody else claims it: two sweeps at once tell nobody twice.
+        """
+        late, old = (now - _CLAIM).timestamp(), (now - _NEWS).timestamp()
+        theirs = tellings.c.receiver == receiver
+        done = select(tellings.c.change).where(theirs, or_(tellings.c.told.is_not(None), tellings.c.claimed >= late))
+        wanted = select(changes.c.id, changes.c.document).where(changes.c.at >= old, changes.c.id.not_in(done))
         with transaction(self._engine, self.where) as session:
-            rows = session.execute(select(changes.c.id, changes.c.document).where(free).order_by(changes.c.id)).all()
-            ids = [row.id for row in rows]
-            for some in _portions(ids):
-                session.execute(update(changes).where(changes.c.id.in_(some)).values(claimed=now.timestamp()))
+            rows = session.execute(wanted.order_by(changes.c.id)).all()
+            claims = [{"change": row.id, "receiver": receiver, "claimed": now.timestamp()} for row in rows]
+            if claims:
+                session.execute(delete(tellings).where(theirs, tellings.c.change.in_([row.id for row in rows])))
+                session.execute(insert(tellings), claims)
         return {row.id: msgspec.json.decode(row.document, type=Change) for row in rows}
 
-    def told(self, ids: Sequence[int], now: datetime) -> None:
-        """Note that people were told."""
+    def told(self, receiver: str, ids: Sequence[int], now: datetime) -> None:
+        """Note that *receiver* was told."""
         with transaction(self._engine, self.where) as session:
-            for some in _portions(ids):
-                session.execute(update(changes).where(changes.c.id.in_(some)).values(told=now.timestamp()))
+            chosen = (tellings.c.receiver == receiver) & tellings.c.change.in_(ids)
+            session.execute(update(tellings).where(chosen).values(told=now.timestamp()))
 
-    def give_back(self, ids: Sequence[int]) -> None:
-        """Note that people could not be told: the next sweep tries again."""
+    def give_back(self, receiver: str, ids: Sequence[int]) -> None:
+        """Note that *receiver* could not be told: the next sweep tries again."""
         with transaction(self._engine, self.where) as session:
-            for some in _portions(ids):
-                session.execute(update(changes).where(changes.c.id.in_(some)).values(claimed=None))
+            session.execute(delete(tellings).where(tellings.c.receiver == receiver, tellings.c.change.in_(ids)))
 
     # readings --------------------------------------------------------------------------------------------------------
 
@@ -256,10 +262,6 @@ def _keep(session: Session, advanced: Advanced) -> None:
 
 def _insert(session: Session, table: Any) -> Any:
     return postgres_insert(table) if session.dialect.name == "postgresql" else sqlite_insert(table)
-
-
-def _portions(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
 
 
 def _reading(row: Any) -> Reading:

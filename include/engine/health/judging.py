@@ -169,7 +169,7 @@ def _of_one(look: Look, now: datetime, fresh: timedelta) -> Iterable[Symptom]:
         return
     given = {reading.metric for reading in look.readings}
     for metric in sorted(set(look.metrics) - given):
-        yield told(ABSENT, f"{look.source} no longer tells {metric}", metric=metric)
+        yield told(ABSENT, f"there is no {metric}, which {look.source} should tell", metric=metric)
     wrong = nonsense(look.readings)
     if wrong is not None:
         yield told(UNREAD, f"{look.source} says that {wrong.metric} is {wrong.value}, which is no number")

@@ -83,7 +83,7 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
         trend=found,
         breach=time_to(found, limit, above=True) if found is not None and limit is not None else None,
         verdict=Verdict.UNVERIFIED if limit is None else Verdict.FAIL if over else Verdict.PASS,
-        cause=decide(of_subject, pools) if decide else "",
+        cause=decide(of_subject, pools) if decide and limit is not None and worst.value >= limit * _HALF else "",
         action=row.action,
         costs=row.costs,
     )

@@ -68,7 +68,13 @@ changes = Table(
     Column("id", _number, primary_key=True, autoincrement=True),
     Column("at", Float(53), nullable=False),
     Column("document", Text, nullable=False),
-    Column("claimed", Float(53)),
+)
+tellings = Table(
+    "mainstay_tellings",
+    metadata,
+    Column("change", _number, ForeignKey(changes.c.id), primary_key=True),
+    Column("receiver", String(100), primary_key=True),
+    Column("claimed", Float(53), nullable=False),
     Column("told", Float(53)),
 )
 Index("mainstay_changes_at", changes.c.at)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.engine import Connection as Session
 
-from include.engine.health.tables import changes, points, sweeps
+from include.engine.health.tables import changes, points, sweeps, tellings
 
 # From this age on, the lowest and the highest value of every step are kept.
 STEPS = ((timedelta(days=2), timedelta(minutes=30)), (timedelta(days=14), timedelta(hours=6)))
@@ -24,6 +24,8 @@ def thin(session: Session, now: datetime) -> int:
         removed += _thinned(session, now - older, now - age, step)
     forgotten = (now - FORGOTTEN).timestamp()
     removed += session.execute(delete(points).where(points.c.at < forgotten)).rowcount
+    old = select(changes.c.id).where(changes.c.at < forgotten)
+    session.execute(delete(tellings).where(tellings.c.change.in_(old)))
     session.execute(delete(changes).where(changes.c.at < forgotten))
     session.execute(delete(sweeps).where(sweeps.c.at < forgotten))
     return removed

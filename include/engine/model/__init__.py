@@ -6,6 +6,7 @@ What is written to the bucket is a ``Struct`` of this package, encoded as JSON b
 
 from __future__ import annotations
 
+from include.engine.model.checklists import Chapter, ChecklistReport, Item, Plot, SignOff, Table
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
 from include.engine.model.manifests import (
     Cut,
@@ -36,7 +37,9 @@ from include.engine.model.verdicts import Check, Verdict, worst
 __all__ = [
     "FREEZE_ORDER",
     "MANIFEST_VERSION",
+    "Chapter",
     "Check",
+    "ChecklistReport",
     "Cut",
     "Destination",
     "DestinationKind",
@@ -45,10 +48,12 @@ __all__ = [
     "Encryption",
     "Entry",
     "Freeze",
+    "Item",
     "JsonValue",
     "Kind",
     "Manifest",
     "Part",
+    "Plot",
     "PointKind",
     "Reading",
     "RecoveryPoint",
@@ -56,9 +61,11 @@ __all__ = [
     "RestoreRecord",
     "Restored",
     "SetManifest",
+    "SignOff",
     "SourceIdentity",
     "Stage",
     "System",
+    "Table",
     "Target",
     "Verdict",
     "Verification",

@@ -49,6 +49,18 @@ class Watch:
         """
         return self.histories[0]()
 
+    def remembered(self) -> History:
+        """Open the best history that answers: where the last sweep was remembered, too.
+
+        :raises Unreachable: when none does
+        """
+        for opener in self.histories[:-1]:  # the last is in memory, and knows nothing
+            try:
+                return opener()
+            except MainstayError as error:
+                failed = error
+        raise failed
+
 
 class SweepReport(Struct, frozen=True, kw_only=True):
     """What a sweep has seen, and what follows."""
