@@ -59,6 +59,9 @@ class SweepSection(Section):
     history: str | None = Field(
         None, description="name of a connection to the PostgreSQL that keeps the history; a SQLite file when not given"
     )
+    metrics_token: str | None = Field(
+        None, description="name of a connection whose password lets Prometheus read `/mainstay/scrape` without a login"
+    )
     settle: Duration = Field(timedelta(minutes=10), description="how long a finding must be gone before it is closed")
     rules: tuple[Path, ...] = Field(
         (),

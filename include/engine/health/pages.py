@@ -10,7 +10,7 @@ from include.engine.model import Chapter, ChecklistReport, Item, Plot, Table, Ve
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 130, 56, 18
 _SIGNS = {Verdict.PASS: "PASS", Verdict.FAIL: "**FAIL**", Verdict.UNVERIFIED: "**UNVERIFIED**"}
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --page:#f6f7f9; --card:#fff; --line:#e3e6eb; --text:#1b2230; --quiet:#5d6778; --ink:#2557d6;
  --good:#0f6b3a; --good-back:#dcf5e6; --bad:#a51c1c; --bad-back:#fde4e3; --open:#7a4b00; --open-back:#fdefcf; }
 @media (prefers-color-scheme: dark) { :root { --page:#10141b; --card:#181e28; --line:#2a3341; --text:#e6eaf1; --quiet:#97a3b6;
@@ -56,7 +56,7 @@ def html(report: ChecklistReport) -> str:
         parts += _chapter(chapter)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title(report))}</title>'
-        f"<style>{_STYLE}</style></head><body>\n{chr(10).join(parts)}\n</body></html>\n"
+        f"<style>{STYLE}</style></head><body>\n{chr(10).join(parts)}\n</body></html>\n"
     )
 
 
