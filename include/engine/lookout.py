@@ -183,7 +183,7 @@ def _declared(
     system: str, inventory: Inventory, connections: Connections, book: RuleBook
 ) -> Iterator[tuple[str, Opener]]:
     for probe in book.probes.values():
-        subject = probe.on or f"{CUSTOM}/{probe.name}"
+        subject = probe.target or f"{CUSTOM}/{probe.name}"
         if subject.partition("/")[0] == system:
             yield subject, lambda probe=probe: [_declared_probe(probe, inventory, connections)]  # type: ignore[misc]
 
@@ -193,7 +193,7 @@ def _declared_probe(declared: CustomProbe, inventory: Inventory, connections: Co
         module = import_module(_BY_HTTP if declared.kind == "url" else _BY_COMMAND)
         return cast("Probe", module.open_declared(declared))
     wanted = {"sql": System.POSTGRES, "cql": System.CASSANDRA}[declared.kind]
-    target = Target.parse(declared.on or "")
+    target = Target.parse(declared.target or "")
     if target.system is not wanted:
         raise Misconfigured(
             f"the probe {declared.name} asks {target} in {declared.kind.upper()}", hint=f"name a target of {wanted}"

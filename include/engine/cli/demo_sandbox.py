@@ -24,6 +24,7 @@ from include.engine.cli import probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
+from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.airflow.server import AirflowServer
@@ -129,6 +130,11 @@ class DemoSandbox:
             self.sandbox.stop()
         return running
 
+    @property
+    def history(self) -> Path:
+        """The file in which sweeps are remembered."""
+        return self.sandbox.directory("history", account=ourselves()) / "history.sqlite"
+
     def connections(self) -> dict[str, Connection]:
         """What the inventory names, by name; with secrets."""
         return {
@@ -144,11 +150,21 @@ class DemoSandbox:
                 password=self.store.secret_key,
                 extra={"endpoint_url": self.store.endpoint, "region_name": self.store.region},
             ),
+            "airflow_api": Connection(
+                host="http://127.0.0.1",
+                port=self.sandbox.port("airflow", PORTS["airflow"]),
+                login="viewer",
+                password=self.sandbox.secret("airflow-viewer"),
+            ),
         }
 
     def settings(self) -> dict[str, str]:
         """Variables without secrets that everything of the demo runs with."""
-        return {"MAINSTAY_INVENTORY": str(INVENTORY), "MAINSTAY_HOME": str(self.sandbox.home.root)}
+        return {
+            "MAINSTAY_INVENTORY": str(INVENTORY),
+            "MAINSTAY_HOME": str(self.sandbox.home.root),
+            HISTORY_VARIABLE: str(self.history),
+        }
 
     def environment(self) -> dict[str, str]:
         """The variables with which a process finds the demo, secrets included: for a subprocess or a person's shell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -65,10 +66,13 @@ def opened(whence: Whence) -> Watch:
     """
     from include.engine import lookout
     from include.engine.cli.connections import ShellConnections
+    from include.engine.cli.demo_sandbox import INVENTORY, existing
     from include.engine.errors import Misconfigured
 
     if whence.bucket:
         raise Misconfigured("a bucket alone has no live systems to look at", hint="leave --bucket out")
+    if whence.path.resolve() == INVENTORY.resolve() and (demo := existing()) is not None:
+        os.environ.setdefault(lookout.HISTORY_VARIABLE, str(demo.history))  # the one that its DAG writes
     return lookout.open_watch(whence.inventory(), ShellConnections(whence.path), beside=whence.path)
 
 

@@ -17,7 +17,7 @@
 
     probes:
       orders-unshipped:
-        on: postgres/main
+        target: postgres/main
         sql: select count(*) from orders where shipped_at is null
         metric: shop.orders.unshipped
 
@@ -139,7 +139,7 @@ class CustomProbe(Section):
     """A probe that is declared, not programmed: exactly one of ``sql``, ``cql``, ``url`` and ``command``."""
 
     name: str
-    on: str | None = Field(None, description="target whose connection is used, for sql and cql")
+    target: str | None = Field(None, description="target whose connection is used, for sql and cql")
     sql: str | None = None
     cql: str | None = None
     url: str | None = Field(None, pattern=r"^https?://")
@@ -154,8 +154,8 @@ class CustomProbe(Section):
         if len(asked) != 1:
             msg = f"give exactly one of sql, cql, url and command, not {' and '.join(asked) or 'none'}"
             raise ValueError(msg)
-        if asked[0] in ("sql", "cql") and not self.on:
-            msg = f"{asked[0]} needs `on: <system>/<name>`, the target whose connection it uses"
+        if asked[0] in ("sql", "cql") and not self.target:
+            msg = f"{asked[0]} needs `target: <system>/<name>`, whose connection it uses"
             raise ValueError(msg)
         if self.pattern is not None:
             try:
