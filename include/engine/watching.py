@@ -72,7 +72,8 @@ class SweepSection(Section):
     hosts: dict[str, HostWatch] = Field(default_factory=dict, description="machines that are watched")
     logs: dict[str, str] = Field(
         default_factory=dict,
-        description="log files on this machine, as patterns: the evening's checklist groups their errors",
+        description="log files on this machine, as patterns in which `$NAME` is a variable of the environment: the evening's "
+        "checklist groups their errors",,
     )
 
     @field_validator("airflow", "endpoints", "hosts", "logs")

@@ -38,6 +38,7 @@ NAME = "demo"
 INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
+LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
 _FRESH_BEAT = 5.0  # seconds
 PORTS = {"airflow": 8080, "postgres-main": 15432, "postgres-standby": 15433, "object-store-main": 17070}
 
@@ -164,6 +165,7 @@ class DemoSandbox:
             "MAINSTAY_INVENTORY": str(INVENTORY),
             "MAINSTAY_HOME": str(self.sandbox.home.root),
             HISTORY_VARIABLE: str(self.history),
+            LOGS_VARIABLE: str(self.sandbox.root / "log"),
         }
 
     def environment(self) -> dict[str, str]:

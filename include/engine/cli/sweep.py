@@ -72,7 +72,8 @@ def opened(whence: Whence) -> Watch:
     if whence.bucket:
         raise Misconfigured("a bucket alone has no live systems to look at", hint="leave --bucket out")
     if whence.path.resolve() == INVENTORY.resolve() and (demo := existing()) is not None:
-        os.environ.setdefault(lookout.HISTORY_VARIABLE, str(demo.history))  # the one that its DAG writes
+        for name, value in demo.settings().items():  # where its DAG remembers, and where its logs are
+            os.environ.setdefault(name, value)
     return lookout.open_watch(whence.inventory(), ShellConnections(whence.path), beside=whence.path)
 
 

@@ -180,10 +180,10 @@ def _of_one(look: Look, now: datetime, fresh: timedelta) -> Iterable[Symptom]:
 
 def _without_metrics(book: RuleBook, looks: Sequence[Look]) -> Iterable[Symptom]:
     """Find rules that can never be judged: a metric that nothing gives is a typing error more often than not."""
-    systems = {look.system for look in looks}
+    # A look that failed may be the one that gives it.
+    systems = {look.system for look in looks} - {look.system for look in looks if look.trouble is not None}
     given = {metric for look in looks for metric in look.metrics}
     given |= {reading.metric for look in looks for reading in look.readings}
-    # A look that failed may be the one that gives it.
     for rule in book.rules.values():
         system = rule.metric.partition(".")[0]
         if system in systems and rule.metric not in given and not rule.optional:

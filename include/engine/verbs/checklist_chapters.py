@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -164,7 +165,7 @@ def errors(seen: Inspection) -> Chapter:
             sources[f"airflow-{name}"] = f"{watch.log_folder}/**/*.log"
     items, tables = [], []
     for name, pattern in sorted(sources.items()):
-        item, groups = _errors_of(name, pattern, since)
+        item, groups = _errors_of(name, os.path.expandvars(pattern), since)
         items.append(item)
         rows = [(str(one.count), _at(one.first), _at(one.last), one.example) for one in groups[:_MOST_GROUPS]]
         if rows:
