@@ -73,7 +73,7 @@ class SweepSection(Section):
     logs: dict[str, str] = Field(
         default_factory=dict,
         description="log files on this machine, as patterns in which `$NAME` is a variable of the environment: the evening's "
-        "checklist groups their errors",,
+        "checklist groups their errors",
     )
 
     @field_validator("airflow", "endpoints", "hosts", "logs")

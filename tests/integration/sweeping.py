@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import pytest
 import yaml
 
 from include.engine import lookout, wiring
@@ -80,11 +79,6 @@ class Sweeping:
 
 def later(seconds: float) -> Clock:
     return lambda: clock() + timedelta(seconds=seconds)
-
-
-@pytest.fixture(autouse=True)
-def _own_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
 
 
 def with_password(connection: Connection, password: str) -> Connection:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from include.engine import lookout
 from include.engine.contracts import Connection
 from include.engine.health.findings import State
 from include.engine.model import DrillReport, Target, Verdict
@@ -23,10 +24,9 @@ from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
 from tests.cli import paper
-from tests.integration.sweeping import Sweeping, _own_history, clock, later, with_password
+from tests.integration.sweeping import Sweeping, clock, later, with_password
 
 pytestmark = pytest.mark.integration
-assert _own_history  # a fixture of this module
 
 MOST = 20  # connections
 
@@ -68,7 +68,8 @@ def pair(sandbox: Sandbox) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def sweeping(pair: Pair, tmp_path: Path) -> Sweeping:
+def sweeping(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
     settings = {
         "postgres": {"main": {"connection": "postgres_main"}},
         "expect": {"postgres": {"standbys": 1}},
