@@ -48,6 +48,7 @@ with DAG(
         "only": params.only(),
         "rename": params.rename(),
         "append": params.append(),
+        "access": params.access(),
         "confirm": params.confirm(),
         "reason": params.reason(),
         "dry_run": params.dry_run(),

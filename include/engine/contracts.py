@@ -232,6 +232,7 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     only: Sequence[str] = ()  # the parts to restore (topics, keyspaces, tables); empty for all
     rename: Mapping[str, str] = {}  # part to the name that it gets
     append: bool = False  # add to parts that hold something already, instead of refusing them
+    access: bool | None = None  # put back who may do what; None: only where the restore makes the server
 
 
 @runtime_checkable

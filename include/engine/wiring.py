@@ -18,7 +18,7 @@ from include.engine.contracts import Archive, BackupSource, Connection, Connecti
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
-from include.engine.model import System, Target
+from include.engine.model import Manifest, System, Target
 from include.engine.probing import Probe
 
 if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
@@ -117,10 +117,23 @@ def open_mirror(inventory: Inventory, connections: Connections, name: str) -> Mi
 
 
 def open_probes(inventory: Inventory, connections: Connections, target: Target) -> Sequence[Probe]:
-    """Give what can be read of a live target; nothing when its system brings no probes.  Asks no server yet."""
-    opener = _attribute(target.system, "probes", "open_probes", required=False)
+    """Give what can be read of a live target; nothing when its system brings no probes.  Asks no server yet.
+
+    A system's module ``unsaved`` gives those that compare the target with its newest backup, which is read when they are.
+    """
     settings = inventory.settings(target)
-    return cast("Sequence[Probe]", opener(target, settings, connections)) if opener else ()
+    found: list[Probe] = []
+    if live := _attribute(target.system, "probes", "open_probes", required=False):
+        found += live(target, settings, connections)
+    if compared := _attribute(target.system, "unsaved", "open_probes", required=False):
+        found += compared(target, settings, connections, lambda: _newest(inventory, connections, target))
+    return found
+
+
+def _newest(inventory: Inventory, connections: Connections, target: Target) -> Manifest | None:
+    catalog = open_pipeline(inventory, connections).catalog
+    names = sorted(catalog.bucket.folders(f"{target}/backups"), reverse=True)
+    return next((found for name in names if (found := catalog.find(target, name)) is not None), None)
 
 
 class EnvironmentConnections:

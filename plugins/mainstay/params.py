@@ -168,6 +168,16 @@ def rename() -> Param:
     )
 
 
+def access() -> Param:
+    """Put back who may do what."""
+    return Param(
+        None,
+        type=["null", "boolean"],
+        title="Access",
+        description_md="Put access rules and quotas of Kafka back. Empty: only into a server that the restore itself starts.",
+    )
+
+
 def append() -> Param:
     """Add to what is there."""
     return Param(

@@ -28,6 +28,7 @@ NAMES = [
     "checklist_morning",
     "checklist_predeployment",
     "drill",
+    "failover",
     "mirror",
     "restore",
     "sweep",
@@ -138,12 +139,14 @@ def test_a_dag_runs_once_at_a_time_and_does_not_catch_up(bag: DagBag, name: str)
 
 def test_what_may_destroy_wants_a_reason_and_is_dry_by_default(bag: DagBag) -> None:
     dangerous = {name: dag for name, dag in bag.dags.items() if Tag.DANGER in dag.tags}
-    assert set(dangerous) == {"restore"}
-    params = dag_of(bag, "restore").params
-    reason = params.get_param("reason")
-    assert reason.schema["minLength"] >= 10
-    assert not reason.has_value
-    assert params["dry_run"] is True
+    assert set(dangerous) == {"failover", "restore"}
+    for name in dangerous:
+        params = dag_of(bag, name).params
+        reason = params.get_param("reason")
+        assert reason.schema["minLength"] >= 10
+        assert not reason.has_value
+        assert params["dry_run"] is True
+        assert "approve" in dag_of(bag, name).task_dict
 
 
 def test_every_pool_exists_and_counts_those_who_wait(bag: DagBag) -> None:

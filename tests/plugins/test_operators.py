@@ -38,6 +38,7 @@ RESTORE: dict[str, Any] = {
     "only": None,
     "rename": None,
     "append": False,
+    "access": None,
     "confirm": None,
     "reason": REASON,
 }

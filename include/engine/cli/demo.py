@@ -11,6 +11,7 @@ from include.engine.cli import figures
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, emit_json, leave, show, table
 from include.engine.cli.steps import Steps
+from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:
@@ -78,8 +79,22 @@ def down(
         show("Deleted all of its data.")
 
 
-def status(as_json: Json = False) -> None:
-    """Ask every server of the demo how it is.  The exit code is 0 when all are well."""
+@finds_pipeline
+def status(
+    whence: Whence,
+    *,
+    target: Annotated[
+        str, typer.Argument(metavar="[TARGET]", help="<system>/<name>: read this target's probes instead")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Ask every server of the demo how it is; or, with a target, read all of its probes.
+
+    The exit code is 0 when all are well, and 3 when a number of the target could not be read.
+    """
+    if target:
+        _readings(whence, target, as_json=as_json)
+        return
     from include.engine.cli.demo_sandbox import existing
     from include.engine.cli.status import look
 
@@ -105,6 +120,27 @@ def status(as_json: Json = False) -> None:
         show(table(("server", ">pid", ">port", ">up for", "healthy", "seen"), rows))
     if not found or not all(server.healthy for server in found):
         raise typer.Exit(1)
+
+
+def _readings(whence: Whence, name: str, *, as_json: bool) -> None:
+    from include.engine import wiring
+    from include.engine.cli import readings
+    from include.engine.cli.connections import ShellConnections
+    from include.engine.errors import Unsupported
+    from include.engine.model import Target
+
+    target = Target.parse(name)
+    probes = wiring.open_probes(whence.inventory(), ShellConnections(whence.path), target)
+    if not probes:
+        raise Unsupported(f"{target} cannot be read yet: its system brings no probes", hint="read another target")
+    looked = readings.look(probes, now)
+    verdict = readings.verdict(looked)
+    if as_json:
+        emit_json({"target": str(target), "verdict": str(verdict), "probes": looked})
+    else:
+        rows = readings.rows(looked)
+        show(table(("probe", "reading", ">value", "of"), rows, title=f"{target}: {len(rows)} readings"))
+    leave(verdict)
 
 
 def env() -> None:

@@ -74,6 +74,13 @@ def restore(
             "--rename", help="OLD=NEW: bring it back under another name; for a set TARGET:OLD=NEW. Repeatable"
         ),
     ] = None,
+    access: Annotated[
+        bool | None,
+        typer.Option(
+            "--access/--no-access",
+            help="put access rules and quotas of Kafka back; by default only into a server that the restore starts",
+        ),
+    ] = None,
     append: Annotated[
         bool, typer.Option("--append", help="add to topics and tables that hold something, instead of refusing them")
     ] = False,
@@ -104,6 +111,7 @@ def restore(
         only=only or (),
         rename=rename or (),
         append=append,
+        access=access,
     )
     if whole:
         if backup is not None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import MainstayError, Refused
-from include.engine.mirroring import Mirror
+from include.engine.mirroring import Mirror, MirrorProgress
 from include.engine.model import Check, Verdict, worst
 from include.engine.verbs.mirror import prove, wait
 
@@ -32,6 +32,53 @@ class FailoverReport(Struct, frozen=True, kw_only=True):
     def verdict(self) -> Verdict:
         """What the checks say together: with a dead source never PASS, as nobody can tell what it still had."""
         return worst([check.verdict for check in self.checks])
+
+
+class FailoverPlan(Struct, frozen=True, kw_only=True):
+    """What a fail-over would find now.  Nothing was changed to learn it."""
+
+    mirror: str
+    source_answers: bool
+    caught_up: bool
+    offsets: int  # that the copy lacks
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def plan(mirror: Mirror, clock: Clock) -> FailoverPlan:
+    """Say what a fail-over would find, also when the source is dead."""
+    warnings: list[str] = []
+    answers = True
+    seen = MirrorProgress(caught_up=False)
+    try:
+        seen = mirror.progress(mirror.cut(clock))
+    except MainstayError as error:
+        answers = False
+        warnings.append(
+            f"the source cannot be asked ({error.message}): what it has more than the copy will stay unknown, and groups "
+            "continue where the last run of the mirror put them"
+        )
+    warnings += [f"the mirror has failed, so the copy gets no more: {cause}" for cause in seen.failed]
+    steps: tuple[str, ...] = ("stop the mirror's connectors",)
+    if answers:
+        steps = (
+            f"wait until the copy has the {seen.offsets} offsets that it lacks"
+            if seen.offsets
+            else "the copy has all now",
+            "compare the last records of every partition",
+            "put every consumer group on the copy at its next record",
+            *steps,
+        )
+    return FailoverPlan(
+        mirror=mirror.name,
+        source_answers=answers,
+        caught_up=seen.caught_up,
+        offsets=seen.offsets,
+        missing=seen.missing,
+        warnings=tuple(warnings),
+        steps=(*steps, "by a person: point producers and consumers at the copy"),
+    )
 
 
 def failover(

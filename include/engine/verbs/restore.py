@@ -40,6 +40,7 @@ def plan(
     only: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     append: bool = False,
+    access: bool | None = None,
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
 
@@ -65,6 +66,7 @@ def plan(
             only=tuple(only),
             rename=dict(rename or {}),
             append=append,
+            access=access,
         )
     )
 
@@ -87,6 +89,7 @@ def plan_wish(
             only=wish.only,
             rename=wish.rename,
             append=wish.append,
+            access=wish.access,
         )
 
     *others, last = wish.confirm or ("",)

@@ -28,6 +28,7 @@ class Wish:
     only: tuple[str, ...] = ()
     rename: dict[str, str]
     append: bool = False
+    access: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Wishes:
     :param servers: names of servers or connections
     :param confirm: names of what may be overwritten
     :param rename: ``A=B`` each
+    :param access: put back who may do what; None: only where the restore makes the server
     """
 
     destination: DestinationKind
@@ -46,6 +48,7 @@ class Wishes:
     only: Sequence[str] = ()
     rename: Sequence[str] = ()
     append: bool = False
+    access: bool | None = None
 
     def of_one(self) -> Wish:
         """Give what is asked of the one target that is restored.
@@ -62,6 +65,7 @@ class Wishes:
             only=tuple(self.only),
             rename=_pairs(self.rename),
             append=self.append,
+            access=self.access,
         )
 
     def of_parts(self, parts: Sequence[Target]) -> dict[Target, Wish]:
@@ -87,6 +91,7 @@ class Wishes:
                 only=tuple(word for word in only.get(part, ()) if word),
                 rename=_pairs(rename.get(part, ())),
                 append=self.append,
+                access=self.access,
             )
         return asked
 

@@ -14,20 +14,20 @@ def place_of(plan: RestorePlan) -> str:
 
 def page_of(plan: RestorePlan, reason: str) -> str:
     """Write the plan of one target as Markdown."""
-    overwritten = ", ".join(f"**{_plain(one)}**" for one in plan.would_overwrite) or "nothing"
+    overwritten = ", ".join(f"**{plain(one)}**" for one in plan.would_overwrite) or "nothing"
     facts = [
         ("Target", f"`{plan.target}`"),
         ("From", " → ".join(f"`{one}`" for one in plan.chain)),
         ("To the point", f"`{plan.point}`"),
-        ("Into", f"`{_plain(place_of(plan))}`"),
+        ("Into", f"`{plain(place_of(plan))}`"),
         ("Would overwrite", overwritten),
         ("To fetch", figures.size(plan.bytes_to_fetch)),
         ("Space needed", figures.size(plan.bytes_needed)),
         ("Expected to take", _expected(plan.seconds_expected)),
-        ("Reason", _plain(reason)),
+        ("Reason", plain(reason)),
     ]
     table = "\n".join(["| | |", "|---|---|", *(f"| **{name}** | {value} |" for name, value in facts)])
-    steps = "\n".join(f"{number}. {_plain(step)}" for number, step in enumerate(plan.steps, start=1))
+    steps = "\n".join(f"{number}. {plain(step)}" for number, step in enumerate(plan.steps, start=1))
     return f"{table}\n{_warnings(plan.warnings)}\n**Steps**\n\n{steps}\n"
 
 
@@ -38,8 +38,8 @@ def page_of_set(plan: SetPlan, reason: str) -> str:
         (
             f"`{part.target}`",
             " → ".join(f"`{one}`" for one in part.chain),
-            f"`{_plain(place_of(part))}`",
-            ", ".join(f"**{_plain(one)}**" for one in part.would_overwrite) or "nothing",
+            f"`{plain(place_of(part))}`",
+            ", ".join(f"**{plain(one)}**" for one in part.would_overwrite) or "nothing",
             figures.size(part.bytes_to_fetch),
             figures.size(part.bytes_needed),
             _expected(part.seconds_expected),
@@ -51,12 +51,12 @@ def page_of_set(plan: SetPlan, reason: str) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     parts = "\n".join(
         f"**{part.target}**\n\n"
-        + "\n".join(f"{number}. {_plain(step)}" for number, step in enumerate(part.steps, start=1))
+        + "\n".join(f"{number}. {plain(step)}" for number, step in enumerate(part.steps, start=1))
         + f"\n{_warnings(part.warnings)}"
         for part in plan.parts
     )
     return (
-        f"The set `{plan.set_id}`. Reason: {_plain(reason)}\n\n{table}\n{_warnings(plan.warnings)}\n"
+        f"The set `{plan.set_id}`. Reason: {plain(reason)}\n\n{table}\n{_warnings(plan.warnings)}\n"
         f"**Steps, in this order**\n\n{parts}"
     )
 
@@ -66,10 +66,10 @@ def _expected(seconds: float | None) -> str:
 
 
 def _warnings(warnings: tuple[str, ...]) -> str:
-    return "".join(f"\n> **Warning:** {_plain(one)}\n" for one in warnings)
+    return "".join(f"\n> **Warning:** {plain(one)}\n" for one in warnings)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep what people typed from breaking the table or becoming markup."""
     flat = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\|<>[]*_`#" else letter for letter in flat)

@@ -202,6 +202,7 @@ def wishes_of(params: Mapping[str, Any]) -> Wishes:
         only=params["only"] or (),
         rename=params["rename"] or (),
         append=params["append"],
+        access=params["access"],
     )
 
 

@@ -48,6 +48,21 @@ def test_a_topic_that_was_recreated_is_read_anew(stand: Stand) -> None:
     assert stand.seen(topic + "_back") == stand.seen(topic)
 
 
+def test_a_topic_that_was_deleted_between_two_runs_comes_back_from_the_older_one(stand: Stand) -> None:
+    topic = stand.topic("t")
+    stand.topic("stays")
+    stand.produce(topic, 30)
+    before = stand.seen(topic)
+    older = stand.backup()
+    stand.delete(topic)
+    _until(lambda: not _exists(stand, topic))
+    assert topic not in stand.backup().detail["topics"]
+    with pytest.raises(NotFound, match=topic):
+        stand.restore(only=[topic])
+    stand.restore(only=[topic], backup_=older.id)
+    assert stand.seen(topic) == before
+
+
 def test_a_topic_that_is_deleted_after_the_cut_fails_the_backup(stand: Stand) -> None:
     topic = stand.topic("t")
     stand.topic("stays")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from include.engine.model import Verdict
+from include.engine.model import Reading, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka import probes
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.declared import create_topics
 from include.engine.systems.kafka.server import PIPELINE_TOPICS, KafkaCluster
-from tests.systems.kafka.stand import Stand
+from tests.systems.kafka.stand import Stand, clock
 
 pytestmark = pytest.mark.integration
 
@@ -66,9 +67,9 @@ def test_a_broker_of_three_that_stops_during_a_backup_is_survived(three: KafkaCl
     manifest = stand.backup()
     assert manifest.detail["new_records"] == 60_000
     with open_admin(three.connection()) as admin:
-        readings = {r.name: r.value for r in probes.replicas(admin)}
-    assert readings["kafka_under_replicated_partitions"] >= 6
-    assert readings["kafka_offline_partitions"] == 0
+        readings = {r.metric: r.value for r in probes.replicas(admin, partial(Reading, at=clock()))}
+    assert readings["kafka.partitions.under_replicated"] >= 6
+    assert readings["kafka.partitions.offline"] == 0
     three.nodes[1].launch()
     assert stand.drill(manifest).verdict is Verdict.PASS
 

@@ -2,60 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Misconfigured, PermanentError
+from include.engine.errors import Contended, Misconfigured, PermanentError
 from include.engine.model import Verdict
-from include.engine.sandbox.home import Sandbox
+from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
-from include.engine.systems.kafka.mirror import KafkaMirror, open_mirror
+from include.engine.systems.kafka.declared import create_topics
+from include.engine.systems.kafka.mirror import KafkaMirror
+from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.server import KafkaCluster
-from include.engine.systems.kafka.settings import Mirror, Settings
-from include.engine.systems.kafka.topology import connector_name
+from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
 from tests.systems.kafka import hostile
-from tests.systems.kafka.stand import LOADING, TARGET, Said, Servers, Stand, clock, send
+from tests.systems.kafka.rebalancing import Rebalancing
+from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def dr(sandbox: Sandbox) -> Iterator[KafkaCluster]:
-    cluster = KafkaCluster(sandbox, "dr").start()
-    yield cluster
-    cluster.stop()
-
-
-@pytest.fixture(scope="module")
-def worker(sandbox: Sandbox, dr: KafkaCluster) -> Iterator[ConnectWorker]:
-    worker = ConnectWorker(sandbox, dr).start()
-    yield worker
-    worker.stop()
-
-
-@pytest.fixture
-def mirror(stand: Stand, dr: KafkaCluster, worker: ConnectWorker) -> Iterator[KafkaMirror]:
-    """A mirror of this test's topics, with an alias of its own: connectors share Connect's memory of offsets."""
-    declared = Mirror(
-        connect="connect",
-        to="dr",
-        topics=(stand.prefix + ".*",),
-        groups=(stand.prefix + ".*",),
-        replication_factor=1,
-        source_alias=stand.prefix.strip("_"),
-    )
-    name = uuid.uuid4().hex[:6]
-    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
-    yield open_mirror(TARGET, Settings(connection="main", mirrors={name: declared}), name, connections)
-    Connect(worker.connection()).delete(connector_name(name))
 
 
 def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
@@ -65,9 +36,9 @@ def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
 def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
     stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
 ) -> None:
-    topic = stand.topic("hostile", given=LOADING)
+    topic = stand.topic("hostile", given=LOADING | {"max.message.bytes": "4000000"})
     # Connect has no word for "no timestamp": it would be the time of the copying.  That, and nothing else, a mirror changes.
-    found = [one for one in hostile.records(7, 600) if one.timestamp >= 0 and len(one.value or b"") < 900_000]
+    found = [one for one in hostile.records(7, 600) if one.timestamp >= 0]
     stand.produce_hostile(topic, found)
     other = stand.topic("transactions", partitions=1)
     producer = stand.producer(**{"transactional.id": stand.prefix})
@@ -82,7 +53,7 @@ def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
     assert stand.seen(other, cluster=dr) == stand.seen(other)
     assert report.verdict is Verdict.PASS, [check.detail for check in report.checks]
-    assert report.changes == (f"create {connector_name(mirror.name)}",)
+    assert report.changes == tuple(f"create {name(mirror.name)}" for name in (heartbeat_name, connector_name))
 
 
 def test_groups_are_moved_to_the_same_record_and_a_second_run_changes_nothing(
@@ -155,6 +126,52 @@ def test_a_changed_setting_is_shown_as_a_difference(stand: Stand, mirror: KafkaM
     _until(lambda: mirror.plan().changes == (f"update {name}: tasks.max: 2 -> 1",))
 
 
+def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 300)
+    assert run(mirror).verdict is Verdict.PASS
+    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
+    probe = MirrorProbe(mirror.name, mirror.settings, connections, "main")
+
+    def read() -> dict[str, float]:
+        return {reading.metric: reading.value for reading in probe.read(clock, timeout=20)}
+
+    _until(lambda: set(probe.metrics) <= set(read()))
+    found = read()
+    assert (found["kafka.mirror.lag_records"], found["kafka.mirror.lag_seconds"]) == (0, 0)
+    assert (found["kafka.mirror.tasks_running"], found["kafka.mirror.tasks_failed"]) == (3, 0)
+    assert found["kafka.mirror.heartbeat_age"] < 60
+    connect = Connect(worker.connection())
+    connect.stop(connector_name(mirror.name))
+    _until(lambda: connect.status(connector_name(mirror.name)).tasks == ())
+    now = int(clock().timestamp() * 1000)
+    producer = stand.producer()
+    for age in (500, 5):
+        send(producer, topic, b"late", None, 0, now - age * 1000)
+    producer.flush()
+    found = read()
+    assert found["kafka.mirror.lag_records"] == 2
+    assert 499 < found["kafka.mirror.lag_seconds"] < 560
+    assert found["kafka.mirror.tasks_running"] == 1
+
+
+def test_a_record_that_the_copy_does_not_take_ends_the_waiting_with_its_cause(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster
+) -> None:
+    topic = stand.topic("t", partitions=1, max_message_bytes="3000000")
+    with open_admin(dr.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=1, factor=1, configs={"max.message.bytes": "1000"})])
+    send(producer := stand.producer(), topic, os.urandom(100_000), None, 0)
+    producer.flush()
+    # Its configuration would be copied to the target, and with it the limit, some seconds later.
+    mirror._wanted[connector_name(mirror.name)]["sync.topic.configs.enabled"] = "false"
+    mirror.apply()
+    with pytest.raises(PermanentError, match="RecordTooLarge"):
+        mirrors.wait(mirror, mirror.cut(clock), patience=timedelta(seconds=60), stop=Stop())
+
+
 def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
 ) -> None:
@@ -172,7 +189,24 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     )
     assert report.verdict is Verdict.PASS, report.checks
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
-    assert Connect(worker.connection()).status(connector_name(mirror.name)).connector == "STOPPED"
+    for name in (connector_name, heartbeat_name):
+        assert Connect(worker.connection()).status(name(mirror.name)).connector == "STOPPED"
+
+
+def test_a_worker_that_rebalances_is_waited_for_and_one_that_never_ends_it_is_told(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    stand.produce(stand.topic("t"), 30)
+    with Rebalancing(worker.port, refusals=4) as proxy:
+        mirror._connect = Connect(proxy.connection())
+        report = run(mirror)
+        assert report.verdict is Verdict.PASS, report.checks
+        assert proxy.refused == 4
+        assert ("PUT", f"/connectors/{connector_name(mirror.name)}/config") in proxy.passed
+        proxy.refusals = 1000
+        with pytest.raises(Contended, match="rebalancing"):
+            Connect(proxy.connection(), patience=1).names()
+    mirror._connect = Connect(worker.connection())
 
 
 def _copied(mirror: KafkaMirror) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from include.engine.model import Verdict
 from include.engine.store.bucket import Bucket
-from include.engine.systems.kafka import detail
+from include.engine.systems.kafka import detail, grants
 from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.kafka.decisions import decide, holding
-from include.engine.systems.kafka.declared import own_configs, topic_configs
+from include.engine.systems.kafka.declared import Acl, Quota, own_configs, topic_configs
+from include.engine.systems.kafka.grants import Grants
 from include.engine.systems.object_store.server import ObjectStoreServer
 from tests.systems.kafka import hostile
 from tests.systems.kafka.stand import LOADING, TARGET, Stand, send
@@ -198,3 +201,29 @@ def test_topics_without_a_record_are_backed_up_too(stand: Stand) -> None:
     stand.backup()
     stand.restore(rename={topic: topic + "_back"})
     assert stand.seen(topic + "_back") == {0: [], 1: []}
+
+
+def test_access_rules_and_quotas_come_back_where_it_is_asked_for_and_in_every_drill(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 10, partitions=1)
+    user = stand.prefix + "user"
+    with open_admin(stand.cluster.connection()) as admin:
+        rule = Acl("TOPIC", topic, "LITERAL", f"User:{user}", "*", "READ", "ALLOW")
+        limits = Quota({"user": user, "client-id": None}, {"consumer_byte_rate": 1048576.0})
+        grants.apply(admin, Grants(acls=(rule,), quotas=(limits,)))
+        admin.client.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, "a secret", 4096)]
+        )
+        manifest = stand.backup()
+        again = stand.restore(rename={topic: topic + "_back"})
+        assert any("not put back" in warning for warning in again.detail["warnings"])
+        assert any(user in warning and "SCRAM" in warning for warning in again.detail["warnings"])
+        moved = msgspec.structs.replace(rule, resource=topic + "_back")
+        assert grants.differences(admin, Grants(acls=(moved,)))
+        asked = stand.restore(rename={topic: topic + "_more"}, access=True)
+        moved = msgspec.structs.replace(rule, resource=topic + "_more")
+        assert grants.differences(admin, Grants(acls=(moved,), quotas=(limits,))) == []
+    assert ("access", Verdict.PASS) in [(check.name, check.verdict) for check in asked.checks]
+    report = stand.drill(manifest)
+    assert report.verdict is Verdict.PASS, report.checks
+    assert any(check.name.endswith(": access") for check in report.checks)

@@ -211,6 +211,7 @@ class Stand:
         only: Sequence[str] = (),
         append: bool = False,
         backup_: str | None = None,
+        access: bool | None = None,
     ) -> Restored:
         plan = restore.plan(
             self.pipeline,
@@ -223,6 +224,7 @@ class Stand:
             only=only,
             rename=rename,
             append=append,
+            access=access,
         )
         return restore.restore(
             self.pipeline, plan, reason="a test of restores", by="test", progress=self.said, stop=self.stop, clock=clock

@@ -12,8 +12,7 @@ from include.engine.systems.kafka import planning
 from include.engine.systems.kafka.cut import KafkaCut, TopicCut
 from include.engine.systems.kafka.detail import Gap, SegmentRef, TopicDetail
 from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, shares
-from include.engine.systems.kafka.reader import Range
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import Range, SegmentFacts
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 

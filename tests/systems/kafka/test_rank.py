@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.engine.systems.kafka.ranges import SegmentFacts
 from include.engine.systems.kafka.rank import rank
-from include.engine.systems.kafka.segments import SegmentFacts
 
 Record = tuple[int, int]  # offset, timestamp
 

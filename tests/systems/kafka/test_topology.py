@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.settings import Mirror
-from include.engine.systems.kafka.topology import desired, diff, java_settings, risks
+from include.engine.systems.kafka.topology import connector_name, desired, diff, java_settings, risks
 from include.engine.systems.kafka.translate import nearest, parse_pair
 
 MIRROR = Mirror(connect="c", to="dr", topics=("a", "b.*"))
@@ -24,8 +24,9 @@ SASL = SOURCE | {
 
 
 def test_the_declared_mirror_copies_exactly_once_under_the_same_names() -> None:
-    ((name, config),) = desired("x", MIRROR, SOURCE, TARGET).items()
-    assert name == "mainstay-x-source"
+    wanted = desired("x", MIRROR, SOURCE, TARGET)
+    assert list(wanted) == ["mainstay-x-source", "mainstay-x-heartbeat"]
+    config = wanted["mainstay-x-source"]
     assert config["topics"] == "a,b.*"
     assert config["exactly.once.support"] == "required"
     assert config["source.consumer.isolation.level"] == "read_committed"
@@ -40,17 +41,18 @@ def test_what_is_as_declared_changes_nothing() -> None:
 
 def test_a_difference_is_told_key_by_key_and_what_is_ours_no_longer_goes() -> None:
     wanted = desired("x", MIRROR, SOURCE, TARGET)
-    ((name, config),) = wanted.items()
-    changes = diff(wanted, {name: {**config, "tasks.max": "9"}, "mainstay-x-old": {}})
-    assert [str(change) for change in changes] == [f"update {name}: tasks.max: 9 -> 2", "delete mainstay-x-old"]
-    assert [str(change) for change in diff(wanted, {})] == [f"create {name}"]
+    name = connector_name("x")
+    actual = wanted | {name: {**wanted[name], "tasks.max": "9"}, "mainstay-x-old": {}}
+    changes = [str(change) for change in diff(wanted, actual)]
+    assert changes == [f"update {name}: tasks.max: 9 -> 2", "delete mainstay-x-old"]
+    assert [str(change) for change in diff(wanted, {})] == ["create mainstay-x-heartbeat", f"create {name}"]
 
 
 def test_a_changed_password_is_told_without_it() -> None:
     wanted = desired("x", MIRROR, SASL, TARGET)
-    ((name, config),) = wanted.items()
-    before = {**config, "source.cluster.sasl.jaas.config": "old secret"}
-    (change,) = diff(wanted, {name: before})
+    name = connector_name("x")
+    before = {**wanted[name], "source.cluster.sasl.jaas.config": "old secret"}
+    (change,) = diff(wanted, wanted | {name: before})
     assert "(secret) -> (secret)" in str(change)
     assert "old secret" not in str(change)
 
@@ -60,7 +62,7 @@ def test_a_password_with_quotes_stays_one_word_for_java() -> None:
 
 
 def test_a_mirror_onto_itself_is_a_risk() -> None:
-    ((_, config),) = desired("x", MIRROR, SOURCE, SOURCE).items()
+    config = desired("x", MIRROR, SOURCE, SOURCE)[connector_name("x")]
     assert any("onto themselves" in risk for risk in risks(config, ["a"]))
     assert any("nothing" in risk for risk in risks(config, []))
 

@@ -28,10 +28,10 @@ from include.engine.systems.kafka.declared import read_declared, topic_configs
 from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, SegmentRef, TopicDetail
 from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, shares
-from include.engine.systems.kafka.reader import Range
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import Range, SegmentFacts
 from include.engine.systems.kafka.settings import Settings, matches
 
+_WORTH_A_READER = 200_000  # offsets
 _UPLOADS = 4  # segments on their way to the store at once, per run; each is held in memory
 
 
@@ -136,7 +136,9 @@ class _Copying:
     def run(self, ranges: Sequence[Range]) -> _Copied:
         job = self._job
         job.progress.stage(f"copy {sum(r.stop - r.start for r in ranges)} offsets of {job.target}")
-        hands = shares(ranges, self._source.settings.readers)
+        # A reader costs a third of a second of CPU before its first record.
+        worth = 1 + sum(r.stop - r.start for r in ranges) // _WORTH_A_READER
+        hands = shares(ranges, min(self._source.settings.readers, worth))
         if not hands:
             return self._copied
         job.stop.on_stop(self._kill)

@@ -41,13 +41,17 @@ _TEXT = """\
 ## {target}: backup {backup}
 
 Topics of the Kafka cluster `{cluster}` (Kafka {version}) up to the cut at {at}: every record that was acknowledged and
-committed by then. Each object is a Parquet file with the records of one partition in order; read one in three lines:
+committed by then, and none that came later. For the cut, the groups' offsets were read first, then the ends of all
+partitions (up to the first open transaction), so no group points past it. Each object is a Parquet file with the records of
+one partition in order; read one in three lines:
 
 ```python
 import pyarrow.parquet as pq
 table = pq.read_table("segment.parquet")
 print(table.to_pylist()[0])  # offset, timestamp, timestamp_type, key, value, headers
 ```
+
+or `duckdb -c "select * from 'segment.parquet' limit 10"`.
 {sealed}
 1. Create the topics, with `retention.ms=-1`, `cleanup.policy=delete`, `message.timestamp.type=CreateTime` and
    `message.timestamp.before.max.ms=9223372036854775807` (and `after`) while you load, or old records are deleted at once:
@@ -84,7 +88,12 @@ for name in sorted(files):
 4. Consumer groups: `detail` of the cut in `manifest.json` has what each had committed. The new position is the number of
    restored records whose old `offset` is less than the committed one:
    `kafka-consumer-groups --reset-offsets --to-offset N --topic T:P --group G --execute`.
-5. Put the configurations back. ACLs, quotas and the names of SCRAM users are in `topics.json`.
+5. Put the configurations back: `kafka-configs --alter --entity-type topics --entity-name T --add-config K=V`, and
+   `--delete-config` for what step 1 set.
+6. Access rules and quotas are in `topics.json` under `declared`, in Kafka's own words: `kafka-acls --add --allow-principal P
+   --operation O --topic T`, `kafka-configs --alter --entity-type users --entity-name U --add-config KEY=VALUE`. Of SCRAM users
+   only the names are known: give them new passwords.
 
-Not in any backup: open and aborted transactions, transaction state, `__consumer_offsets` (its content is step 4), passwords.
+Not in any backup: open and aborted transactions, transaction state, `__consumer_offsets` (its content is step 4), share
+groups, what quotas have used up, passwords, and topics that the inventory left out.
 """

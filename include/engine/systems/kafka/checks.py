@@ -15,12 +15,12 @@ from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import EARLIEST, LATEST, Admin
 from include.engine.systems.kafka.decisions import Decisions
 from include.engine.systems.kafka.declared import own_configs, topic_configs
+from include.engine.systems.kafka.grants import Grants, apply, differences
 from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.loading import LoadedPartition
 from include.engine.systems.kafka.planning import shares
-from include.engine.systems.kafka.reader import Range
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import Range, SegmentFacts
 
 Problems = list[str]
 
@@ -41,6 +41,16 @@ def after_finish(admin: Admin, decisions: Decisions, moved: Sequence[Moved]) -> 
     yield _check(
         "groups", f"{len(moved)} positions of {len(names)} groups, exactly", lambda: groups.differences(admin, moved)
     )
+
+
+def granted(admin: Admin, grants: Grants) -> Iterator[Check]:
+    """Put access rules and quotas back, and see that they are there."""
+
+    def look() -> Problems:
+        apply(admin, grants)
+        return differences(admin, grants)
+
+    yield _check("access", str(grants), look)
 
 
 def _check(name: str, what: str, look: Callable[[], Problems]) -> Check:

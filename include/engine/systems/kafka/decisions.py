@@ -10,6 +10,9 @@ from msgspec import Struct, structs
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.systems.kafka.client import ConfigEntry
 from include.engine.systems.kafka.detail import Saved
+from include.engine.systems.kafka.grants import Grants
+from include.engine.systems.kafka.grants import chosen as granted_with
+from include.engine.systems.kafka.grants import warnings as without_grants
 
 _FOREVER = str((1 << 63) - 1)
 # While records are loaded nothing may delete them, compact them away, or give them another time.
@@ -54,6 +57,7 @@ class Decisions(Struct, frozen=True, kw_only=True):
     topics: tuple[TopicDecision, ...]
     until: int | None = None  # milliseconds
     append: bool = False
+    grants: Grants | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -74,12 +78,14 @@ def decide(
     brokers: int,
     existing: Mapping[str, Existing],
     resuming: frozenset[str],
+    access: bool = False,
 ) -> Decisions:
     """Decide, or say why it cannot be done.
 
     :param brokers: of the destination
     :param existing: topics of the destination, by name
     :param resuming: topics of the destination that an earlier attempt at this restore has begun
+    :param access: put back access rules and quotas
     :raises NotFound: when a topic is asked for that the backup does not have
     :raises Refused: when a topic of the destination holds records or has other partitions
     """
@@ -117,13 +123,12 @@ def decide(
                 exists=found is not None,
             )
         )
-    left = saved.detail.declared
-    if left.acls or left.quotas or left.scram_users:
-        warnings.append(
-            f"not put back: {len(left.acls)} ACLs, {len(left.quotas)} quotas, {len(left.scram_users)} SCRAM users; "
-            "topics.json of the backup lists them"
-        )
-    return Decisions(topics=tuple(decided), until=until, append=append, warnings=tuple(warnings))
+    declared = saved.detail.declared
+    possible = granted_with(declared, names, whole=set(names) == set(topics))
+    # To have put nothing back would prove nothing.
+    grants = possible if access and (possible.acls or possible.quotas) else None
+    warnings += without_grants(declared, grants)
+    return Decisions(topics=tuple(decided), until=until, append=append, grants=grants, warnings=tuple(warnings))
 
 
 def holding(decisions: Decisions, saved: Saved, now: datetime) -> Decisions:

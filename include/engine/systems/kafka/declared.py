@@ -53,13 +53,18 @@ def topic_configs(admin: Admin, names: Collection[str]) -> dict[str, dict[str, C
     }
 
 
-def effective_configs(admin: Admin, name: str) -> dict[str, str]:
-    """Give every value that holds for a topic, defaults too."""
+def effective_configs(admin: Admin, names: Collection[str]) -> dict[str, dict[str, str]]:
+    """Give every value that holds for each topic, defaults too."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    resource = ConfigResource(ConfigResourceType.TOPIC, name)
-    found = admin.ask("topic configurations", lambda: admin.client.describe_configs([resource], config_filter="all"))
-    return {key: entry["value"] or "" for key, entry in found["topic"][name].items()}
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(names)]
+    found = admin.ask("topic configurations", lambda: admin.client.describe_configs(resources, config_filter="all"))
+    return {
+        topic: {key: entry["value"] or "" for key, entry in values.items()}
+        for topic, values in found.get("topic", {}).items()
+    }
 
 
 def own_configs(configs: Mapping[str, ConfigEntry]) -> dict[str, str]:

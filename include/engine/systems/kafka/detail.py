@@ -13,7 +13,7 @@ from include.engine.systems.kafka import cut as cuts
 from include.engine.systems.kafka.client import TP, ConfigEntry
 from include.engine.systems.kafka.cut import KafkaCut
 from include.engine.systems.kafka.declared import Declared
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import SegmentFacts
 
 TOPICS_ENTRY = "topics.json"  # the same, as an object of its own: a backup of empty topics holds something too
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.engine.errors import NotFound, Unreachable
+from include.engine.errors import NotFound
+from include.engine.sandbox.maven import MavenJars
 from include.engine.sandbox.ports import is_free
 
 # 4.4.0 is on Central only in part: its tools and Connect do not resolve.
 KAFKA_VERSION = "4.3.1"
-_LOG4J_VERSION = "2.25.4"
-_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-_ARTIFACTS = (
-    *(("org.apache.kafka", name, KAFKA_VERSION) for name in ("kafka_2.13", "kafka-tools", "connect-runtime")),
-    *(("org.apache.kafka", name, KAFKA_VERSION) for name in ("connect-mirror", "connect-file", "connect-json")),
-    ("org.apache.logging.log4j", "log4j-slf4j-impl", _LOG4J_VERSION),
+_JARS = MavenJars(
+    "kafka",
+    KAFKA_VERSION,
+    coordinates=(
+        *(f"org.apache.kafka:{name}:{KAFKA_VERSION}" for name in ("kafka_2.13", "kafka-tools", "connect-runtime")),
+        *(f"org.apache.kafka:{name}:{KAFKA_VERSION}" for name in ("connect-mirror", "connect-file", "connect-json")),
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
+    ),
 )
 _LOGGING = """\
 rootLogger.level=WARN
@@ -49,28 +51,9 @@ class KafkaJars:
         :raises NotFound: there is no Maven
         :raises Unreachable: Maven Central did not answer, or an artifact is not there
         """
-        maven = shutil.which("mvn")
-        if maven is None:
-            raise NotFound(
-                "Kafka's jars are fetched by Maven, which is not there", hint="Install it: apt install maven"
-            )
-        pom = into / "pom.xml"
-        pom.write_text(_pom())
-        done = subprocess.run(
-            [
-                *(maven, "--quiet", "--batch-mode", "--strict-checksums", "-f", pom, _PLUGIN),
-                *("-DincludeScope=runtime", f"-DoutputDirectory={into / 'lib'}"),
-            ],
-            cwd=into,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            said = "\n".join((done.stdout + done.stderr).strip().splitlines()[:5])
-            raise Unreachable(
-                f"Maven could not fetch Kafka {self.version}", hint=f"Check the way to Maven Central. It said: {said}"
-            )
+        lib = into / "lib"
+        lib.mkdir()
+        _JARS.install(lib)
         (into / "log4j2.properties").write_text(_LOGGING)
 
 
@@ -103,15 +86,3 @@ def wait_released(*ports: int) -> None:
     deadline = time.monotonic() + 10
     while not all(map(is_free, ports)) and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def _pom() -> str:
-    dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
-        for group, artifact, version in _ARTIFACTS
-    )
-    return (
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>mainstay</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>"
-        f"<dependencies>{dependencies}</dependencies></project>\n"
-    )

@@ -24,6 +24,17 @@ class GroupState(StrEnum):
     UNKNOWN = "UNKNOWN"  # too little was seen to judge
 
 
+# As a number, for readings: what is above 0 deserves a look, and more the higher it is.
+SEVERITY = {
+    GroupState.OK: 0,
+    GroupState.WARNING: 1,
+    GroupState.REWOUND: 2,
+    GroupState.STALLED: 3,
+    GroupState.STOPPED: 4,
+    GroupState.LOSS: 5,
+}
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """One look at one group and partition."""
 

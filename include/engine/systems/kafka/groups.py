@@ -14,8 +14,8 @@ from include.engine.systems.kafka.client import TP, Admin
 from include.engine.systems.kafka.cut import Position
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.loading import LoadedPartition
+from include.engine.systems.kafka.ranges import SegmentFacts
 from include.engine.systems.kafka.rank import Offsets, rank
-from include.engine.systems.kafka.segments import SegmentFacts
 
 
 class Moved(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Runs native client code in a child process with a time limit: when librdkafka crashes, a task fails, not the worker.
 
 A child is a fresh Python on one module of this folder (``reader``, ``loader``).  Parent and child exchange frames over the
-child's standard input and output: a length, then msgpack.  Credentials travel in a frame, so they are in no argument list,
+child's standard input and output: two lengths, msgpack, bytes.  Credentials travel in a frame, so they are in no argument list,
 no environment and no file.
 
 ::
@@ -13,12 +13,14 @@ no environment and no file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +33,16 @@ from include.engine.errors import MainstayError, TransientError, Unreachable
 
 _PACKAGE = __name__.rpartition(".")[0]
 _ROOT = Path(__file__).resolve().parents[4]
-_LENGTH = struct.Struct(">Q")
+_LENGTHS = struct.Struct(">QQ")
 _KEPT = 40  # lines of a child's stderr
+_PIPE = 1 << 20  # bytes: what may be on its way; the usual 64 KiB make a segment cost a thousand switches of process
+# Segments come and go: memory that is given back to the system after each is paid for again, page by page, with the next.
+_FRUGAL = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 
 Frame = dict[str, Any]
 
@@ -54,9 +64,10 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            env=os.environ | _FRUGAL | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
             start_new_session=True,  # a Ctrl-C is for the parent, which stops its children in good order
         )
+        _widen(self._process)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -161,6 +172,14 @@ class Child:
         return TransientError(f"the Kafka {self.module} ended {how}: {last}", hint="the run can be repeated")
 
 
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Let more be on its way, where the system allows: it counts what all pipes of a user may hold."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with suppress(OSError):
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
+
+
 class _WithoutPandas(MetaPathFinder):
     """Keeps pandas out: pyarrow imports it, where it is installed, for the first array that it makes, which takes seconds."""
 
@@ -195,23 +214,27 @@ def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> N
 
 
 def write_frame(stream: IO[bytes], frame: Frame) -> None:
-    """Write one frame."""
-    raw = msgspec.msgpack.encode(frame)
-    stream.write(_LENGTH.pack(len(raw)))
+    """Write one frame.  Its ``raw`` follows as it is: a segment is not worth copying."""
+    raw = frame.get("raw", b"")
+    head = msgspec.msgpack.encode({key: value for key, value in frame.items() if key != "raw"})
+    stream.write(_LENGTHS.pack(len(head), len(raw)))
+    stream.write(head)
     stream.write(raw)
     stream.flush()
 
 
 def read_frame(stream: IO[bytes]) -> Frame | None:
     """Read one frame; None when the other side has ended, in the middle of a frame too."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
         return None
-    (length,) = _LENGTH.unpack(head)
-    raw = stream.read(length)
-    if len(raw) < length:
+    of_head, of_raw = _LENGTHS.unpack(lengths)
+    head, raw = stream.read(of_head), stream.read(of_raw)
+    if len(head) < of_head or len(raw) < of_raw:
         return None
-    frame: Frame = msgspec.msgpack.decode(raw)
+    frame: Frame = msgspec.msgpack.decode(head)
+    if of_raw:
+        frame["raw"] = raw
     return frame
 
 

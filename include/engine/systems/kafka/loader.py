@@ -62,7 +62,7 @@ def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
                 loading = _Loading(producer, raw, **begin, until=order.get("until"))
             else:
                 assert loading is not None
-                send({"loaded": msgspec.to_builtins(loading.load(frame["raw"], what=frame["what"]))})
+                send({"loaded": msgspec.to_builtins(loading.load(frame.get("raw", b""), what=frame["what"]))})
 
 
 def select(table: pa.Table, until: int | None) -> pa.Table:

@@ -16,15 +16,14 @@ from include.engine.errors import MainstayError, Misconfigured, NotFound, Transi
 from include.engine.inventory import TargetSettings
 from include.engine.mirroring import MirrorPlan, MirrorProgress
 from include.engine.model import Check, Target, Verdict
-from include.engine.systems.kafka import cut as cuts
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.caught_up import PROBED, Lag, lags, positions
-from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
+from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.cut import OWN_GROUPS
 from include.engine.systems.kafka.settings import Mirror as MirrorSettings
 from include.engine.systems.kafka.settings import Settings, matches
-from include.engine.systems.kafka.topology import connector_name, desired, diff, risks
+from include.engine.systems.kafka.topology import connector_name, desired, diff, mirrored, risks
 from include.engine.systems.kafka.translate import Found, Pair, Side, nearest, read_pairs, translate
 
 SAMPLE = 500  # records at the end of every partition that are compared
@@ -82,7 +81,7 @@ class KafkaMirror:
     def plan(self) -> MirrorPlan:
         """Say what would change, and what Connect thinks of it."""
         with open_admin(self._source) as admin:
-            topics = sorted(self._topics(admin))
+            topics = sorted(mirrored(admin, self.settings))
         actual = {name: self._connect.config(name) for name in self._connect.names() if name.startswith(self._prefix)}
         config = self._wanted[connector_name(self.name)]
         return MirrorPlan(
@@ -107,7 +106,7 @@ class KafkaMirror:
     def cut(self, clock: Clock) -> dict[str, object]:
         """Read the source's ends as of now."""
         with open_admin(self._source) as admin:
-            topics = self._topics(admin)
+            topics = mirrored(admin, self.settings)
             partitions = [TP(name, p) for name, count in topics.items() for p in range(count)]
             at = clock()
             high, low = admin.offsets(partitions, LATEST), admin.offsets(partitions, EARLIEST)
@@ -149,19 +148,14 @@ class KafkaMirror:
 
     def stop(self) -> None:
         """Stop copying; how far it was stays known."""
-        self._connect.stop(connector_name(self.name))
+        there = self._connect.names()
+        for name in self._wanted:
+            if name in there:
+                self._connect.stop(name)
 
     @property
     def _prefix(self) -> str:
         return f"mainstay-{self.name}-"
-
-    def _topics(self, admin: Admin) -> dict[str, int]:
-        found = cuts.covered(admin, lambda topic: matches(self.settings.topics, topic))
-        return {
-            name: len(topic.partitions)
-            for name, topic in found.items()
-            if not name.startswith("mm2-") and not name.endswith((".internal", ".replica", "-internal"))
-        }
 
     def _with_records(self, missing: Sequence[Lag]) -> list[Lag]:
         """Leave out lags that hold markers and aborted records alone: they are never copied, so they would last for ever."""

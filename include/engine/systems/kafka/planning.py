@@ -12,7 +12,7 @@ from include.engine.model import Entry
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.cut import KafkaCut, TopicCut
 from include.engine.systems.kafka.detail import Gap, SegmentRef, TopicDetail
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 
 CHUNK = 1_000_000  # offsets that one reader takes at a time: one partition may be most of a cluster
 

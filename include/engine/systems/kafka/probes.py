@@ -1,182 +1,185 @@
-"""Reads a cluster: brokers, quorum, replicas, disks, lags, and how long unsaved records will live.
+"""Reads a live cluster: brokers and the controllers' quorum, replicas, disks, groups, mirrors.
 
 Each probe asks and gives readings, or raises: a number that could not be read is never invented.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from msgspec import Struct
-
-from include.engine.contracts import Connection
+from include.engine.contracts import Clock, Connection, Connections
+from include.engine.inventory import TargetSettings
+from include.engine.model import Reading, Target
+from include.engine.probing import Probe
 from include.engine.systems.kafka import cut as cuts
-from include.engine.systems.kafka.access import librdkafka_settings
-from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
-from include.engine.systems.kafka.cut import OWN_GROUPS
+from include.engine.systems.kafka.client import TP, Admin, TopicState, open_admin
 from include.engine.systems.kafka.declared import effective_configs
-from include.engine.systems.kafka.detail import Saved
-from include.engine.systems.kafka.group_state import Sample, judge
-from include.engine.systems.kafka.translate import Side
+from include.engine.systems.kafka.group_lag import GroupLag, group_lags
+from include.engine.systems.kafka.group_state import SEVERITY, GroupState, Sample, judge
+from include.engine.systems.kafka.mirror_probe import MirrorProbe
+from include.engine.systems.kafka.settings import Settings
 
-_NEAR = 100  # offsets to look through for the next record: markers and aborted records lie between
+_WINDOW = 10  # looks at a group that are remembered: Burrow's own number
+
+Read = Callable[..., Reading]
 
 
-class Reading(Struct, frozen=True, kw_only=True):
-    """A number, with what it is of."""
+def open_probes(target: Target, settings: TargetSettings, connections: Connections) -> Sequence[Probe]:
+    """Give a cluster's probes, and those of its mirrors (see ``probing.Probe``).  Asks no server for anything yet."""
+    del target
+    assert isinstance(settings, Settings)
+
+    def connect() -> Connection:
+        return connections.get(settings.connection)
+
+    return (
+        AdminProbe(
+            name="cluster",
+            metrics=("kafka.brokers.serving", "kafka.brokers.fenced", "kafka.quorum.voters", "kafka.quorum.lag"),
+            source="brokers and voters, from the controllers' quorum itself",
+            connect=connect,
+            look=cluster,
+        ),
+        AdminProbe(
+            name="replicas",
+            metrics=(*_PARTITIONS, *_TOPICS),
+            source="leaders and in-sync replicas of every partition, from the brokers' metadata",
+            connect=connect,
+            look=replicas,
+        ),
+        AdminProbe(
+            name="disks",
+            metrics=("kafka.disk.log_bytes", "kafka.disk.free"),
+            source="the log directories, from every broker",
+            connect=connect,
+            look=disks,
+        ),
+        GroupsProbe(connect),
+        *(
+            MirrorProbe(name, mirror, connections, settings.connection)
+            for name, mirror in sorted(settings.mirrors.items())
+        ),
+    )
+
+
+@dataclass
+class AdminProbe:
+    """A probe that needs an admin connection and nothing else."""
 
     name: str
-    value: float
-    unit: str
-    labels: dict[str, str] = {}
+    metrics: Sequence[str]
+    source: str
+    connect: Callable[[], Connection]
+    look: Callable[[Admin, Read], Iterator[Reading]]
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it (see ``probing.Probe``)."""
+        with open_admin(self.connect(), patience=timeout) as admin:
+            return list(self.look(admin, partial(Reading, at=clock())))
 
 
-class GroupLag(Struct, frozen=True, kw_only=True):
-    """How far one group is behind in one partition."""
+class GroupsProbe:
+    """How far the consumer groups are behind, and what they do.
 
-    group: str
-    tp: TP
-    sample: Sample
-    seconds: float  # age of the next record that it will read; 0 when there is none
+    Opened once and read again and again, it also judges what each group does; one look alone tells only a loss.
+    """
+
+    name = "groups"
+    metrics: Sequence[str] = ("kafka.groups.known",)
+    source = "lag per group and partition, from the group coordinators and the record that each would read next"
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._seen: dict[tuple[str, TP], deque[Sample]] = {}
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it (see ``probing.Probe``)."""
+        connection = self._connect()
+        now = clock()
+        with open_admin(connection, patience=timeout) as admin:
+            found = group_lags(admin, connection, now, timeout=timeout)
+        return list(self._readings(found, now))
+
+    def _readings(self, found: Sequence[GroupLag], now: datetime) -> Iterator[Reading]:
+        read = partial(Reading, at=now)
+        yield read(metric="kafka.groups.known", value=len({lag.group for lag in found}), unit="1")
+        for lag in found:
+            looks = self._seen.setdefault((lag.group, lag.tp), deque(maxlen=_WINDOW))
+            looks.append(lag.sample)
+            yield from lag_readings(lag, judge(list(looks)), read)
 
 
-def cluster(admin: Admin) -> Iterator[Reading]:
+def lag_readings(lag: GroupLag, state: GroupState, read: Read) -> Iterator[Reading]:
+    """Say a lag as readings.  What is not known, the age of a record without a timestamp or a state, gives none."""
+    of = partial(read, labels={"group": lag.group, "topic": lag.tp.topic, "partition": str(lag.tp.partition)})
+    yield of(metric="kafka.group.position", value=lag.sample.committed, unit="offset")
+    yield of(metric="kafka.group.lag_records", value=lag.sample.lag, unit="records")
+    yield of(metric="kafka.group.lost_records", value=lag.lost, unit="records")
+    if lag.seconds is not None:
+        yield of(metric="kafka.group.lag_seconds", value=lag.seconds, unit="s")
+    if state is not GroupState.UNKNOWN:
+        yield of(metric="kafka.group.state", value=SEVERITY[state], unit="severity")
+
+
+def cluster(admin: Admin, read: Read) -> Iterator[Reading]:
     """Read brokers and the controllers' quorum.
 
     The quorum is asked itself: brokers that have lost it go on telling what they last knew.
     """
     brokers = admin.brokers()
-    yield Reading(name="kafka_brokers", value=sum(not b.fenced for b in brokers), unit="brokers")
-    yield Reading(name="kafka_fenced_brokers", value=sum(b.fenced for b in brokers), unit="brokers")
+    yield read(metric="kafka.brokers.serving", value=sum(not b.fenced for b in brokers), unit="1")
+    yield read(metric="kafka.brokers.fenced", value=sum(b.fenced for b in brokers), unit="1")
     told = admin.ask("the controllers' quorum", admin.client.describe_metadata_quorum)
     partition = told["topics"][0]["partitions"][0]
     voters = partition["current_voters"]
     newest = max(voter["log_end_offset"] for voter in voters)
-    yield Reading(
-        name="kafka_quorum_voters",
-        value=len(voters),
-        unit="controllers",
-        labels={"leader": str(partition["leader_id"])},
-    )
+    yield read(metric="kafka.quorum.voters", value=len(voters), unit="1")
     for voter in voters:
         labels = {"controller": str(voter["replica_id"])}
-        yield Reading(name="kafka_quorum_lag", value=newest - voter["log_end_offset"], unit="records", labels=labels)
+        yield read(metric="kafka.quorum.lag", value=newest - voter["log_end_offset"], unit="records", labels=labels)
 
 
-def replicas(admin: Admin) -> Iterator[Reading]:
+_PARTITIONS = ("kafka.partitions.offline", "kafka.partitions.under_replicated", "kafka.partitions.under_min_isr")
+_TOPICS = ("kafka.topics.one_replica", "kafka.topics.fewer_partitions_than_brokers")
+
+
+def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     """Read what is missing of partitions' replicas, and topics that one machine's death would take."""
     topics = admin.topics()
     partitions = [(topic, p) for topic in topics.values() for p in topic.partitions]
     brokers = len([broker for broker in admin.brokers() if not broker.fenced])
-    minimum = {
-        name: int(effective_configs(admin, name)["min.insync.replicas"])
-        for name, topic in topics.items()
-        if any(len(p.isr) < len(p.replicas) for p in topic.partitions)
-    }
-    found = {
-        "kafka_offline_partitions": [t for t, p in partitions if p.leader < 0],
-        "kafka_under_replicated_partitions": [t for t, p in partitions if len(p.isr) < len(p.replicas)],
-        "kafka_under_min_isr_partitions": [t for t, p in partitions if len(p.isr) < minimum.get(t.name, 0)],
-    }
-    for name, topics_ in found.items():
-        yield Reading(name=name, value=len(topics_), unit="partitions", labels=_some(topics_))
+    thin = [name for name, topic in topics.items() if any(len(p.isr) < len(p.replicas) for p in topic.partitions)]
+    minimum = {name: int(found["min.insync.replicas"]) for name, found in effective_configs(admin, thin).items()}
+    found = (
+        [t for t, p in partitions if p.leader < 0],
+        [t for t, p in partitions if len(p.isr) < len(p.replicas)],
+        [t for t, p in partitions if len(p.isr) < minimum.get(t.name, 0)],
+    )
+    for metric, topics_ in zip(_PARTITIONS, found, strict=True):
+        yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
     own = [topic for topic in topics.values() if not cuts.is_internal(topic)]
     single = [topic for topic in own if topic.factor < 2]
     narrow = [topic for topic in own if len(topic.partitions) < brokers]
-    yield Reading(name="kafka_topics_with_one_replica", value=len(single), unit="topics", labels=_some(single))
-    yield Reading(
-        name="kafka_topics_with_fewer_partitions_than_brokers", value=len(narrow), unit="topics", labels=_some(narrow)
-    )
+    for metric, topics_ in zip(_TOPICS, (single, narrow), strict=True):
+        yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
 
 
-def disks(admin: Admin) -> Iterator[Reading]:
+def disks(admin: Admin, read: Read) -> Iterator[Reading]:
     """Read the disks that hold the logs."""
     for broker in admin.ask("log directories", admin.client.describe_log_dirs):
         for place in broker["log_dirs"]:
             labels = {"broker": str(broker["broker"]), "directory": place["log_dir"]}
             used = sum(p["partition_size"] for topic in place["topics"] for p in topic["partitions"])
-            yield Reading(name="kafka_log_bytes", value=used, unit="bytes", labels=labels)
+            yield read(metric="kafka.disk.log_bytes", value=used, unit="bytes", labels=labels)
             if place.get("total_bytes", -1) > 0:
-                free = place["usable_bytes"] / place["total_bytes"]
-                yield Reading(name="kafka_disk_free_ratio", value=free, unit="ratio", labels=labels)
+                free = 100 * place["usable_bytes"] / place["total_bytes"]
+                yield read(metric="kafka.disk.free", value=free, unit="%", labels=labels)
 
 
-def group_lags(admin: Admin, connection: Connection, now: datetime) -> list[GroupLag]:
-    """Read how far every group is behind, in records and in seconds.
-
-    Seconds are the age of the record that the group will read next: what a person waits for, whatever the traffic.
-    """
-    names = [name for name, kind in admin.groups().items() if kind != "share" and not name.startswith(OWN_GROUPS)]
-    committed = admin.committed(names)
-    exists = {TP(t.name, p.index) for t in admin.topics().values() for p in t.partitions}
-    partitions = {tp for held in committed.values() for tp in held if tp in exists}
-    ends, lows = admin.offsets(partitions, LATEST), admin.offsets(partitions, EARLIEST)
-    found: list[GroupLag] = []
-    waiting = any(ends[tp] > at for held in committed.values() for tp, (at, _) in held.items() if tp in exists)
-    side = Side(librdkafka_settings(connection)) if waiting else None
-    try:
-        for group, held in sorted(committed.items()):
-            for tp, (position, _) in sorted(held.items()):
-                if tp not in exists:
-                    continue
-                sample = Sample(at=now.timestamp(), committed=position, end=ends[tp], low=lows[tp])
-                seconds = 0.0
-                if side is not None and sample.lag:
-                    start = max(position, lows[tp])
-                    seconds = _age(side, tp, start, min(ends[tp], start + _NEAR), now)
-                found.append(GroupLag(group=group, tp=tp, sample=sample, seconds=seconds))
-    finally:
-        if side is not None:
-            side.__exit__(None, None, None)
-    return found
-
-
-def lag_readings(found: list[GroupLag]) -> Iterator[Reading]:
-    """Say lags as readings."""
-    for lag in found:
-        labels = {"group": lag.group, "topic": lag.tp.topic, "partition": str(lag.tp.partition)}
-        yield Reading(name="kafka_group_lag_records", value=lag.sample.lag, unit="records", labels=labels)
-        yield Reading(name="kafka_group_lag_seconds", value=lag.seconds, unit="seconds", labels=labels)
-        if judge([lag.sample]) == "LOSS":
-            lost = lag.sample.low - lag.sample.committed
-            yield Reading(name="kafka_group_lost_records", value=lost, unit="records", labels=labels)
-
-
-def unsaved(admin: Admin, connection: Connection, saved: Saved | None, now: datetime) -> Iterator[Reading]:
-    """Read in how many hours retention will delete records that no backup has: the time left to repair backups."""
-    topics = {name: t for name, t in admin.topics().items() if not cuts.is_internal(t)}
-    partitions = [TP(name, p.index) for name, topic in topics.items() for p in topic.partitions]
-    ends, lows = admin.offsets(partitions, LATEST), admin.offsets(partitions, EARLIEST)
-    with Side(librdkafka_settings(connection)) as side:
-        for name, topic in sorted(topics.items()):
-            configs = effective_configs(admin, name)
-            retention = int(configs["retention.ms"])
-            if "delete" not in configs["cleanup.policy"] or retention < 0:
-                continue
-            hours = [
-                (retention / 1000 - _age(side, tp, start, min(ends[tp], start + _NEAR), now)) / 3600
-                for tp in partitions
-                if tp.topic == name and (start := max(_saved_to(saved, topic, tp), lows[tp])) < ends[tp]
-            ]
-            if hours:
-                yield Reading(name="kafka_unsaved_expire_hours", value=min(hours), unit="hours", labels={"topic": name})
-
-
-def _saved_to(saved: Saved | None, topic: TopicState, tp: TP) -> int:
-    known = saved.cut.topics.get(tp.topic) if saved else None
-    if known is None or known.id != topic.id or tp.partition >= known.partitions:
-        return 0
-    return known.high[tp.partition]
-
-
-def _age(side: Side, tp: TP, start: int, stop: int, now: datetime) -> float:
-    rows = side.rows(tp, start, stop)
-    if not rows or rows[0].content[0] < 0:
-        return 0.0
-    return max(0.0, now.timestamp() - rows[0].content[0] / 1000)
-
-
-def _some(topics: list[TopicState]) -> dict[str, str]:
+def _some(topics: Sequence[TopicState]) -> dict[str, str]:
     names = sorted({topic.name for topic in topics})
     return {"topics": ", ".join(names[:5]) + (" …" if len(names) > 5 else "")} if names else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from include.engine.systems.kafka.segments import SegmentFacts
+from include.engine.systems.kafka.ranges import SegmentFacts
 
 Offsets = Sequence[int]  # of the restored records of one segment, ascending
 

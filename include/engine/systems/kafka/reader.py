@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from include.engine.errors import Incomplete, MainstayError, NotFound, PermanentError, Unauthorized, Unreachable
 from include.engine.systems.kafka.isolation import Frame, serve
+from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.segments import Columns, Draft, encode
 
 _BATCH = 10_000
@@ -38,15 +39,6 @@ CONSUMER = {
     "allow.auto.create.topics": False,
     "log_level": 2,
 }
-
-
-class Range(Struct, frozen=True, kw_only=True):
-    """What to read: ``[start, stop)`` of a partition."""
-
-    topic: str
-    partition: int
-    start: int
-    stop: int
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -95,6 +95,7 @@ class KafkaRestore:
                 brokers=1,
                 existing={},
                 resuming=frozenset(),
+                access=request.access is not False,  # nobody else uses the cluster that we start
             )
         return _plan(self.target, saved, point, destination, decisions)
 
@@ -204,6 +205,8 @@ def _load(
     asked = groups.find(saved, partitions, job, until=decisions.until)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
     loading.finish()
+    if decisions.grants is not None:  # last: from here on they may keep us out
+        found += checks.granted(admin, decisions.grants)
     found += checks.after_finish(admin, decisions, moved)
     return _Loaded(partitions=partitions, moved=moved, asked=asked, stages=stages, checks=found)
 
@@ -253,6 +256,7 @@ def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None)
         brokers=len([broker for broker in admin.brokers() if not broker.fenced]),
         existing=existing,
         resuming=frozenset(tp.topic for tp, (_, said) in begun.items() if said.startswith(note)),
+        access=bool(request.access),
     )
 
 
@@ -270,13 +274,12 @@ def _decisions(plan: RestorePlan) -> Decisions:
 def _plan(
     target: Target, saved: Saved, point: RecoveryPoint, destination: Destination, decisions: Decisions
 ) -> RestorePlan:
-    names = {topic.source for topic in decisions.topics}
-    until = decisions.until
+    names, until = {topic.source for topic in decisions.topics}, decisions.until
     segments = [
         s for s in saved.detail.segments if s.facts.topic in names and (until is None or s.facts.oldest <= until)
     ]
     into = destination.name or destination.path or "a sandbox"
-    renamed = [f"{t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
+    renamed = [f"restored under another name: {t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
     return RestorePlan(
         target=target,
         backup=saved.manifest.id,
@@ -290,11 +293,8 @@ def _plan(
             f"load {sum(s.facts.records for s in segments)} records from {len(segments)} segments, in order",
             f"move {len(saved.cut.groups)} consumer groups to the same records",
             "put the configurations back",
+            *((f"put back {decisions.grants}",) if decisions.grants else ()),
         ),
-        warnings=(
-            *decisions.warnings,
-            *(f"restored under another name: {one}" for one in renamed),
-            *saved.manifest.notes,
-        ),
+        warnings=(*decisions.warnings, *renamed, *saved.manifest.notes),
         detail=msgspec.to_builtins(decisions),
     )

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec import Struct
 
 from include.engine.errors import Corrupt
+from include.engine.systems.kafka.ranges import SegmentFacts
 
 CREATE_TIME, LOG_APPEND_TIME = 0, 1
 _ROW_GROUP = 32_768  # records: what a reader that looks for a time has to decompress at least
@@ -33,22 +33,6 @@ SCHEMA = pa.schema(
 )
 
 Header = tuple[str, bytes | None]
-
-
-class SegmentFacts(Struct, frozen=True, kw_only=True):
-    """What a manifest says about one segment, besides where it is stored."""
-
-    topic: str
-    partition: int
-    start: int  # of the range that was read; the first record may come later
-    stop: int  # exclusive: everything before it that could be read is in this segment or an earlier one
-    first: int
-    last: int
-    records: int
-    raw_bytes: int  # of keys, values and headers
-    oldest: int  # least timestamp, milliseconds
-    newest: int
-    content: str  # digest of timestamps, keys, values and headers, in order, without offsets
 
 
 class Columns:
@@ -126,7 +110,7 @@ class Draft:
 
 def encode(table: pa.Table) -> bytes:
     """Write a table as a segment."""
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
@@ -137,7 +121,8 @@ def encode(table: pa.Table) -> bytes:
         row_group_size=_ROW_GROUP,
         store_schema=True,
     )
-    return sink.getvalue()
+    raw: bytes = sink.getvalue().to_pybytes()
+    return raw
 
 
 def decode(raw: bytes, *, what: str) -> pa.Table:

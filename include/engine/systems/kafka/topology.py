@@ -1,4 +1,4 @@
-"""Which connectors a mirror needs, and what would have to change for them.  Pure."""
+"""Which topics a mirror has, which connectors it needs, and what would have to change for them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from include.engine.systems.kafka.settings import Mirror
+from include.engine.systems.kafka.client import Admin
+from include.engine.systems.kafka.cut import covered
+from include.engine.systems.kafka.settings import Mirror, matches
 
 _MM2 = "org.apache.kafka.connect.mirror"
+_BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
 _SECRET = ("password", "jaas", "secret")
 _JAAS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
     "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
 }
+_LARGEST = 64 << 20  # bytes of a record
+HEARTBEATS = "heartbeats"  # MirrorMaker 2's own name of the topic
 Config = Mapping[str, str]
 
 
@@ -37,11 +42,28 @@ def connector_name(name: str) -> str:
     return f"mainstay-{name}-source"
 
 
+def heartbeat_name(name: str) -> str:
+    """Name the connector that shows that a mirror's workers live when nothing is there to copy."""
+    return f"mainstay-{name}-heartbeat"
+
+
+def mirrored(admin: Admin, mirror: Mirror) -> dict[str, int]:
+    """Give the source's topics that *mirror* covers, with their partitions; never what MirrorMaker 2 itself writes."""
+    found = covered(admin, lambda topic: matches(mirror.topics, topic))
+    return {
+        name: len(topic.partitions)
+        for name, topic in found.items()
+        if name != HEARTBEATS
+        and not name.startswith("mm2-")
+        and not name.endswith((".internal", ".replica", "-internal"))
+    }
+
+
 def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[str, dict[str, str]]:
     """Give the connectors that a mirror consists of.
 
-    There is one.  Groups are translated exactly when it counts, by us: a checkpoint connector would later put them back to
-    its own coarse positions.
+    One copies, one sends heartbeats.  Groups are translated exactly when it counts, by us: a checkpoint connector would later
+    put them back to its own coarse positions.
 
     :param source: how to connect to the source, in librdkafka's words
     :param target: likewise
@@ -49,33 +71,42 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
     config = {
         "connector.class": f"{_MM2}.MirrorSourceConnector",
         "tasks.max": str(mirror.tasks),
-        "source.cluster.alias": mirror.source_alias,
-        "target.cluster.alias": mirror.target_alias,
         "topics": ",".join(mirror.topics),
         "replication.factor": str(mirror.replication_factor),
         "offset-syncs.topic.replication.factor": str(mirror.replication_factor),
-        "replication.policy.class": f"{_MM2}.IdentityReplicationPolicy",
         "source.consumer.isolation.level": "read_committed",
         "source.consumer.auto.offset.reset": "earliest",
         "exactly.once.support": "required",
         "transaction.boundary": "poll",
         # A worker that dies leaves its transaction open, and nobody can read how far it was until that has timed out.
         "producer.override.transaction.timeout.ms": "10000",
+        # The target's own limits decide what is too large, not the client's default of 1 MiB.
+        "producer.override.max.request.size": str(_LARGEST),
+        "producer.override.buffer.memory": str(2 * _LARGEST),
         "offset-syncs.topic.location": "target",
         "offset.lag.max": "100",
         "sync.topic.acls.enabled": "false",
         "heartbeats.replication.enabled": "false",
         "refresh.topics.interval.seconds": "10",
         "sync.topic.configs.interval.seconds": "30",
-        "key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
-        "value.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
-        "header.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+    }
+    shared = {
+        "source.cluster.alias": mirror.source_alias,
+        "target.cluster.alias": mirror.target_alias,
+        "replication.policy.class": f"{_MM2}.IdentityReplicationPolicy",
+        **{f"{part}.converter": _BYTES for part in ("key", "value", "header")},
     }
     for prefix, access in (("source", source), ("target", target)):
-        config |= {f"{prefix}.cluster.{key}": value for key, value in java_settings(access).items()}
+        shared |= {f"{prefix}.cluster.{key}": value for key, value in java_settings(access).items()}
     if mirror.source_servers:
-        config["source.cluster.bootstrap.servers"] = mirror.source_servers
-    return {connector_name(name): config}
+        shared["source.cluster.bootstrap.servers"] = mirror.source_servers
+    beating = {
+        "connector.class": f"{_MM2}.MirrorHeartbeatConnector",
+        "tasks.max": "1",
+        "heartbeats.topic.replication.factor": str(mirror.replication_factor),
+        "emit.heartbeats.interval.seconds": "5",
+    }
+    return {connector_name(name): shared | config, heartbeat_name(name): shared | beating}
 
 
 def java_settings(access: Config) -> dict[str, str]:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.isolation import Child, Frame
-from include.engine.systems.kafka.reader import Range
+from include.engine.systems.kafka.ranges import Range
 
 Content = tuple[int, bytes | None, bytes | None, tuple[tuple[object, ...], ...]]  # time, key, value, headers
 Pair = tuple[int, int]  # offset on the source, offset on the mirror, of the same record
@@ -41,9 +41,9 @@ class Row(Struct, frozen=True):
 class Side:
     """One cluster's records, read in a child process that lives as long as the context."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], *, patience: float = 120.0) -> None:
         self._settings = dict(settings)
-        self._child = Child("reader")
+        self._child = Child("reader", patience=patience)
         self._frames = self._child.frames()
 
     def rows(self, tp: TP, start: int, stop: int) -> list[Row]:
@@ -102,6 +102,14 @@ def parse_pair(key: bytes, value: bytes) -> tuple[TP, Pair]:
     (partition,) = struct.unpack_from(">i", key, 2 + length)
     source, mirror = struct.unpack(">qq", value)
     return TP(topic, partition), (source, mirror)
+
+
+def is_beat_of(key: bytes | None, source: str) -> bool:
+    """Say whether a heartbeat's key, two strings, names the mirror's source by this alias."""
+    if key is None or len(key) < 2:
+        return False
+    (length,) = struct.unpack_from(">h", key)
+    return key[2 : 2 + length] == source.encode()
 
 
 def nearest(pairs: Sequence[Pair], position: int) -> Pair:
