@@ -9,6 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+_METHODS = tuple(f"{method} /".encode() for method in ("GET", "HEAD", "PUT", "POST", "DELETE"))
+
 
 class Wire:
     """A TCP proxy on loopback; *verdict* says for each connection's first bytes what becomes of it.
@@ -60,6 +62,8 @@ class Wire:
                 back.start()
                 left = what
                 while chunk := near.recv(65536):
+                    if chunk.startswith(_METHODS):  # the next request of a connection that is kept
+                        self.requests.append(chunk.split(b"\r\n", 1)[0].partition(b"?")[0])
                     if left is not None:
                         left -= len(chunk)
                         if left < 0:

@@ -14,9 +14,12 @@ from include.engine.model import Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.cassandra import keyspaces
 from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.probes import open_probes
 from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup
+from tests.estate import eventually
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -117,19 +120,48 @@ def test_one_node_fits_into_three(estate: Estate, cql: Cql, sandbox: Sandbox, ob
     assert restored.verdict is Verdict.PASS
 
 
-def test_a_node_that_is_down_makes_the_backup_fail_and_does_not_hinder_reads(
+def test_a_node_that_is_down_fails_backup_and_restore_hinders_no_reads_and_is_seen_by_the_probes(
     estate: Estate, ring: CassandraServer, cql: Cql
 ) -> None:
     before = everything(cql, "ALL")
+    estate.backup()
     name = estate.name()
     pipeline = estate.pipeline()
+    settings = Settings.model_validate({"connection": "cassandra_main", **ring.target_settings()})
+    probes = {probe.name: probe for probe in open_probes(TARGET, settings, estate.connections)}
+    whole = {one.metric: one.value for one in probes["nodes"].read(now, timeout=30)}
+    assert (whole["cassandra.nodes.down"], whole["cassandra.schema.versions"]) == (0, 1)
     ring.nodes[2].kill()
     try:
-        with pytest.raises(Unreachable, match="1 of 3 nodes are down"):
+        with pytest.raises(Unreachable, match=r"1 of 3 nodes are down.*the backup would be incomplete"):
             backup.freeze(pipeline, name, [TARGET], clock=now)
+        with pytest.raises(Unreachable, match=r"1 of 3 nodes are down.*the restore would be incomplete"):
+            estate.restore(confirm="cassandra_admin")
         assert everything(cql, "QUORUM") == before
+
+        def down() -> bool:
+            return any(
+                one.metric == "cassandra.nodes.down" and one.value == 1 for one in probes["nodes"].read(now, timeout=30)
+            )
+
+        eventually(down, what="the probe sees that a node is down")
+        nodes = {one.labels["node"] for one in probes["pools"].read(now, timeout=30)}
+        assert nodes == {ring.nodes[0].address, ring.nodes[1].address}
+        eventually(
+            lambda: (
+                {
+                    one.value
+                    for one in probes["jolokia"].read(now, timeout=30)
+                    if one.metric == "cassandra.nodes.unreachable"
+                }
+                == {1}
+            ),
+            what="both living nodes call the third unreachable",
+        )
     finally:
         ring.nodes[2].start(timeout=300)
+    assert estate.restore(confirm="cassandra_admin").verdict is Verdict.PASS
+    assert everything(cql, "ALL") == before
 
 
 def test_a_node_that_dies_after_the_snapshot_leaves_no_backup_and_the_retry_finishes_it(

@@ -55,7 +55,10 @@ def a_backup(
     at = days_ago(days)
     id_ = backup_id(at)
     writer = VaultWriter(catalog.bucket, f"{catalog.folder(target, id_)}/{attempt}", recipients=recipients)
-    written = [writer.write(name, [content]) for name, content in (objects or {"base.tar": b"rows " * 100}).items()]
+    written = [
+        writer.write(name, [content])
+        for name, content in ({"base.tar": b"rows " * 100} if objects is None else objects).items()
+    ]
     return catalog.commit(
         Manifest(
             id=id_,

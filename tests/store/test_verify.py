@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from include.engine.contracts import Stop
 from include.engine.errors import Interrupted, Unreachable
-from include.engine.model import Entry, Manifest, Verdict, Verification, encode
+from include.engine.model import Entry, Manifest, ReadBack, Verdict, Verification, encode
+from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
 from include.engine.store.encryption import generate_identity
+from include.engine.store.rereading import Trust, choose
+from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
 from include.engine.store.verify import verify_backup, verify_set
-from tests.store.making import MAIN, NOW, Told, a_backup, a_night, a_set, memory_catalog, overwrite
+from include.engine.verbs.verify import LATELY
+from tests.store.making import EVENTS, MAIN, NOW, Told, a_backup, a_night, a_set, days_ago, memory_catalog, overwrite
 
 
 @pytest.fixture
@@ -158,3 +165,98 @@ def test_a_set_of_nothing_fails(catalog: Catalog) -> None:
     empty = msgspec.structs.replace(a_night(catalog, days=1), parts=())
     (check,) = verify_set(catalog, empty)
     assert check.verdict is Verdict.FAIL
+
+
+# what backups share --------------------------------------------------------------------------------------------------
+
+
+class Counting(VaultReader):
+    """A reader that remembers what was asked for."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__(bucket)
+        self.read_keys: list[str] = []
+
+    def stored(self, entry: Entry, *, ahead: int = 6) -> Iterator[bytes]:
+        self.read_keys.append(entry.key)
+        return super().stored(entry, ahead=ahead)
+
+
+def shared(catalog: Catalog, *contents: bytes) -> list[Entry]:
+    folder = SharedFolder(catalog.bucket, EVENTS)
+    return [folder.put(content) for content in contents]
+
+
+def again(
+    catalog: Catalog, manifest: Manifest, *, days: float, trust: Trust | None = LATELY
+) -> tuple[Verification, list[str]]:
+    reader = Counting(catalog.bucket)
+    found = verify_backup(
+        catalog, reader, manifest, progress=Told(), stop=Stop(), now=days_ago(days), trust=trust
+    )  # fmt: skip
+    return found, sorted(reader.read_keys)
+
+
+def test_shared_objects_that_were_read_lately_are_not_read_again_and_nothing_claims_it(catalog: Catalog) -> None:
+    old, new = shared(catalog, b"old " * 100), shared(catalog, b"new " * 200)
+    first, read = again(catalog, a_backup(catalog, EVENTS, days=9, objects={}, shared=old), days=9)
+    assert read == [old[0].key]
+    assert (first.objects, first.bytes, first.trusted_objects, first.trusted_since) == (1, 400, 0, None)
+    manifest = a_backup(catalog, EVENTS, days=8, objects={"mine": b"x"}, shared=[*old, *new])
+    second, read = again(catalog, manifest, days=8)
+    assert read == sorted([new[0].key, manifest.entries[0].key])
+    assert (second.objects, second.bytes, second.trusted_objects, second.trusted_bytes) == (2, 801, 1, 400)
+    assert second.trusted_since == days_ago(9)
+    assert second.verdict is Verdict.PASS
+    assert old[0].key not in second.read
+    third, read = again(catalog, manifest, days=8, trust=None)
+    assert (third.objects, third.trusted_objects) == (3, 0)
+
+
+@pytest.mark.sabotage
+@pytest.mark.parametrize("damage", ["replaced", "missing", "another size"])
+def test_a_trusted_object_that_was_touched_is_read_and_found_out(catalog: Catalog, damage: str) -> None:
+    (entry,) = shared(catalog, b"bytes " * 100)
+    manifest = a_backup(catalog, EVENTS, objects={}, shared=[entry])
+    assert again(catalog, manifest, days=1)[0].verdict is Verdict.PASS
+    catalog.bucket.delete([entry.key])
+    if damage != "missing":
+        content = b"Bytes " * 100 if damage == "replaced" else b"bytes"
+        catalog.bucket.create(entry.key, content)
+    found, read = again(catalog, manifest, days=0.5)
+    assert read == [entry.key]
+    assert found.verdict is Verdict.FAIL
+
+
+def test_a_manifest_that_names_another_digest_is_not_covered_by_the_reading(catalog: Catalog) -> None:
+    (entry,) = shared(catalog, b"bytes " * 100)
+    again(catalog, a_backup(catalog, EVENTS, days=2, objects={}, shared=[entry]), days=2)
+    forged = msgspec.structs.replace(entry, sha256="0" * 64)
+    found, read = again(catalog, a_backup(catalog, EVENTS, days=1, objects={}, shared=[forged]), days=1)
+    assert read == [entry.key]
+    assert found.verdict is Verdict.FAIL
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    st.lists(st.floats(0.2, 6), min_size=1, max_size=12),
+    st.floats(0.01, 1),
+)
+def test_no_verdict_stands_on_a_reading_older_than_the_limit_and_what_is_due_is_spread(
+    sizes: list[int], gaps: list[float], share: float
+) -> None:
+    trust = Trust(share=share)
+    entries = [Entry(name=f"o{n}", key=f"o{n}", bytes=size, sha256=f"{n:064x}") for n, size in enumerate(sizes)]
+    listed = {entry.key: StoredObject(entry.key, entry.bytes, NOW) for entry in entries}
+    readings: dict[str, tuple[datetime, ReadBack]] = {}
+    now = NOW
+    for gap in gaps:
+        chosen = choose(entries, listed, readings, trust, now=now)
+        assert {*chosen.read} | {*chosen.trusted} == {*entries}
+        assert not {*chosen.read} & {*chosen.trusted}
+        assert all(now - readings[entry.key][0] < trust.limit for entry in chosen.trusted)
+        early = [entry for entry in chosen.read if entry.key in readings and now - readings[entry.key][0] < trust.limit]
+        assert sum(entry.bytes for entry in early) <= share * sum(sizes) + max(sizes)
+        assert not [entry for entry in early if now - readings[entry.key][0] < trust.lasts]
+        readings |= {entry.key: (now, ReadBack(entry.sha256, NOW)) for entry in chosen.read}
+        now += timedelta(days=gap)

@@ -9,6 +9,7 @@ from include.engine.cli.backup import backup
 from include.engine.cli.boundary import Boundary
 from include.engine.cli.catalog import catalog
 from include.engine.cli.checklist import checklist
+from include.engine.cli.commit_log_archive import commit_log_archive
 from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
 from include.engine.cli.inventory import inventory
@@ -41,6 +42,7 @@ for command in (demo, up, down, status, env):
 for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover):
     app.command(rich_help_panel=_VERBS)(command)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
+app.command("commit-log-archive", rich_help_panel=_VERBS)(commit_log_archive)
 for command in (retention, expire, keep, unkeep, upkeep):
     app.command(rich_help_panel=_KEEPING)(command)
 app.add_typer(keys, name="key", rich_help_panel=_KEEPING)

@@ -68,10 +68,10 @@ def take(
 
 
 def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:
-    """Verify every part of a set."""
+    """Verify every part of a set; objects that backups share are not read again when they were read lately."""
     from include.engine.verbs import verify as verb
 
-    return verb.verify_parts(pipeline, sealed.id, progress=progress, stop=stop, clock=now)
+    return verb.verify_parts(pipeline, sealed.id, progress=progress, stop=stop, clock=now, trust=verb.LATELY)
 
 
 def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, ...], *, as_json: bool) -> None:
@@ -97,5 +97,8 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         )
     columns = ("target", "kind", ">original", ">stored", ">ratio", ">took", "recoverable to", "read back")
     show(table(columns, rows, title=f"Set {sealed.id}"))
+    for proof in proofs:
+        if told := figures.trusted(proof):
+            show(f"{proof.target}: {told}")
     if sealed.left_out:
         show(f"Not in this set: {', '.join(sealed.left_out)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from include.engine.model import Verification
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -75,3 +77,13 @@ def number(value: float | None, unit: str) -> str:
 def rate(count: float, seconds: float) -> str:
     """Write bytes per second; empty when no time has passed."""
     return f"{size(count / seconds)}/s" if seconds > 0 else ""
+
+
+def trusted(proof: Verification) -> str:
+    """Say what a verification has not read, because an earlier one had; empty when it has read everything."""
+    if not proof.trusted_objects:
+        return ""
+    return (
+        f"{proof.objects} objects read back; {proof.trusted_objects} more ({size(proof.trusted_bytes)}) are unchanged"
+        f" since they were read, the first at {moment(proof.trusted_since)}"
+    )

@@ -25,7 +25,7 @@ from include.engine.model.manifests import (
     SourceIdentity,
 )
 from include.engine.model.names import FREEZE_ORDER, System, Target, backup_id, backup_time
-from include.engine.model.proofs import DrillReport, Verification
+from include.engine.model.proofs import DrillReport, ReadBack, Verification
 from include.engine.model.readings import Reading
 from include.engine.model.restores import (
     Destination,
@@ -70,6 +70,7 @@ __all__ = [
     "Plot",
     "PointKind",
     "Position",
+    "ReadBack",
     "Reading",
     "Reconciled",
     "RecoveryPoint",

@@ -33,8 +33,24 @@ class DrillReport(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class ReadBack(Struct, frozen=True, array_like=True):
+    """A shared object that was read and was what it should be.
+
+    :param modified: when the store says that it was written: another time is another object
+    """
+
+    sha256: str
+    modified: datetime
+
+
 class Verification(Struct, frozen=True, kw_only=True):
-    """What reading a backup back found: one check per object, or per failed object when all is well."""
+    """What reading a backup back found.
+
+    ``objects`` and ``bytes`` count what was read.  ``trusted_objects`` and ``trusted_bytes`` were not: an earlier
+    verification has read them, at ``trusted_since`` or later, and the store lists them unchanged.
+
+    :param read: the objects that other backups may name too, by key, so that the next verification need not read them
+    """
 
     version: int = MANIFEST_VERSION
     target: Target
@@ -44,3 +60,7 @@ class Verification(Struct, frozen=True, kw_only=True):
     bytes: int
     verdict: Verdict
     problems: tuple[str, ...] = ()
+    trusted_objects: int = 0
+    trusted_bytes: int = 0
+    trusted_since: datetime | None = None
+    read: dict[str, ReadBack] = {}

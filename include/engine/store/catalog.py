@@ -30,6 +30,7 @@ from include.engine.model import (
 from include.engine.store.bucket import Bucket
 
 _READS_AT_ONCE = 16
+_STAMP = "%Y%m%dT%H%M%S%fZ"
 
 Item = TypeVar("Item")
 
@@ -241,13 +242,26 @@ class Catalog:
 
     def record_verification(self, verification: Verification) -> None:
         """Store what reading a backup back has found, once per time."""
-        stamp = verification.at.strftime("%Y%m%dT%H%M%S%fZ")
+        stamp = f"{verification.at:{_STAMP}}"
         key = f"verifications/{verification.target}/{verification.backup}/{stamp}.json"
         self.bucket.create(key, encode(verification))
 
     def verifications(self, target: Target, backup: str) -> list[Verification]:
         """Give what was found when a backup was read back, oldest first."""
         found = [self._read(key, Verification) for key in self._verification_keys(target, backup)]
+        return [verification for verification in found if verification is not None]
+
+    def verifications_since(self, target: Target, since: datetime) -> list[Verification]:
+        """Give what was found since then when any backup of *target* was read back; what cannot be read is left out."""
+        keys = [found.key for found in self.bucket.list(f"verifications/{target}")]
+
+        def read(key: str) -> Verification | None:
+            try:
+                return self._read(key, Verification)
+            except PermanentError:
+                return None
+
+        found = self._each([key for key in keys if key.rpartition("/")[2] >= f"{since:{_STAMP}}"], read)
         return [verification for verification in found if verification is not None]
 
     def last_verification(self, target: Target, backup: str) -> Verification | None:

@@ -23,12 +23,17 @@ _AZURE_HEADERS = {"x-ms-blob-type": "BlockBlob", "If-None-Match": "*"}
 _GCS_HEADERS: Mapping[str, str] = {}  # signed without headers: the name is the digest, a second write is the same bytes
 
 
+def shared_folder(target: Target) -> str:
+    """Give the folder of the objects that the backups of *target* share."""
+    return f"{target}/objects"
+
+
 class SharedFolder:
     """``<system>/<name>/objects/`` of one target (see ``contracts.SharedObjects``)."""
 
     def __init__(self, bucket: Bucket, target: Target) -> None:
         self._bucket = bucket
-        self._folder = f"{target}/objects"
+        self._folder = shared_folder(target)
         self._s3: S3 | None = None
 
     def key(self, sha256: str) -> str:

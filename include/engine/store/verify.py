@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import Corrupt, Interrupted, MainstayError, NotFound
-from include.engine.model import Check, Entry, Manifest, Part, SetManifest, Verdict, Verification
+from include.engine.model import Check, Entry, Manifest, Part, ReadBack, SetManifest, Target, Verdict, Verification
+from include.engine.store.bucket import StoredObject
 from include.engine.store.catalog import Catalog
+from include.engine.store.rereading import Choice, Trust, choose, newest_readings
+from include.engine.store.shared import shared_folder
 from include.engine.store.vault import VaultReader
 
 _OBJECTS_AT_ONCE = 3
@@ -20,31 +23,36 @@ _RANGES_AHEAD = 4  # per object: 3 * (4 + 1) * 4 MiB is about all the memory tha
 
 
 def verify_backup(
-    catalog: Catalog, reader: VaultReader, manifest: Manifest, *, progress: Progress, stop: Stop, now: datetime
+    catalog: Catalog,
+    reader: VaultReader,
+    manifest: Manifest,
+    *,
+    progress: Progress,
+    stop: Stop,
+    now: datetime,
+    trust: Trust | None = None,
 ) -> Verification:
-    """Read every object of *manifest* back, compare size and SHA-256, and record the result in the catalog.
+    """Read the objects of *manifest* back, compare size and SHA-256, and record the result in the catalog.
 
     All problems are listed, each naming its object.  FAIL when something is not what was written or the manifest is not the
     committed one; UNVERIFIED when the store did not let us look at everything; PASS otherwise.  One object that cannot be
     read for want of an answer ends the reading: a dead store is not asked ten thousand times.
 
     :param now: the time that the result is recorded under
+    :param trust: believe readings of shared objects by earlier verifications (see
+        :mod:`~include.engine.store.rereading`); read everything when it is None
     :raises Interrupted: when *stop* came; nothing is recorded then
     """
-    progress.stage(f"verify {manifest.target} {manifest.id}", manifest.bytes)
+    listed = _listed(catalog, manifest)
+    readings = _readings(catalog, manifest.target, now - trust.limit) if trust and listed else {}
+    chosen = choose(manifest.entries, listed, readings, trust or Trust(lasts=timedelta()), now=now)
+    progress.stage(f"verify {manifest.target} {manifest.id}", sum(entry.bytes for entry in chosen.read))
     reading = _Reading(reader, progress, stop)
-    reading.run(manifest.entries)
+    reading.run(chosen.read)
     wrong = [*_wrong_manifest(catalog, manifest, reading.unread), *sorted(reading.wrong)]
     verdict = Verdict.FAIL if wrong else Verdict.UNVERIFIED if reading.unread else Verdict.PASS
-    verification = Verification(
-        target=manifest.target,
-        backup=manifest.id,
-        at=now,
-        objects=reading.objects,
-        bytes=reading.bytes,
-        verdict=verdict,
-        problems=(*wrong, *reading.unread),
-    )
+    problems = (*wrong, *reading.unread)
+    verification = _recorded(manifest, chosen, reading, listed, now=now, verdict=verdict, problems=problems)
     if verdict is Verdict.UNVERIFIED:
         with suppress(MainstayError):  # the store that could not be read may not be writable either
             catalog.record_verification(verification)
@@ -73,15 +81,15 @@ class _Reading:
         self._lock = threading.Lock()
         self.objects = 0
         self.bytes = 0
+        self.good: list[Entry] = []
         self.wrong: list[str] = []
         self.unread: list[str] = []
 
     def run(self, entries: Sequence[Entry]) -> None:
-        distinct = {(entry.key, entry.bytes, entry.sha256): entry for entry in entries}
         with ThreadPoolExecutor(_OBJECTS_AT_ONCE, thread_name_prefix="verify") as pool:
-            for _ in pool.map(self._read, distinct.values()):
+            for _ in pool.map(self._read, entries):
                 self._stop.check()
-        left = len(distinct) - self.objects - len(self.wrong) - len(self.unread)
+        left = len(entries) - self.objects - len(self.wrong) - len(self.unread)
         if left:
             self.unread.append(f"{left} more object(s) were not read")
 
@@ -101,6 +109,7 @@ class _Reading:
         else:
             with self._lock:
                 self.objects += 1
+                self.good.append(entry)
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
@@ -108,6 +117,51 @@ class _Reading:
             with self._lock:
                 self.bytes += len(chunk)
                 self._progress.advance(len(chunk))
+
+
+def _listed(catalog: Catalog, manifest: Manifest) -> Mapping[str, StoredObject]:
+    """What is there of the objects that backups of this target share, by key: one request for a thousand."""
+    folder = f"{shared_folder(manifest.target)}/"
+    if not any(entry.key.startswith(folder) for entry in manifest.entries):
+        return {}
+    try:
+        return {found.key: found for found in catalog.bucket.list(folder)}
+    except MainstayError:
+        return {}  # nothing is believed then: reading says what the store answers
+
+
+def _readings(catalog: Catalog, target: Target, since: datetime) -> Mapping[str, tuple[datetime, ReadBack]]:
+    try:
+        return newest_readings([(found.at, found.read) for found in catalog.verifications_since(target, since)])
+    except MainstayError:
+        return {}
+
+
+def _recorded(
+    manifest: Manifest,
+    chosen: Choice,
+    reading: _Reading,
+    listed: Mapping[str, StoredObject],
+    *,
+    now: datetime,
+    verdict: Verdict,
+    problems: tuple[str, ...],
+) -> Verification:
+    good = sorted((entry for entry in reading.good if entry.key in listed), key=lambda entry: entry.key)
+    return Verification(
+        target=manifest.target,
+        backup=manifest.id,
+        at=now,
+        objects=reading.objects,
+        bytes=reading.bytes,
+        verdict=verdict,
+        problems=problems,
+        trusted_objects=len(chosen.trusted),
+        trusted_bytes=sum(entry.bytes for entry in chosen.trusted),
+        trusted_since=chosen.oldest,
+        # As it was listed before it was read: an object that was replaced meanwhile has another time, and is read again.
+        read={entry.key: ReadBack(sha256=entry.sha256, modified=listed[entry.key].modified) for entry in good},
+    )
 
 
 def _wrong_manifest(catalog: Catalog, manifest: Manifest, unread: list[str]) -> Iterator[str]:

@@ -108,7 +108,10 @@ class SealOperator(Step):
 
 
 class VerifyOperator(Step):
-    """Read the set back, and announce it: an asset event says that a backup was taken and is readable."""
+    """Read the set back, and announce it: an asset event says that a backup was taken and is readable.
+
+    Objects that backups share are not read again when they were read lately (see ``include.engine.store.rereading``).
+    """
 
     def __init__(self, *, runbook: str = "backup-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
@@ -121,13 +124,16 @@ class VerifyOperator(Step):
         self.report = f"sets/{set_id}"
         require_checks(f"the set {set_id}", verify.check_set(self.pipeline, set_id), runbook=self.runbook)
         with self.progress() as progress:
-            found = verify.verify_parts(self.pipeline, set_id, progress=progress, stop=self.stop, clock=clock)
+            found = verify.verify_parts(
+                self.pipeline, set_id, progress=progress, stop=self.stop, clock=clock, trust=verify.LATELY
+            )
         _require_readable(set_id, found)
         self._announce(context, set_id)
         return {
             "id": set_id,
             "objects": sum(one.objects for one in found),
             "bytes": sum(one.bytes for one in found),
+            "trusted_bytes": sum(one.trusted_bytes for one in found),
             "verdict": str(Verdict.PASS),
         }
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from include.engine.sandbox.home import Sandbox
@@ -14,6 +15,7 @@ from include.engine.systems.cassandra import keyspaces
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.object_store.server import ObjectStoreServer
+from tests.faults import Wire
 from tests.integration.cassandra.estate import Estate
 
 
@@ -47,3 +49,14 @@ def keyspace(cql: Cql, request: pytest.FixtureRequest) -> str:
 def estate(cassandra: CassandraServer, object_store: ObjectStoreServer, bucket: str, tmp_path: Path) -> Estate:
     """A pipeline of one target, ``cassandra/main``, with an empty bucket."""
     return Estate(cassandra, object_store, bucket, tmp_path)
+
+
+@pytest.fixture
+def wire(estate: Estate) -> Iterator[Wire]:
+    """The estate's nodes and control plane reach the store through it."""
+    with Wire(estate.store.host, estate.store.port) as wire:
+        store = estate.connections.known["store"]
+        estate.connections.known["store"] = msgspec.structs.replace(
+            store, extra={**store.extra, "endpoint_url": wire.endpoint}
+        )
+        yield wire

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +20,11 @@ import pytest
 
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
-from include.engine.model import Verdict
+from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import control, transfer
 from include.engine.systems.cassandra.client import Cql
-from include.engine.verbs import backup
+from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
 
@@ -37,17 +37,6 @@ def table(keyspace: str, cql: Cql, estate: Estate) -> str:
     make_table(cql, f"{keyspace}.t", count=200)
     estate.server.nodes[0].nodetool("flush", keyspace)
     return f"{keyspace}.t"
-
-
-@pytest.fixture
-def wire(estate: Estate) -> Iterator[Wire]:
-    """The estate's nodes and control plane reach the store through it."""
-    with Wire(estate.store.host, estate.store.port) as wire:
-        store = estate.connections.known["store"]
-        estate.connections.known["store"] = msgspec.structs.replace(
-            store, extra={**store.extra, "endpoint_url": wire.endpoint}
-        )
-        yield wire
 
 
 def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
@@ -285,6 +274,18 @@ def test_a_node_that_never_reaches_the_store_is_told_without_a_signature(
     assert "Signature" not in str(told.value)
 
 
+def test_a_store_whose_disk_is_full_is_told_and_leaves_no_backup(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    full = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    wire.verdict = lambda first: full if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
+    name = estate.name()
+    with pytest.raises(Unreachable, match=r"could not send .* HTTP 507"):
+        estate.backup(name, keyspaces=[table.partition(".")[0]])
+    assert estate.bare().catalog.targets() == [] or estate.bare().catalog.find(TARGET, name) is None
+
+
 def test_a_signed_url_that_expired_is_signed_anew(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_PAUSE", 0.05)
     sign = shared_objects.SharedFolder.sign_put
@@ -363,6 +364,27 @@ def test_two_copies_of_one_set_at_once_make_one_backup(estate: Estate, table: st
     backup.release(pipeline, name, [TARGET])
 
 
+def test_two_backups_at_once_are_both_whole(estate: Estate, table: str) -> None:
+    names = [estate.name(), estate.name()]
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+
+    def take(name: str) -> Manifest:
+        backup.freeze(pipeline, name, [TARGET], clock=now)
+        manifest = backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+        backup.release(pipeline, name, [TARGET])
+        return manifest
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(take, names)
+    assert first.cut.position != second.cut.position
+    stored = estate.objects()
+    for manifest in (first, second):
+        assert all(stored[f"p/{entry.key}"] == entry.bytes for entry in manifest.entries)
+    assert (
+        verify.verify_part(pipeline, TARGET, names[0], progress=Told(), stop=Stop(), clock=now).verdict is Verdict.PASS
+    )
+
+
 def test_a_wish_to_stop_ends_the_transfers_and_commits_nothing(estate: Estate, keyspace: str, cql: Cql) -> None:
     make_table(cql, f"{keyspace}.t", count=60, size=100_000)
     name, stop = estate.name(), Stop()
@@ -377,35 +399,14 @@ def test_a_wish_to_stop_ends_the_transfers_and_commits_nothing(estate: Estate, k
     backup.release(pipeline, name, [TARGET])
 
 
-def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: Cql, tmp_path: Path) -> None:
+def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: Cql) -> None:
     for n in range(4):
         make_table(cql, f"{keyspace}.t{n}", count=10, size=100_000)
     name = estate.name()
     pipeline = estate.pipeline(keyspaces=[keyspace], bandwidth="512KiB", uploads_at_once=1)
     backup.freeze(pipeline, name, [TARGET], clock=now)
-    script = f"""
-        import msgspec
-        from include.engine.contracts import Connection, Stop
-        from tests.integration.cassandra.estate import *
-        known = msgspec.json.decode(open({str(tmp_path / "known.json")!r}).read(), type=dict[str, Connection])
-        from include.engine.inventory import load
-        from include.engine.systems.cassandra.settings import Settings
-        from pathlib import Path
-        inventory = load(Path({str(estate.directory / "inventory.yaml")!r}), {{System.CASSANDRA: Settings}})
-        pipeline = open_pipeline(inventory, Named(known))
-        backup.copy(pipeline, {name!r}, TARGET, progress=Told(), stop=Stop(), clock=now)
-    """
-    (tmp_path / "known.json").write_bytes(msgspec.json.encode(estate.connections.known))
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())}
-    )
-    deadline = time.monotonic() + 60
-    while not any(size > 500_000 for size in estate.objects().values()):
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child = beside(estate, f"backup.copy(pipeline, {name!r}, TARGET, progress=Told(), stop=Stop(), clock=now)")
+    kill_when(child, lambda: any(size > 500_000 for size in estate.objects().values()))
     assert pipeline.catalog.find(TARGET, name) is None
     sent_before = len(estate.objects())
     quick = estate.pipeline(keyspaces=[keyspace])
@@ -413,3 +414,103 @@ def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: 
     backup.release(quick, name, [TARGET])
     assert 0 < detail(manifest).sent_objects <= len(estate.objects()) - sent_before + 1
     assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_a_killed_freeze_leaves_a_snapshot_that_its_retry_clears(estate: Estate, table: str, cql: Cql) -> None:
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+
+    def snapshots() -> set[str]:
+        return {r["name"] for r in cql.rows("SELECT name FROM system_views.snapshots") if name in r["name"]}
+
+    child = beside(
+        estate,
+        "from include.engine.systems.cassandra import snapshot\n"
+        "snapshot.keep_quiet = lambda *_: time.sleep(600)\n"
+        f"backup.freeze(pipeline, {name!r}, [TARGET], clock=now)",
+    )
+    kill_when(child, lambda: bool(snapshots()))
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    assert len(snapshots()) == 2
+    backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+    backup.seal(pipeline, name, clock=now)
+    backup.release(pipeline, name, [TARGET])
+    assert snapshots() == set()
+
+
+def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, cql: Cql) -> None:
+    make_table(cql, f"{keyspace}.t", count=30, size=100_000)
+    then = rows(cql, f"{keyspace}.t")
+    manifest = estate.backup(keyspaces=[keyspace])
+    cql.rows(f"DROP TABLE {keyspace}.t", timeout=60)
+    estate.pipeline(bandwidth="512KiB")
+    staging = estate.server.nodes[0].directory / "staging" / manifest.id
+    child = beside(
+        estate,
+        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin',"
+        " confirm='cassandra_admin')\n"
+        "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
+    )
+    kill_when(child, lambda: any(staging.rglob("*.part")))
+    assert rows(cql, f"{keyspace}.t") == []
+    restored = estate.restore(confirm="cassandra_admin")
+    assert restored.verdict is Verdict.PASS
+    assert rows(cql, f"{keyspace}.t") == then
+    assert not staging.exists()
+
+
+def test_ten_thousand_small_sstables_are_listed_and_sent(estate: Estate, table: str) -> None:
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]], check_data=False)
+    cut = backup.freeze(pipeline, name, [TARGET], clock=now).cuts[str(TARGET)]
+    (data,) = data_files(estate, table)
+    snapshot = data.parent / "snapshots" / str(cut.position)
+    (snapshot / "statistics").write_bytes(b"statistics")
+    (snapshot / "toc").write_text("Data.db\nStatistics.db\nTOC.txt\n")
+    (snapshot / "statistics").chmod(0o644)
+    (snapshot / "toc").chmod(0o644)
+    for n in range(10_000):
+        sstable = snapshot / f"oa-{n}-big-"
+        if n < 300:  # the others are the same bytes: listed and hashed, and not sent again
+            Path(f"{sstable}Data.db").write_bytes(b"data %d" % n)
+        else:
+            os.link(snapshot / "oa-0-big-Data.db", f"{sstable}Data.db")
+        os.link(snapshot / "statistics", f"{sstable}Statistics.db")
+        os.link(snapshot / "toc", f"{sstable}TOC.txt")
+    manifest = backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+    backup.release(pipeline, name, [TARGET])
+    assert len(manifest.entries) > 30_000
+    assert 300 <= len(estate.objects()) < 330
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def beside(estate: Estate, script: str) -> subprocess.Popen[bytes]:
+    """Run *script* in a process of its own, with ``pipeline`` as it was opened last."""
+    known = estate.directory / "known.json"
+    known.write_bytes(msgspec.json.encode(estate.connections.known))
+    prelude = f"""
+        import time
+        from pathlib import Path
+        import msgspec
+        from include.engine.contracts import Connection, Stop
+        from include.engine.inventory import load
+        from include.engine.systems.cassandra.settings import Settings
+        from include.engine.verbs import restore
+        from tests.integration.cassandra.estate import *
+        known = msgspec.json.decode(open({str(known)!r}).read(), type=dict[str, Connection])
+        inventory = load(Path({str(estate.directory / "inventory.yaml")!r}), {{System.CASSANDRA: Settings}})
+        pipeline = open_pipeline(inventory, Named(known))
+    """
+    whole = textwrap.dedent(prelude) + textwrap.dedent(script)
+    return subprocess.Popen([sys.executable, "-c", whole], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+
+
+def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    """SIGKILL *child* as soon as *reached* says so."""
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.wait()

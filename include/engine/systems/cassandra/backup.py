@@ -18,6 +18,7 @@ from include.engine.systems.cassandra import node_scripts, snapshot, sstables, t
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of, detail_of
 from include.engine.systems.cassandra.schema import user_keyspaces
+from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
@@ -63,7 +64,7 @@ class CassandraSource:
 
         :raises Unreachable: when a node is down
         """
-        with Cql(self._connection) as cql:
+        with session(self._connection) as cql:
             taken = snapshot.take(cql, self._settings, self._connection, backup, clock)
         return Cut(at=taken.at, position=taken.cut.tag, detail=msgspec.to_builtins(taken.cut))
 
@@ -82,7 +83,7 @@ class CassandraSource:
         cut = cut_of(job.cut)
         started = job.clock()
         self._wait_for_window(job)
-        with Cql(self._connection) as cql:
+        with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
             directories = {node.host_id: snapshot.data_directories(cql, node) for node in nodes}
         shares = self._hash(job, cut, nodes, directories)
@@ -100,14 +101,14 @@ class CassandraSource:
 
         :raises Unreachable: when a node does not answer; its snapshot vanishes when its TTL runs out
         """
-        with Cql(self._connection) as cql:
+        with session(self._connection) as cql:
             snapshot.release(cql, self._settings, self._connection, backup)
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the keyspaces that no backup of this target holds."""
         if not self._settings.keyspaces:
             return ()
-        with Cql(self._connection) as cql:
+        with session(self._connection) as cql:
             return [f"keyspace {name}" for name in user_keyspaces(cql) if name not in self._settings.keyspaces]
 
     def _still_there(self, cql: Cql, cut: SnapshotCut) -> list[Node]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from include.engine.model import Manifest
 from include.engine.systems.cassandra.cut import detail_of
 
@@ -26,7 +28,13 @@ def instructions(manifest: Manifest, *, bucket: str) -> str:
         tables=tables,
         count=len(manifest.entries),
         size=manifest.bytes,
+        point=_point_in_time(manifest, detail.cut.table_ids) if detail.cut.archived else "",
     )
+
+
+def _point_in_time(manifest: Manifest, table_ids: Mapping[str, str]) -> str:
+    ids = "\n".join(f"| `{table}` | `{table_id}` |" for table, table_id in sorted(table_ids.items()))
+    return _POINT.format(folder=f"{manifest.target}/commitlog", ids=ids)
 
 
 _TEXT = """\
@@ -90,4 +98,29 @@ cqlsh HOST -f derived.cql
 
 Compare some counts, then run `nodetool repair -full` once. Rows whose TTL has run out since do not come back.
 Roles and passwords are not in this backup: create them anew.
+{point}"""
+
+_POINT = """
+## 5. To a point in time
+
+Commit logs were archived: `{folder}/<host id>/CommitLog-….log.<seconds>.<sha256>`, where the seconds (since 1970) say when the
+node wrote it last. On one empty Cassandra of the same version that no client uses:
+
+1. Make the tables with the ids that they had, which is all that a commit log knows of them: in `tables.cql`, write
+   `WITH ID = <id> AND` instead of the first `WITH` of each. Then load the rows as in 3a or 3b, and stop it with `nodetool drain`.
+2. Fetch every node's segments from the last one before this backup on; take the digest and the seconds off their names, and
+   compare the digest. Put each node's into a directory of its own that Cassandra can read.
+3. Write into `commitlog_archiving.properties`, with your directories and your point, in UTC:
+   ```
+   restore_command=/bin/cp -f %from %to
+   restore_directories=/replay/NODE1,/replay/NODE2
+   restore_point_in_time=2026:11:23 04:05:06.000000
+   precision=MICROSECONDS
+   ```
+4. Start it with `-Dcassandra.replayList=KEYSPACE.TABLE,…` for **only** these tables: the logs hold the nodes' system tables, too.
+   Its log says how many mutations it replayed. Take the three lines out again. `sstableloader` brings the tables elsewhere.
+
+| table | id |
+| --- | --- |
+{ids}
 """

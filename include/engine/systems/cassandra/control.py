@@ -6,7 +6,7 @@ import http.client
 import json
 import math
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class Jolokia:
         self._where = f"{host}:{port}"
         self._host, self._port, self._timeout = host, port, timeout
         self._context = _context(connection)
+        self._link: http.client.HTTPConnection | None = None  # one at a time: a control is used by one thread
 
     def answer(self) -> str:
         """Give the node's state, ``NORMAL`` when all is well.
@@ -78,45 +79,77 @@ class Jolokia:
         :raises PermanentError: the node failed to do it
         """
         body = self._post(json.dumps(request).encode())
+        return self._value(request, body if isinstance(body, dict) else {})
+
+    def ask_all(self, requests: Sequence[dict[str, object]]) -> list[Any]:
+        """Send many requests as one and give their values, in their order (see :meth:`ask`)."""
+        answers = self._post(json.dumps(list(requests)).encode())
+        if not isinstance(answers, list) or len(answers) != len(requests):
+            raise PermanentError(f"Jolokia on {self._where} gave no answer to each request", hint="read the node's log")
+        return [self._value(request, answer) for request, answer in zip(requests, answers, strict=True)]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _value(self, request: Mapping[str, object], body: Mapping[str, Any]) -> Any:
         status = body.get("status")
         if status == 200:
             return body.get("value")
         said = str(body.get("error", ""))[:300]
         # A refusal by the policy comes as HTTP 200 with this status in the body.
         if status == 403:
+            wanted = request.get("operation") or request.get("attribute") or request.get("mbean")
             raise Unauthorized(
-                f"Jolokia on {self._where} does not allow {request.get('operation') or request.get('attribute')}",
+                f"Jolokia on {self._where} does not allow {wanted}",
                 hint="compare its policy file with the one in docs/cassandra.md",
             )
         raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint="read the node's log")
 
-    def _post(self, payload: bytes) -> dict[str, Any]:
-        link: http.client.HTTPConnection
-        if self._context is not None:
-            link = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
-        else:
-            link = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+    def _post(self, payload: bytes) -> Any:
         try:
-            link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
-            answer = link.getresponse()
-            raw = answer.read()
+            status, raw = self._exchange(payload)
         except ssl.SSLError as error:
             raise self._refused(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(
                 f"Jolokia on {self._where} did not answer: {error}", hint="check its agent in the node's log"
             ) from error
-        finally:
-            link.close()
-        if answer.status in (401, 403):
-            raise self._refused(f"HTTP {answer.status}")
+        if status in (401, 403):
+            raise self._refused(f"HTTP {status}")
         try:
-            body = json.loads(raw)
+            return json.loads(raw)
         except ValueError as error:
             raise Unreachable(
-                f"{self._where} answered HTTP {answer.status}, and not as Jolokia does", hint="check jolokia_port"
+                f"{self._where} answered HTTP {status}, and not as Jolokia does", hint="check jolokia_port"
             ) from error
-        return body if isinstance(body, dict) else {}
+
+    def _exchange(self, payload: bytes) -> tuple[int, bytes]:
+        """Send over the connection of the last request, which saves a TLS handshake; over a new one when that has gone."""
+        kept, self._link = self._link, None
+        for link in [kept, self._connect()] if kept else [self._connect()]:
+            try:
+                link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
+                answer = link.getresponse()
+                raw = answer.read()
+            except (ConnectionError, http.client.RemoteDisconnected):
+                link.close()
+                if link is not kept:
+                    raise
+            except BaseException:
+                link.close()
+                raise
+            else:
+                self._link = link
+                return answer.status, raw
+        raise AssertionError("the new connection gives an answer or an error")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._context is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
 
     def _refused(self, why: str) -> Unauthorized:
         return Unauthorized(

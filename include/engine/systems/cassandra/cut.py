@@ -28,6 +28,8 @@ class SnapshotCut(Struct, frozen=True, kw_only=True):
     skew_seconds: float  # from the first node's start to the last one's end
     roles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    table_ids: dict[str, str] = {}  # by keyspace.table: commit logs know tables by them
+    archived: bool = False  # whether commit logs were being archived
 
 
 class BackupDetail(Struct, frozen=True, kw_only=True):

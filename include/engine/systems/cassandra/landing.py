@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from include.engine.systems.cassandra.schema import (
     read_schema,
     replication_of,
     user_keyspaces,
+    with_id,
     with_replication,
 )
 from include.engine.systems.cassandra.selection import Selection
@@ -49,10 +50,22 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 class Landing:
-    """One restore into one cluster."""
+    """One restore into one cluster.
 
-    def __init__(self, cql: Cql, destination: Destination, schema: Schema, selection: Selection) -> None:
+    :param ids: the ids that tables get, by ``keyspace.table``, where commit logs are replayed: those know no names
+    """
+
+    def __init__(
+        self,
+        cql: Cql,
+        destination: Destination,
+        schema: Schema,
+        selection: Selection,
+        *,
+        ids: Mapping[str, str] | None = None,
+    ) -> None:
         self.cql = cql
+        self._ids = ids or {}
         self.destination = destination
         self.selection = selection
         self.schema = schema.only(tables=selection.tables).renamed(selection.rename)
@@ -93,7 +106,7 @@ class Landing:
                 copies = fitted(replication_of(statement), counts)
                 self.cql.rows(with_replication(statement, copies), timeout=_SLOW)
             else:
-                self._run(statement)
+                self._run(with_id(statement, self._ids.get(f"{statement.keyspace}.{statement.name}")))
 
     def without_blocking_indexes(self, work: Callable[[], None]) -> None:
         """Do *work* while the tables have no SAI index: sstableloader fails on them; they are built again afterwards."""

@@ -1,4 +1,4 @@
-"""The shell scripts that nodes run, as text.  Pure.  POSIX sh, find, stat, sha256sum, gzip and curl are all they need."""
+"""The shell scripts that nodes run, as text.  Pure.  POSIX sh, find, stat, awk, sed, sha256sum, gzip and curl are all they need."""
 
 from __future__ import annotations
 
@@ -36,10 +36,19 @@ def listing(data_directories: Sequence[str], tag: str) -> str:
   [ -d "$folder" ] || continue
   echo "T $folder"
   find "$folder" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
+  find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" -size 0 | sed 's/^/D /'
   find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" \\
-    -exec sh -c 'for one; do echo "D $one"; sed "s/^/|/" "$one" || exit 1; echo; done' sh {{}} + || return 1
+    -exec awk 'FNR == 1 {{ print "D " FILENAME }} {{ print "|" $0 }}' {{}} + || return 1
 done"""
         for directory in data_directories
+    )
+
+
+def segments(directory: str) -> str:
+    """List archived commit log segments as ``F size mtime path``; print ``X`` when there is no such directory."""
+    return (
+        f"[ -d {quote(directory)} ] || {{ echo X; return 0; }}\n"
+        f"find {quote(directory)} -type f -name 'CommitLog-*.log' -exec stat -c 'F %s %Y %n' {{}} +"
     )
 
 
@@ -53,10 +62,11 @@ def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
         )
     for path in data_files:
         recorded = f"{path.removesuffix('Data.db')}Digest.crc32"
-        # gzip's trailer carries the very CRC-32 that Cassandra records; no other stock tool computes it.
+        # gzip's trailer carries the very CRC-32 that Cassandra records; no other stock tool computes it.  Digest.crc32 has no
+        # end of line, so that read fails and has read it.
         lines.append(
-            f'[ -f {quote(recorded)} ] && echo "C $(nice gzip -1 -c -- {quote(path)} | tail -c 8 |'
-            f' od -An -tu4 -N4 | tr -d " ") $(cat {quote(recorded)}) "{quote(path)}'
+            f"[ -f {quote(recorded)} ] && {{ read -r crc < {quote(recorded)} || true; echo C"
+            f" $(nice gzip -1 -c -- {quote(path)} | tail -c 8 | od -An -tu4 -N4) $crc {quote(path)}; }}"
         )
     return "\n".join(lines) + "\ntrue"
 

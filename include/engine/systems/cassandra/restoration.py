@@ -23,7 +23,7 @@ from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.snapshot import data_directories
+from include.engine.systems.cassandra.snapshot import data_directories, require_all_up
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 
@@ -42,7 +42,8 @@ class Restoration:
         self.detail = detail_of(self.manifest)
         self.selection = selection_of(job.plan)
         self.files = files_of(self.manifest, self.selection)
-        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection)
+        ids = self.detail.cut.table_ids if job.plan.point.time else None
+        self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection, ids=ids)
         self.stages: list[Stage] = []
 
     def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:
@@ -53,6 +54,7 @@ class Restoration:
         job = self.job
         size = sum(file.entry.bytes for file in self.files)
         truncate = bool(job.plan.would_overwrite)
+        require_all_up(self.landing.cql, self.landing.nodes, "the restore")  # before anything is emptied
         with self._stage("make the tables"):
             self.landing.make_tables(truncate=truncate)
         if method is Method.LOADER:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,18 +14,25 @@ import msgspec
 
 from include.engine import model
 from include.engine.contracts import Connections, PlanRequest, Rehearsal, RestoreEngine, RestoreJob
-from include.engine.errors import Misconfigured, Refused
+from include.engine.errors import Misconfigured, Refused, Unsupported
 from include.engine.inventory import TargetSettings
-from include.engine.model import Check, DestinationKind, Manifest, Restored, RestorePlan, Stage, System, Target, Verdict
-from include.engine.sandbox.home import Home
+from include.engine.model import (
+    Check,
+    DestinationKind,
+    Manifest,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    Stage,
+    System,
+    Target,
+    Verdict,
+)
 from include.engine.store.catalog import Catalog
-from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
-from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.cut import BackupDetail, detail_of
-from include.engine.systems.cassandra.landing import Destination, Landing
-from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
+from include.engine.systems.cassandra.planning import plan_steps, plan_warnings
 from include.engine.systems.cassandra.selection import (
     Method,
     Selection,
@@ -36,10 +44,11 @@ from include.engine.systems.cassandra.selection import (
     select,
 )
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.transport import transport_to
 
+# What fetches and loads is imported by the methods that do: every seal of a set asks this module for a text, and nothing else.
 if TYPE_CHECKING:
-    from include.engine.systems.cassandra.server import CassandraServer
+    from include.engine.sandbox.home import Home
+    from include.engine.systems.cassandra.landing import Destination
 
 _PROJECT = Path(__file__).resolve().parents[4]
 
@@ -54,7 +63,7 @@ def open_engine(
     targets: Mapping[Target, TargetSettings] | None = None,
 ) -> RestoreEngine:
     """Give what restores *target*, for ``wiring``."""
-    return CassandraRestore(target, catalog, Home.of(_PROJECT), connections=connections, targets=targets or {})
+    return CassandraRestore(target, catalog, connections=connections, targets=targets or {})
 
 
 class CassandraRestore:
@@ -68,16 +77,21 @@ class CassandraRestore:
         self,
         target: Target,
         catalog: Catalog,
-        home: Home,
         *,
         connections: Connections | None,
         targets: Mapping[Target, TargetSettings],
     ) -> None:
         self.target = target
         self.catalog = catalog
-        self.home = home
         self._connections = connections
         self._targets = targets
+
+    @cached_property
+    def home(self) -> Home:
+        """Where sandboxes and fetched files lie."""
+        from include.engine.sandbox.home import Home
+
+        return Home.of(_PROJECT)
 
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
@@ -86,6 +100,7 @@ class CassandraRestore:
         selection = select(detail.cut.schema, request.only, request.rename)
         files = files_of(manifest, selection)
         kind = DestinationKind(request.destination_kind)
+        logs = self._logs(request, manifest, kind)
         overwritten: list[str] = []
         method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
         path = ""
@@ -93,19 +108,19 @@ class CassandraRestore:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
             method, overwritten = self._look(request, detail, selection, files)
-        size = sum(file.entry.bytes for file in files)
+        size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
             backup=manifest.id,
             chain=(manifest.id,),
-            point=model.RecoveryPoint.parse(request.point),
+            point=RecoveryPoint.parse(request.point),
             destination=model.Destination(kind=kind, path=path, name=request.server),
             bytes_to_fetch=size,
             bytes_needed=2 * size if method is Method.LOADER else size,
-            steps=_steps(method, kind, selection),
+            steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
             seconds_expected=self._expected(size),
-            warnings=_warnings(selection, detail, request),
+            warnings=plan_warnings(selection, detail, request),
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
@@ -116,6 +131,8 @@ class CassandraRestore:
 
     def restore(self, job: RestoreJob) -> Restored:
         """Do what the plan says, and check it (see ``contracts.RestoreEngine``)."""
+        from include.engine.systems.cassandra.restoration import Restoration
+
         kind = job.plan.destination.kind
         if kind is DestinationKind.SANDBOX:
             return self._into_lasting_sandbox(job)
@@ -137,6 +154,8 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        from include.engine.systems.cassandra.into_sandbox import into_node
+        from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
@@ -144,7 +163,7 @@ class CassandraRestore:
             began = time.monotonic()
             server = CassandraServer(sandbox, "restored", jolokia=False).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)
-            restored = self._into_node(job, server)
+            restored = into_node(self.catalog.bucket, self.home, job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
             # What was acknowledged before the snapshot began is in it: that moment is the age of the newest proved record.
             proved = all(check.verdict is Verdict.PASS for check in restored.checks)
@@ -158,23 +177,18 @@ class CassandraRestore:
             )
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra.into_sandbox import into_node
         from include.engine.systems.cassandra.server import CassandraServer
 
         sandbox = self.home.sandbox(f"restore-cassandra-{self.target.name[:24]}-{job.plan.backup.lower()}")
-        return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
-
-    def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:
-        settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
-        destination = Destination(connection=server.connection(), settings=settings)
-        with server.connect(timeout=60) as cql:
-            work = Restoration(job, self.catalog.bucket, self.home, cql, destination)
-            restored = work.run(Method.IMPORT, sandbox=server)
-            node = server.nodes[0]
-            tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
-            verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables))
-            return msgspec.structs.replace(restored, checks=(*restored.checks, verified))
+        return into_node(
+            self.catalog.bucket, self.home, job, CassandraServer(sandbox, "restored", jolokia=False).start()
+        )
 
     def _into_directory(self, job: RestoreJob) -> Restored:
+        from include.engine.systems.cassandra import fetch
+        from include.engine.systems.cassandra.restoration import selection_of, since
+
         manifest = job.chain[-1]
         selection = selection_of(job.plan)
         directory = _empty_directory(job.plan.destination.path)
@@ -195,6 +209,20 @@ class CassandraRestore:
             checks=(whole,),
         )
 
+    def _logs(self, request: PlanRequest, manifest: Manifest, kind: DestinationKind) -> int:
+        """Look whether the archived commit logs lead to the point in time, if one is asked for, and give their bytes."""
+        point = RecoveryPoint.parse(request.point).time
+        if point is None:
+            return 0
+        from include.engine.systems.cassandra.replay import segments_for
+
+        if kind is not DestinationKind.SANDBOX or request.rename:
+            raise Unsupported(
+                "commit logs are replayed by a server as it starts, under the names that tables had: into a sandbox",
+                hint="use --to-sandbox without --rename; its tables can be loaded from there, as docs/cassandra.md says",
+            )
+        return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
+
     def _look(
         self, request: PlanRequest, detail: BackupDetail, selection: Selection, files: Sequence[StoredFile]
     ) -> tuple[Method, list[str]]:
@@ -202,6 +230,8 @@ class CassandraRestore:
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
+        from include.engine.systems.cassandra.landing import Landing
+
         destination = self._destination(request.server, detail)
         with Cql(destination.connection) as cql:
             landing = Landing(cql, destination, detail.cut.schema, selection)
@@ -230,6 +260,8 @@ class CassandraRestore:
             return method, [] if request.append else holding
 
     def _destination(self, server: str, detail: BackupDetail) -> Destination:
+        from include.engine.systems.cassandra.landing import Destination
+
         if not server or self._connections is None:
             raise Misconfigured("no cluster to restore into is named", hint="name its connection with --server")
         connection = self._connections.get(server)
@@ -260,39 +292,3 @@ def _empty_directory(path: str) -> Path:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise Refused(f"{directory} is not an empty directory", hint="name another one, or empty it yourself")
     return directory
-
-
-def _steps(method: Method, kind: DestinationKind, selection: Selection) -> tuple[str, ...]:
-    tables = f"{len(selection.tables)} tables of {', '.join(selection.keyspace(k) for k in selection.keyspaces)}"
-    if method is Method.FILES:
-        return (f"fetch the files of {tables}, and compare each with its SHA-256", "write schema.cql and RESTORE.md")
-    start = ("start a node in a sandbox",) if kind is DestinationKind.SANDBOX else ()
-    ways = {
-        Method.IMPORT: ("let each node fetch its own files and compare them", "nodetool import"),
-        Method.LOADER: (
-            "fetch all files and compare them",
-            "stream them with sstableloader to the nodes that own the rows",
-        ),
-    }
-    return (
-        *start,
-        f"make {tables}, as far as they are not there",
-        *ways[method],
-        "build the indexes and views",
-        "compare schema and sampled rows with the backup",
-    )
-
-
-def _warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) -> tuple[str, ...]:
-    found = [
-        "rows with a TTL kept ageing in the store: what has expired does not come back",
-        "rows that were deleted longer than gc_grace_seconds ago can come back when older copies are merged in:"
-        " run a repair after restoring into a table that holds rows"
-        if request.append
-        else "",
-        f"{', '.join(f'{k}.{t}' for k, t in detail.cut.schema.views())} are built again from their tables"
-        if detail.cut.schema.views()
-        else "",
-    ]
-    renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
-    return tuple(text for text in (*found, *renamed) if text)

@@ -66,23 +66,35 @@ class Effort(Struct, frozen=True, kw_only=True):
     clock: Clock
 
 
-class _Sampler:
-    """Samples one cluster's tables; the second reading is compared with the first."""
+class Sampler:
+    """Reads token ranges of one cluster.  Columns are asked for once a table: use a new one when the schema may have changed."""
 
     def __init__(self, cql: Cql, *, consistency: str, timeout: float = _TIMEOUT) -> None:
         self._cql = cql
         self._consistency = consistency
         self._timeout = timeout
+        self._columns: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     def key(self, keyspace: str, table: str) -> str:
-        columns = self._cql.rows(
-            "SELECT column_name, kind, position FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
-            (keyspace, table),
-        )
+        """Give the CQL of a row's token."""
+        columns = self._columns_of(keyspace, table)
         parts = sorted((row["position"], row["column_name"]) for row in columns if row["kind"] == "partition_key")
         return f"token({', '.join(quoted(name) for _, name in parts)})"
 
+    def expiring(self, keyspace: str, table: str) -> list[str] | None:
+        """Name the columns that can be asked when they expire; None when there are none, but every row does by default."""
+        # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
+        simple = [
+            row["column_name"]
+            for row in self._columns_of(keyspace, table)
+            if row["kind"] == "regular"
+            and row["type"] != "counter"
+            and "<" not in str(row["type"]).removeprefix("frozen<")
+        ]
+        return None if not simple and self._expires_by_default(keyspace, table) else simple
+
     def ask(self, statement: str, parameters: Sequence[object]) -> list[dict[str, Any]]:
+        """Run a statement at the sampler's consistency."""
         return self._cql.rows(statement, parameters, consistency=self._consistency, timeout=self._timeout)
 
     def read(self, keyspace: str, table: str, after: int, upto: int) -> tuple[int, str]:
@@ -94,38 +106,21 @@ class _Sampler:
         ]
         return len(rows), digest(rows)
 
+    def _columns_of(self, keyspace: str, table: str) -> list[dict[str, Any]]:
+        if (keyspace, table) not in self._columns:
+            self._columns[keyspace, table] = self._cql.rows(
+                "SELECT column_name, kind, position, type FROM system_schema.columns"
+                " WHERE keyspace_name = %s AND table_name = %s",
+                (keyspace, table),
+            )
+        return self._columns[keyspace, table]
+
     def _expires_by_default(self, keyspace: str, table: str) -> bool:
         rows = self.ask(
             "SELECT default_time_to_live FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
             (keyspace, table),
         )
         return any(row["default_time_to_live"] for row in rows)
-
-    def expiry(self, keyspace: str, table: str, after: int, upto: int, clock: Clock) -> datetime | None:
-        """When the first row of a range vanishes by itself; None when none does."""
-        columns = self.ask(
-            "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
-            (keyspace, table),
-        )
-        # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
-        simple = [
-            row["column_name"]
-            for row in columns
-            if row["kind"] == "regular"
-            and row["type"] != "counter"
-            and "<" not in str(row["type"]).removeprefix("frozen<")
-        ]
-        if not simple:
-            return clock() if self._expires_by_default(keyspace, table) else None
-        token = self.key(keyspace, table)
-        chosen = ", ".join(f"TTL({quoted(name)})" for name in simple)
-        rows = self.ask(
-            f"SELECT {chosen} FROM {quoted(keyspace)}.{quoted(table)} WHERE {token} > %s AND {token} <= %s",  # noqa: S608
-            (after, upto),
-        )
-        left = [value for row in rows for value in row.values() if isinstance(value, int)]
-        # A second less: the server counts whole ones, and a drill must not ask while the row vanishes.
-        return clock().astimezone(UTC) + timedelta(seconds=min(left) - 1) if left else None
 
 
 def digest(rows: Sequence[str]) -> str:
@@ -134,45 +129,62 @@ def digest(rows: Sequence[str]) -> str:
     return f"{total % (1 << 256):064x}"
 
 
-def choose_ranges(cql: Cql, tables: Sequence[tuple[str, str]], effort: Effort) -> list[TableSamples]:
+def choose_ranges(sampler: Sampler, tables: Sequence[tuple[str, str]], effort: Effort) -> list[TableSamples]:
     """Choose token ranges of each table and read them for the first time.  A table that cannot be read says why."""
-    sampler = _Sampler(cql, consistency="ALL")
-
-    def one(place: tuple[str, str]) -> TableSamples:
-        keyspace, table = place
-        try:
-            return _first(sampler, keyspace, table, effort)
-        except MainstayError as error:
-            return TableSamples(keyspace=keyspace, table=table, unread=error.message)
-
+    places = [(keyspace, table, start) for keyspace, table in tables for start in _starts(keyspace, table, effort)]
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sample") as pool:
-        return list(pool.map(one, tables))
+        # From the smallest token first: a small table is covered whole by it, and needs no second range.
+        first = list(pool.map(lambda place: _tried(sampler, place, effort), [p for p in places if p[2] == _MIN]))
+        small = {(one.keyspace, one.table) for one in first if isinstance(one, RangeSample) and one.upto == _MAX}
+        more = [place for place in places if place[2] != _MIN and place[:2] not in small]
+        read = first + list(pool.map(lambda place: _tried(sampler, place, effort), more))
+    ranges: dict[tuple[str, str], list[RangeSample]] = {place: [] for place in tables}
+    unread: dict[tuple[str, str], str] = {}
+    for one in read:
+        if isinstance(one, RangeSample):
+            ranges[one.keyspace, one.table].append(one)
+        elif isinstance(one, TableSamples):
+            unread.setdefault((one.keyspace, one.table), one.unread)
+    return [
+        TableSamples(keyspace=place[0], table=place[1], unread=unread[place])
+        if place in unread
+        else TableSamples(keyspace=place[0], table=place[1], ranges=tuple(found), whole=place in small)
+        for place, found in ranges.items()
+    ]
 
 
-def keep_quiet(cql: Cql, samples: Sequence[TableSamples]) -> tuple[TableSamples, ...]:
+def keep_quiet(sampler: Sampler, samples: Sequence[TableSamples]) -> tuple[TableSamples, ...]:
     """Read all ranges again, after the snapshot, and keep those that read the same."""
-    sampler = _Sampler(cql, consistency="ALL")
 
-    def one(sample: TableSamples) -> TableSamples:
+    def one(before: RangeSample) -> RangeSample | str | None:
         try:
-            quiet = tuple(
-                r for r in sample.ranges if sampler.read(r.keyspace, r.table, r.after, r.upto) == (r.rows, r.digest)
-            )
+            again = sampler.read(before.keyspace, before.table, before.after, before.upto)
         except MainstayError as error:
-            return TableSamples(keyspace=sample.keyspace, table=sample.table, unread=error.message)
-        return msgspec.structs.replace(sample, ranges=quiet, restless=len(sample.ranges) - len(quiet))
+            return error.message
+        return before if again == (before.rows, before.digest) else None
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sample") as pool:
-        return tuple(pool.map(one, samples))
+        again = iter(list(pool.map(one, [before for sample in samples for before in sample.ranges])))
+    found = []
+    for sample in samples:
+        answers = [next(again) for _ in sample.ranges]
+        quiet = tuple(answer for answer in answers if isinstance(answer, RangeSample))
+        unread = next((answer for answer in answers if isinstance(answer, str)), "")
+        found.append(
+            TableSamples(keyspace=sample.keyspace, table=sample.table, unread=unread)
+            if unread
+            else msgspec.structs.replace(sample, ranges=quiet, restless=len(sample.ranges) - len(quiet))
+        )
+    return tuple(found)
 
 
 def compare(cql: Cql, samples: Sequence[TableSamples], *, now: datetime, consistency: str = "QUORUM") -> list[Check]:
     """Read the sampled ranges of a restored cluster and judge each table.  *samples* name the keyspaces as they are now."""
-    sampler = _Sampler(cql, consistency=consistency)
+    sampler = Sampler(cql, consistency=consistency)
     return [_compared(sampler, sample, now) for sample in samples]
 
 
-def _compared(sampler: _Sampler, sample: TableSamples, now: datetime) -> Check:
+def _compared(sampler: Sampler, sample: TableSamples, now: datetime) -> Check:
     name = f"rows of {sample.keyspace}.{sample.table}"
     left_out = f"; {sample.restless} more changed while the snapshot was taken" if sample.restless else ""
     if sample.unread:
@@ -200,37 +212,51 @@ def _compared(sampler: _Sampler, sample: TableSamples, now: datetime) -> Check:
     return Check(name=name, verdict=Verdict.PASS, detail=f"{rows} rows, {scope}, equal the source's{left_out}")
 
 
-def _first(sampler: _Sampler, keyspace: str, table: str, effort: Effort) -> TableSamples:
-    found: list[RangeSample] = []
+def _starts(keyspace: str, table: str, effort: Effort) -> list[int]:
+    """Where ranges begin: at the smallest token, then anywhere."""
     dice = random.Random(f"{effort.seed} {keyspace} {table}")  # noqa: S311
-    # From the smallest token first: a small table is covered whole by it, and needs no second range.
-    for start in [_MIN, *(dice.randrange(_MIN, _MAX) for _ in range(effort.ranges - 1))][: effort.ranges]:
-        upto = _end(sampler, keyspace, table, start, effort.rows)
-        if upto is None:
-            continue  # one partition is larger than a sample may be
-        count, summed = sampler.read(keyspace, table, start, upto)
-        found.append(
-            RangeSample(
-                keyspace=keyspace,
-                table=table,
-                after=start,
-                upto=upto,
-                rows=count,
-                digest=summed,
-                expires=sampler.expiry(keyspace, table, start, upto, effort.clock),
-            )
-        )
-        if start == _MIN and upto == _MAX:
-            return TableSamples(keyspace=keyspace, table=table, ranges=tuple(found), whole=True)
-    return TableSamples(keyspace=keyspace, table=table, ranges=tuple(found))
+    return [_MIN, *(dice.randrange(_MIN + 1, _MAX) for _ in range(effort.ranges - 1))][: effort.ranges]
 
 
-def _end(sampler: _Sampler, keyspace: str, table: str, start: int, rows: int) -> int | None:
-    """Where a range from *start* with at most *rows* whole rows ends; None when its first partition is larger."""
+def _tried(sampler: Sampler, place: tuple[str, str, int], effort: Effort) -> RangeSample | TableSamples | None:
+    """Read the range from a start; nothing when one partition is larger than a sample may be."""
+    keyspace, table, start = place
+    try:
+        end, expires = _end(sampler, place, effort)
+        if end is None:
+            return None
+        count, summed = sampler.read(keyspace, table, start, end)
+    except MainstayError as error:
+        return TableSamples(keyspace=keyspace, table=table, unread=error.message)
+    return RangeSample(
+        keyspace=keyspace, table=table, after=start, upto=end, rows=count, digest=summed, expires=expires
+    )
+
+
+def _end(sampler: Sampler, place: tuple[str, str, int], effort: Effort) -> tuple[int | None, datetime | None]:
+    """Where a range with at most ``effort.rows`` whole rows ends, and when the first of them vanishes by itself.
+
+    No end when the first partition is larger; no time when none of the rows has a TTL.
+    """
+    keyspace, table, start = place
     token = sampler.key(keyspace, table)
-    statement = f"SELECT {token} AS t FROM {quoted(keyspace)}.{quoted(table)} WHERE {token} > %s LIMIT {rows + 1}"  # noqa: S608
-    tokens = [int(row["t"]) for row in sampler.ask(statement, (start,))]
-    if len(tokens) <= rows:
-        return _MAX
-    whole = [token for token in tokens if token < tokens[-1]]
-    return max(whole) if whole else None
+    columns = sampler.expiring(keyspace, table)
+    chosen = "".join(f", TTL({quoted(name)})" for name in columns or ())
+    statement = (
+        f"SELECT {token} AS mainstay_token{chosen} FROM {quoted(keyspace)}.{quoted(table)}"  # noqa: S608
+        f" WHERE {token} > %s LIMIT {effort.rows + 1}"
+    )
+    now = effort.clock().astimezone(UTC)
+    rows = sampler.ask(statement, (start,))
+    tokens = [int(row.pop("mainstay_token")) for row in rows]
+    last = _MAX
+    if len(tokens) > effort.rows:
+        whole = [token for token in tokens if token < tokens[-1]]
+        if not whole:
+            return None, None
+        last = max(whole)
+    if columns is None:
+        return last, now
+    left = [v for token, row in zip(tokens, rows, strict=True) if token <= last for v in row.values() if v is not None]
+    # A second less: the server counts whole ones, and a drill must not ask while the row vanishes.
+    return last, now + timedelta(seconds=min(left) - 1) if left else None

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.systems.cassandra.client import Cql, Node, quoted
@@ -22,6 +23,7 @@ SYSTEM_KEYSPACES = frozenset(
         "system_cluster_metadata",
     }
 )
+_PROPERTIES = re.compile(r"^\) WITH ", re.MULTILINE)
 _TABLE_ID = re.compile(r"\bID = [0-9a-f-]{36}\s+AND\s+")
 # Strings, $$ bodies $$, quoted names, words, and everything else one character at a time.
 _PIECES = re.compile(r"'(?:[^']|'')*'|\$\$.*?\$\$|\"(?:[^\"]|\"\")*\"|\w+|.", re.DOTALL)
@@ -147,6 +149,14 @@ def commands(statement: Statement) -> list[str]:
         else:
             parts[-1] += piece
     return [part.strip() for part in parts if part.strip()]
+
+
+def with_id(statement: Statement, table_id: str | None) -> Statement:
+    """Give a table's statement so that it makes the table with this id."""
+    if statement.type != "table" or table_id is None:
+        return statement
+    made = _PROPERTIES.sub(f") WITH ID = {table_id} AND ", statement.cql, count=1)
+    return msgspec.structs.replace(statement, cql=made)
 
 
 def with_replication(statement: Statement, replication: Mapping[str, int], *, durable: bool = True) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.model import Entry, Manifest, PointKind, RecoveryPoint
 from include.engine.systems.cassandra.client import Node
+from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.schema import SYSTEM_KEYSPACES, Schema
 from include.engine.systems.cassandra.sstables import SSTableName
 
@@ -57,16 +58,21 @@ class StoredFile(Struct, frozen=True, kw_only=True):
 
 
 def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str) -> Manifest:
-    """Choose the backup: a named one, else the newest.
+    """Choose the backup: a named one, else the newest; for a time, the newest before it.
 
-    :raises NotFound: when there is none of that name
-    :raises Unsupported: for a point between two backups
+    :raises NotFound: when there is none of that name, or none before that time
+    :raises Unsupported: for a time without an archive of commit logs
     """
     wanted = RecoveryPoint.parse(point)
+    time = wanted.time
+    if time is not None:
+        archived = [one for one in manifests if one.cut.at <= time and detail_of(one).cut.archived]
+        if archived:
+            manifests, wanted = archived, RecoveryPoint()
     if wanted.kind not in (PointKind.LATEST, PointKind.BACKUP):
         moments = ", ".join(f"{one.id} ({one.cut.at:%Y-%m-%d %H:%M:%SZ})" for one in manifests[-3:])
         raise Unsupported(
-            f"Cassandra is restored to the moment of a snapshot, not to {point}",
+            f"no backup before {point} was taken while commit logs were archived: only the moments of backups can be restored",
             hint=f"choose a backup with --backup; the newest are {moments}",
         )
     if backup is None:

@@ -22,12 +22,16 @@ class NodeSettings(Section):
     jolokia_port: int | None = Field(None, ge=1, le=65535, description="instead of the target's")
     nodetool: tuple[str, ...] | None = Field(None, description="instead of the target's")
     staging: str | None = Field(None, description="instead of the target's")
+    commitlog_archive: str | None = Field(None, description="instead of the target's")
 
 
 class Settings(TargetSettings):
     """One Cassandra cluster."""
 
     keyspaces: tuple[str, ...] = Field((), description="which keyspaces to back up; all but the system's when empty")
+    replication: dict[str, dict[str, int]] = Field(
+        {}, description="copies of each keyspace by datacenter, as they should be; the probes tell what differs"
+    )
     roles: bool = Field(default=False, description="also note roles and grants (never passwords); needs a superuser")
     transport: Literal["local", "ssh", "kubernetes"] = Field(
         "local", description="how commands reach a node: on this machine, by ssh, or by kubectl exec"
@@ -45,6 +49,11 @@ class Settings(TargetSettings):
     nodetool: tuple[str, ...] = Field(("nodetool",), description="the command and its options, on each node")
     staging: str | None = Field(
         None, description="directory on each node for files of a restore; beside the data directory when not given"
+    )
+    commitlog_archive: str | None = Field(
+        None,
+        description="directory on each node where archive_command links finished commit logs, for points in time; not archived"
+        " when not given",
     )
     nodes: dict[str, NodeSettings] = Field({}, description="by the address that `nodetool status` shows")
     snapshot_ttl: Duration = Field(
@@ -99,7 +108,13 @@ class Settings(TargetSettings):
             jolokia_port=own.jolokia_port or self.jolokia_port,
             nodetool=own.nodetool or self.nodetool,
             staging=own.staging or self.staging,
+            commitlog_archive=own.commitlog_archive or self.commitlog_archive,
         )
+
+    @property
+    def archives(self) -> bool:
+        """Whether commit logs are archived."""
+        return bool(self.commitlog_archive or any(node.commitlog_archive for node in self.nodes.values()))
 
     def in_window(self, now: time) -> bool:
         """Whether copying is allowed at *now* (UTC)."""

@@ -18,9 +18,10 @@ from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
 from include.engine.systems.cassandra.roles import read_roles
-from include.engine.systems.cassandra.samples import Effort, choose_ranges, keep_quiet
+from include.engine.systems.cassandra.samples import Effort, Sampler, choose_ranges, keep_quiet
 from include.engine.systems.cassandra.schema import read_schema, user_keyspaces
 from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import transport_to
 
 PREFIX = "mainstay"
@@ -50,8 +51,9 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
     for _ in range(_TRIES):
         _require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
+        sampler = Sampler(cql, consistency="ALL")
         first = choose_ranges(
-            cql,
+            sampler,
             before.tables(),
             Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock),
         )
@@ -60,7 +62,7 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            samples = keep_quiet(cql, first)
+            samples = keep_quiet(sampler, first)
             same = read_schema(cql, keyspaces).fingerprint() == before.fingerprint()
         except MainstayError:
             clear(list(controls.values()), tag)
@@ -76,6 +78,8 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
                 skew_seconds=round(skew, 3),
                 roles=read_roles(cql) if settings.roles else (),
                 notes=tuple(notes),
+                table_ids=_table_ids(cql, keyspaces),
+                archived=settings.archives,
             )
             return Taken(at, cut)
         clear(list(controls.values()), tag)
@@ -87,8 +91,8 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
 
 def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -> None:
     """Clear all snapshots that any attempt at *backup* has taken.  Tries all nodes before it raises the first error."""
-    errors: list[MainstayError] = []
-    for node in cql.ring():
+
+    def one(node: Node) -> MainstayError | None:
         try:
             rows = cql.rows("SELECT name FROM system_views.snapshots", at=node)
             tags = {row["name"] for row in rows if str(row["name"]).startswith(f"{PREFIX}-{backup}-")}
@@ -97,26 +101,33 @@ def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -
                 for tag in sorted(tags):
                     control.clear(tag)
         except MainstayError as error:
-            errors.append(error)
+            return error
+        return None
+
+    errors = [error for error in side_by_side(one, cql.ring()) if error is not None]
     if errors:
         raise errors[0]
 
 
-def require_all_up(cql: Cql, nodes: Sequence[Node]) -> None:
+def require_all_up(cql: Cql, nodes: Sequence[Node], what: str = "the backup") -> None:
     """Ask every node of the ring itself.
 
+    :param what: would be incomplete without one of them
     :raises Unreachable: naming those that do not answer
     :raises Unsupported: when a node is too old
     """
-    down = []
-    for node in nodes:
+
+    def silent(node: Node) -> bool:
         try:
             cql.rows("SELECT release_version FROM system.local", at=node, timeout=10)
         except Unreachable:
-            down.append(node.address)
+            return True
+        return False
+
+    down = [node.address for node, gone in zip(nodes, side_by_side(silent, nodes), strict=True) if gone]
     if down:
         raise Unreachable(
-            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): the backup would be incomplete",
+            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): {what} would be incomplete",
             hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
         )
     old = [f"{n.address} ({n.version})" for n in nodes if _version(n.version) < _OLDEST]
@@ -144,13 +155,11 @@ def clear(controls: Sequence[Control], tag: str) -> None:
 def _controls(
     settings: Settings, connection: Connection, nodes: Sequence[Node]
 ) -> tuple[dict[str, Control], list[str]]:
-    controls: dict[str, Control] = {}
-    notes: list[str] = []
-    for node in nodes:
-        control, note = control_of(settings, node.address, connection, transport_to(settings, node.address))
-        controls[node.address] = control
-        notes += [note] if note else []
-    return controls, notes
+    found = side_by_side(
+        lambda node: control_of(settings, node.address, connection, transport_to(settings, node.address)), nodes
+    )
+    controls = {node.address: control for node, (control, _) in zip(nodes, found, strict=True)}
+    return controls, [note for _, note in found if note]
 
 
 def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str], ttl: timedelta) -> float:
@@ -186,11 +195,8 @@ def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
 def _require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float], None] = time.sleep) -> None:
     deadline = time.monotonic() + _AGREEMENT
     while True:
-        versions = {
-            str(row["schema_version"])
-            for node in nodes
-            for row in cql.rows("SELECT schema_version FROM system.local", at=node)
-        }
+        asked = side_by_side(lambda node: cql.rows("SELECT schema_version FROM system.local", at=node), nodes)
+        versions = {str(row["schema_version"]) for rows in asked for row in rows}
         if len(versions) == 1:
             return
         if time.monotonic() > deadline:
@@ -198,6 +204,11 @@ def _require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float],
                 f"the nodes have {len(versions)} different schemas", hint="look at `nodetool describecluster`"
             )
         sleep(0.2)
+
+
+def _table_ids(cql: Cql, keyspaces: Sequence[str]) -> dict[str, str]:
+    rows = cql.rows("SELECT keyspace_name, table_name, id FROM system_schema.tables")
+    return {f"{r['keyspace_name']}.{r['table_name']}": str(r["id"]) for r in rows if r["keyspace_name"] in keyspaces}
 
 
 def _cluster_name(cql: Cql) -> str:

@@ -1,0 +1,149 @@
+"""The segments of the nodes' commit logs in the bucket: their names, what is missing, and what a point in time needs.  Pure.
+
+A segment's number is the time, in milliseconds, at which its server was started, plus a count: consecutive numbers are one
+life of a server, and a number that is a time after the last segment was written begins another.  Everything else is a gap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from include.engine.errors import Incomplete
+from include.engine.model import Target
+
+_NAME = re.compile(r"^CommitLog-(\d+)-(\d+)\.log$")
+_STORED = re.compile(r"^(CommitLog-\d+-\d+\.log)\.(\d+)\.([0-9a-f]{64})$")
+_ROUNDING = timedelta(seconds=2)  # file times are read in whole seconds
+
+
+class Segment(Struct, frozen=True, kw_only=True):
+    """One finished segment.
+
+    :param modified: when its node wrote it last, by the node's own clock
+    """
+
+    host_id: str
+    name: str
+    number: int
+    modified: datetime
+    sha256: str
+    bytes: int
+    key: str = ""
+
+    @property
+    def begins_a_life_after(self) -> datetime:
+        """When its server was started, if it is that server's first segment."""
+        return datetime.fromtimestamp(self.number / 1000, UTC)
+
+
+class Reach(Struct, frozen=True, kw_only=True):
+    """How far one node's log leads without a gap from the moment of a backup.
+
+    :param segments: that lead there, in order
+    :param until: every write that the node took until then is in them; None when the log does not begin before the backup
+    :param missing: the numbers of the first segments that are not there
+    """
+
+    host_id: str
+    segments: tuple[Segment, ...] = ()
+    until: datetime | None = None
+    missing: tuple[int, ...] = ()
+
+
+def folder_of(target: Target) -> str:
+    """Give the folder of a target's archive."""
+    return f"{target}/commitlog"
+
+
+def key_of(target: Target, segment: Segment) -> str:
+    """Give the key of a segment; it carries the time of its last write and the digest."""
+    stamp = int(segment.modified.timestamp())
+    return f"{folder_of(target)}/{segment.host_id}/{segment.name}.{stamp}.{segment.sha256}"
+
+
+def number_of(name: str) -> int | None:
+    """Give the number of a segment file; None when the name is not one."""
+    match = _NAME.match(name)
+    return int(match[2]) if match else None
+
+
+def stored_segment(key: str, size: int) -> Segment | None:
+    """Read a key of the archive; None when it is none."""
+    *_, host_id, name = key.split("/")
+    match = _STORED.match(name)
+    number = number_of(match[1]) if match else None
+    if match is None or number is None:
+        return None
+    return Segment(
+        host_id=host_id,
+        name=match[1],
+        number=number,
+        modified=datetime.fromtimestamp(int(match[2]), UTC),
+        sha256=match[3],
+        bytes=size,
+        key=key,
+    )
+
+
+def by_node(segments: Iterable[Segment]) -> Mapping[str, list[Segment]]:
+    """Give each node's segments, in the order in which they were written."""
+    found: dict[str, list[Segment]] = defaultdict(list)
+    for segment in sorted(segments, key=lambda one: (one.number, one.modified)):
+        found[segment.host_id].append(segment)
+    return found
+
+
+def reach(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach:
+    """Follow one node's log from *since*.
+
+    :param segments: in order
+    """
+    before = [n for n, segment in enumerate(segments) if segment.modified <= since]
+    if not before:
+        return Reach(host_id=host_id)
+    # The last segment that ended before the backup: what follows it began before the backup's moment.
+    chain = [segments[before[-1]]]
+    for segment in segments[before[-1] + 1 :]:
+        last = chain[-1]
+        if segment.number - last.number > 1 and segment.begins_a_life_after < last.modified - _ROUNDING:
+            lost = tuple(range(last.number + 1, segment.number))[:10]
+            return Reach(host_id=host_id, segments=tuple(chain), until=chain[-1].modified, missing=lost)
+        chain.append(segment)
+    return Reach(host_id=host_id, segments=tuple(chain), until=chain[-1].modified)
+
+
+def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
+    """Give the segments that bring a backup to *point*.
+
+    :raises Incomplete: when a node's log does not lead there
+    """
+    found: list[Segment] = []
+    for one in reaches:
+        if one.until is None:
+            raise Incomplete(
+                f"the commit log of node {one.host_id} does not begin before the backup",
+                hint="restore a backup that was taken after the archive began, or to the moment of a backup",
+            )
+        if one.missing or one.until < point:
+            gap = f", because its segment {one.missing[0]} is missing" if one.missing else ""
+            if one.until < point:
+                raise Incomplete(
+                    f"the commit log of node {one.host_id} leads to {one.until:%Y-%m-%d %H:%M:%SZ} only{gap}",
+                    hint="choose an earlier point; if it is of the last minutes, wait until the segment is full and shipped",
+                )
+        found += one.segments[1:]
+    return found
+
+
+def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime) -> list[Segment]:
+    """Give the segments that ended before the oldest kept backup, but for the last of them, which shows that nothing lacks."""
+    found: list[Segment] = []
+    for some in segments.values():
+        before = [segment for segment in some if segment.modified <= oldest]
+        found += before[:-1]
+    return found

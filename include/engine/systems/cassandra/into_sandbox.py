@@ -1,0 +1,52 @@
+"""Restores into a node of our own: for a drill, for a look at old rows, and to a point in time."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from include.engine.contracts import RestoreJob
+from include.engine.model import Restored, Stage
+from include.engine.sandbox.home import Home
+from include.engine.store.bucket import Bucket
+from include.engine.systems.cassandra import checks, replay
+from include.engine.systems.cassandra.control import Nodetool
+from include.engine.systems.cassandra.landing import Destination
+from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
+from include.engine.systems.cassandra.selection import Method
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.transport import transport_to
+
+
+def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServer) -> Restored:
+    """Restore the plan into *server*, which runs, and check it; replay commit logs when the plan goes to a time."""
+    settings = Settings.model_validate({"connection": "sandbox", **server.target_settings()})
+    destination = Destination(connection=server.connection(), settings=settings)
+    with server.connect(timeout=60) as cql:
+        work = Restoration(job, bucket, home, cql, destination)
+        restored = work.run(Method.IMPORT, sandbox=server)
+        node = server.nodes[0]
+        tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
+        verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables))
+        restored = msgspec.structs.replace(restored, checks=(*restored.checks, verified))
+    return _to_point(bucket, job, server, restored) if job.plan.point.time else restored
+
+
+def _to_point(bucket: Bucket, job: RestoreJob, server: CassandraServer, restored: Restored) -> Restored:
+    point = replay.point_of(job.plan)
+    segments = replay.segments_for(bucket, job.chain[-1], point)
+    tables = selection_of(job.plan).tables
+    began = time.monotonic()
+    replayed = replay.replay(job, server, segments, tables)
+    size = sum(segment.bytes for segment in segments)
+    stage = Stage(name="replay commit logs", seconds=since(began), bytes=size)
+    with server.connect(timeout=60) as cql:
+        again = checks.timed(lambda: checks.reads_at_quorum(cql, tables))
+    return msgspec.structs.replace(
+        restored,
+        recovered_to=point,
+        stages=(*restored.stages, stage),
+        checks=(*restored.checks, replayed, msgspec.structs.replace(again, name="read at QUORUM after the replay")),
+    )

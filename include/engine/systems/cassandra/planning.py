@@ -1,0 +1,50 @@
+"""What a plan tells a person.  Pure."""
+
+from __future__ import annotations
+
+from include.engine.contracts import PlanRequest
+from include.engine.model import DestinationKind
+from include.engine.systems.cassandra.cut import BackupDetail
+from include.engine.systems.cassandra.selection import Method, Selection
+
+
+def plan_steps(method: Method, kind: DestinationKind, selection: Selection, point: str) -> tuple[str, ...]:
+    """Say what will be done, one line each.
+
+    :param point: the time up to which commit logs are replayed; empty for the moment of the backup
+    """
+    tables = f"{len(selection.tables)} tables of {', '.join(selection.keyspace(k) for k in selection.keyspaces)}"
+    if method is Method.FILES:
+        return (f"fetch the files of {tables}, and compare each with its SHA-256", "write schema.cql and RESTORE.md")
+    start = ("start a node in a sandbox",) if kind is DestinationKind.SANDBOX else ()
+    ways = {
+        Method.IMPORT: ("let each node fetch its own files and compare them", "nodetool import"),
+        Method.LOADER: (
+            "fetch all files and compare them",
+            "stream them with sstableloader to the nodes that own the rows",
+        ),
+    }
+    return (
+        *start,
+        f"make {tables}, as far as they are not there",
+        *ways[method],
+        "build the indexes and views",
+        "compare schema and sampled rows with the backup",
+        *((f"replay the archived commit logs up to {point}",) if point else ()),
+    )
+
+
+def plan_warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) -> tuple[str, ...]:
+    """Say what a person should know before it is done."""
+    found = [
+        "rows with a TTL kept ageing in the store: what has expired does not come back",
+        "rows that were deleted longer than gc_grace_seconds ago can come back when older copies are merged in:"
+        " run a repair after restoring into a table that holds rows"
+        if request.append
+        else "",
+        f"{', '.join(f'{k}.{t}' for k, t in detail.cut.schema.views())} are built again from their tables"
+        if detail.cut.schema.views()
+        else "",
+    ]
+    renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
+    return tuple(text for text in (*found, *renamed) if text)

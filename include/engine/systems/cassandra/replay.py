@@ -1,0 +1,105 @@
+"""Brings a restored sandbox from a backup's moment to a point in time: Cassandra itself replays the archived commit logs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from include.engine.contracts import RestoreJob
+from include.engine.errors import Incomplete, PermanentError
+from include.engine.model import Check, Entry, Manifest, RestorePlan, Verdict
+from include.engine.sandbox.accounts import own_tree
+from include.engine.store.bucket import Bucket
+from include.engine.systems.cassandra.archive import CommitLogArchive
+from include.engine.systems.cassandra.commit_logs import Segment, needed
+from include.engine.systems.cassandra.threads import side_by_side
+
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.server import CassandraServer
+
+_REPLAYED = re.compile(r"Log replay complete, (\d+) replayed mutations")
+_AT_ONCE = 4
+_START = 1800.0  # seconds that a start may take: it replays first
+
+
+def segments_for(bucket: Bucket, manifest: Manifest, point: datetime) -> list[Segment]:
+    """Give the archived segments that bring *manifest* to *point*.
+
+    :raises Incomplete: when the archive does not lead there without a gap
+    """
+    found = needed(CommitLogArchive(manifest.target, bucket).reaches(manifest), point)
+    names = [segment.name for segment in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Incomplete(
+            f"two nodes have a segment {twice[0]}: one server cannot replay both",
+            hint="replay them by hand one after the other; RESTORE.md in the set says how",
+        )
+    return found
+
+
+def replay(
+    job: RestoreJob, server: CassandraServer, segments: Sequence[Segment], tables: Sequence[tuple[str, str]]
+) -> Check:
+    """Stop the sandbox, let it replay *segments* up to the plan's point as it starts, and say how many writes that were.
+
+    :param tables: those that are replayed; the logs hold the sources' system tables, too
+    :raises PermanentError: when the server does not start over these logs
+    """
+    point = point_of(job.plan)
+    node = server.nodes[0]
+    directory = node.directory / "replay"
+
+    def fetch(segment: Segment) -> None:
+        place = directory / segment.host_id / segment.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as stream:
+            for chunk in job.reader.read(
+                Entry(name=segment.name, key=segment.key, bytes=segment.bytes, sha256=segment.sha256)
+            ):
+                job.stop.check()
+                stream.write(chunk)
+                progress.advance(len(chunk))
+
+    progress = job.progress
+    progress.stage("fetch commit logs", sum(segment.bytes for segment in segments))
+    side_by_side(fetch, segments, at_once=1 if len(segments) < _AT_ONCE else _AT_ONCE)
+    own_tree(directory, server.sandbox.account)
+    progress.stage("replay")
+    node.nodetool("drain")  # or the new rows would lie in this server's own log, which is replayed with the archive's
+    server.stop()
+    server.commitlog_archiving = archiving_properties(sorted({f"{directory}/{one.host_id}" for one in segments}), point)
+    server.java_options = (f"-Dcassandra.replayList={','.join(f'{k}.{t}' for k, t in tables)}",)
+    told = node.log.stat().st_size if node.log.exists() else 0
+    server.start(timeout=_START)
+    server.commitlog_archiving, server.java_options = "", ()
+    with node.log.open("rb") as log:
+        log.seek(told if node.log.stat().st_size >= told else 0)
+        said = _REPLAYED.findall(log.read().decode(errors="replace"))
+    if not said:
+        raise PermanentError("the sandbox did not say that it replayed its commit logs", hint=f"read {node.log}")
+    shutil.rmtree(directory, ignore_errors=True)
+    return Check(
+        name="commit log replay",
+        verdict=Verdict.PASS,
+        detail=f"{max(map(int, said))} writes of {len(segments)} segments, up to {point:%Y-%m-%d %H:%M:%S.%f} UTC;"
+        " rows were compared as of the backup, not as of that point",
+    )
+
+
+def archiving_properties(directories: Sequence[str], point: datetime) -> str:
+    """Give ``commitlog_archiving.properties`` that replays what lies in *directories* up to *point*, to the microsecond."""
+    return (
+        "archive_command=\nrestore_command=/bin/cp -f %from %to\n"
+        f"restore_directories={','.join(directories)}\n"
+        f"restore_point_in_time={point.astimezone(UTC):%Y:%m:%d %H:%M:%S.%f}\nprecision=MICROSECONDS\n"
+    )
+
+
+def point_of(plan: RestorePlan) -> datetime:
+    """Give the time that a plan goes to."""
+    assert plan.point.time is not None  # the plan was made for a time
+    return plan.point.time

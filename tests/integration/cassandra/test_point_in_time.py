@@ -1,0 +1,125 @@
+"""Commit logs are shipped as they fill, walked for gaps, and replayed to the microsecond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Incomplete, Misconfigured, Unsupported
+from include.engine.model import DestinationKind, Target, Verdict
+from include.engine.sandbox.accounts import private_directory
+from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.commit_logs import folder_of
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.shipper import CommitLogShipper
+from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.verbs import upkeep
+from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
+
+pytestmark = pytest.mark.integration
+
+
+class Logging(Estate):
+    """An estate whose node archives its commit logs."""
+
+    def shipper(self) -> CommitLogShipper:
+        pipeline = self.pipeline(nodes=self.nodes())
+        settings = Settings.model_validate(
+            {"connection": "cassandra_main", **self.server.target_settings(), "nodes": self.nodes()}
+        )
+        connection = self.connections.get("cassandra_main")
+        return CommitLogShipper(TARGET, settings, connection, pipeline.catalog.bucket, Told())
+
+    def nodes(self, directory: str | None = None) -> dict[str, dict[str, object]]:
+        nodes: dict[str, dict[str, object]] = self.server.target_settings()["nodes"]
+        nodes["127.0.0.1"]["commitlog_archive"] = directory or str(archive_of(self.server))
+        return nodes
+
+
+def archive_of(server: CassandraServer) -> Path:
+    return server.nodes[0].directory / "archived"
+
+
+@pytest.fixture(scope="module")
+def archiving(sandbox: Sandbox) -> Iterator[CassandraServer]:
+    server = CassandraServer(sandbox, "archiving", settings={"commitlog_segment_size": "1MiB"})
+    private_directory(archive_of(server), owner=sandbox.account, mode=0o700)
+    server.commitlog_archiving = f"archive_command=/bin/ln %path {archive_of(server)}/%name\n"
+    with server.start().connect() as cql:
+        cql.rows("CREATE KEYSPACE shop WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
+        cql.rows("CREATE TABLE shop.orders (k int PRIMARY KEY, v text)")
+        cql.rows("CREATE TABLE shop.later (k int PRIMARY KEY)")
+        cql.rows("CREATE TABLE shop.filler (k int PRIMARY KEY, v blob)")
+        cql.rows("CREATE INDEX orders_v ON shop.orders (v)")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def estate(archiving: CassandraServer, object_store: ObjectStoreServer, bucket: str, tmp_path: Path) -> Logging:
+    return Logging(archiving, object_store, bucket, tmp_path)
+
+
+def fill_a_segment(cql: Cql) -> None:
+    cql.many("INSERT INTO shop.filler (k, v) VALUES (?, ?)", [(n, b"x" * 300_000) for n in range(8)])
+
+
+def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging, home: Home) -> None:
+    shipper, stop = estate.shipper(), Stop()
+    with estate.server.connect() as cql:
+        cql.many("INSERT INTO shop.orders (k, v) VALUES (?, ?)", [(n, f"before {n}") for n in range(100)])
+        fill_a_segment(cql)
+        assert shipper.ship(stop) > 0
+        manifest = estate.backup(keyspaces=["shop"], nodes=estate.nodes())
+        cql.many("INSERT INTO shop.orders (k, v) VALUES (?, ?)", [(n, f"good {n}") for n in range(100, 150)])
+        cql.rows("INSERT INTO shop.later (k) VALUES (1)")
+        then = rows(cql, "shop.orders")
+        point = now()
+        cql.many("DELETE FROM shop.orders WHERE k = ?", [(n,) for n in range(75)])
+        cql.rows("UPDATE shop.orders SET v = 'bad' WHERE k = 120")
+        with pytest.raises(Incomplete, match=r"leads to .* only"):
+            estate.restore(destination=DestinationKind.SANDBOX, point=point.isoformat())
+        fill_a_segment(cql)
+        fill_a_segment(cql)
+    assert shipper.ship(stop) > 0
+    assert list(archive_of(estate.server).iterdir()) == []
+
+    pipeline = estate.pipeline(nodes=estate.nodes())
+    checks = upkeep.audit_archives(pipeline, clock=now)
+    assert [check.verdict for check in checks] == [Verdict.PASS], checks
+    with pytest.raises(Unsupported, match="as it starts"):
+        estate.restore(point=point.isoformat())
+    restored = estate.restore(
+        destination=DestinationKind.SANDBOX, point=point.isoformat(), only=["shop.orders", "shop.later"]
+    )
+    sandbox = home.sandbox(f"restore-cassandra-{TARGET.name}-{manifest.id.lower()}")
+    try:
+        assert {check.name: check.detail for check in restored.checks if check.verdict is not Verdict.PASS} == {}
+        assert restored.recovered_to == point
+        with CassandraServer(sandbox, "restored", jolokia=False).connect() as cql:
+            assert rows(cql, "shop.orders") == then
+            assert rows(cql, "shop.later") == ['{"k": 1}']
+            assert len(cql.rows("SELECT k FROM shop.orders WHERE v = 'good 120'")) == 1
+    finally:
+        sandbox.destroy()
+
+    names = sorted(one.key for one in pipeline.catalog.bucket.list(folder_of(Target.parse(str(TARGET)))))
+    pipeline.catalog.bucket.delete([names[-2]])
+    (lost,) = upkeep.audit_archives(pipeline, clock=now)
+    assert lost.verdict is Verdict.FAIL
+    assert names[-2].split("-")[-1].partition(".")[0] in lost.detail
+
+
+def test_a_directory_that_is_not_there_is_told(estate: Logging) -> None:
+    settings = Settings.model_validate(
+        {"connection": "c", **estate.server.target_settings(), "nodes": estate.nodes("/nowhere")}
+    )
+    bucket = estate.bare().catalog.bucket
+    shipper = CommitLogShipper(TARGET, settings, estate.connections.get("cassandra_main"), bucket, Told())
+    with pytest.raises(Misconfigured, match="has no directory /nowhere"):
+        shipper.ship(Stop())

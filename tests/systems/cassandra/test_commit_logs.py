@@ -1,0 +1,103 @@
+"""Which segments lead where, and that a gap is never taken for a restart."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.engine.errors import Incomplete
+from include.engine.model import System, Target
+from include.engine.systems.cassandra.commit_logs import Segment, expired, key_of, needed, reach, stored_segment
+from include.engine.systems.cassandra.replay import archiving_properties
+
+START = datetime(2026, 11, 23, 2, tzinfo=UTC)
+BASE = int(START.timestamp() * 1000)
+TARGET = Target(System.CASSANDRA, "main")
+
+
+def segment(number: int, minutes: float, host: str = "h") -> Segment:
+    return Segment(
+        host_id=host,
+        name=f"CommitLog-8-{number}.log",
+        number=number,
+        modified=START + timedelta(minutes=minutes),
+        sha256=f"{number:064x}",
+        bytes=10,
+    )
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def log(*gone: int) -> list[Segment]:
+    """Six segments of ten minutes, without those."""
+    return [segment(BASE + n, 10 * (n + 1)) for n in range(6) if n not in gone]
+
+
+def test_a_whole_log_leads_to_its_end_and_what_ended_before_is_not_needed() -> None:
+    found = reach("h", log(), at(25))
+    assert (found.until, found.missing) == (at(60), ())
+    assert [one.number - BASE for one in needed([found], at(55))] == [2, 3, 4, 5]
+
+
+def test_a_log_that_begins_after_the_backup_leads_nowhere() -> None:
+    found = reach("h", log(0, 1), at(15))
+    assert found.until is None
+    with pytest.raises(Incomplete, match="does not begin before the backup"):
+        needed([found], at(30))
+
+
+def test_a_gap_ends_the_reach_and_is_named() -> None:
+    found = reach("h", log(3), at(15))
+    assert (found.until, found.missing) == (at(30), (BASE + 3,))
+    assert len(needed([found], at(29))) == 2
+    with pytest.raises(Incomplete, match=f"leads to .* only, because its segment {BASE + 3} is missing"):
+        needed([found], at(31))
+
+
+def test_a_restart_begins_anew_and_leaves_no_gap() -> None:
+    again = int(at(61).timestamp() * 1000)
+    found = reach("h", [*log(), segment(again, 70), segment(again + 1, 80)], at(15))
+    assert (found.until, found.missing) == (at(80), ())
+    assert reach("h", [*log(), segment(again, 70), segment(again + 2, 80)], at(15)).missing == (again + 1,)
+
+
+def test_a_point_that_one_node_does_not_reach_is_refused() -> None:
+    reaches = [reach("a", log(), at(15)), reach("b", log(5), at(15))]
+    with pytest.raises(Incomplete, match="node b leads to"):
+        needed(reaches, at(55))
+
+
+def test_keys_tell_all_that_is_needed() -> None:
+    one = segment(BASE, 10)
+    assert stored_segment(key_of(TARGET, one), 10) == Segment(
+        host_id="h",
+        name=one.name,
+        number=BASE,
+        modified=one.modified,
+        sha256=one.sha256,
+        bytes=10,
+        key=key_of(TARGET, one),
+    )
+    assert stored_segment("cassandra/main/commitlog/h/notes.txt", 1) is None
+
+
+@given(st.sets(st.integers(0, 5)), st.floats(0, 70), st.floats(0, 70))
+def test_what_expires_is_never_needed_by_a_backup_that_is_kept(gone: set[int], oldest: float, later: float) -> None:
+    some = log(*gone)
+    kept = [at(min(oldest, later)), at(max(oldest, later))]
+    removed = expired({"h": some}, kept[0])
+    left = [one for one in some if one not in removed]
+    for moment in kept:
+        before, after = reach("h", some, moment), reach("h", left, moment)
+        assert (before.until, before.missing, before.segments[1:]) == (after.until, after.missing, after.segments[1:])
+
+
+def test_the_point_is_written_to_the_microsecond_in_utc() -> None:
+    point = datetime(2026, 11, 23, 4, 5, 6, 7, tzinfo=UTC)
+    assert "restore_point_in_time=2026:11:23 04:05:06.000007\n" in archiving_properties(["/a", "/b"], point)
+    assert "restore_directories=/a,/b\n" in archiving_properties(["/a", "/b"], point)
