@@ -43,7 +43,7 @@ def data_flow(seen: Inspection) -> Chapter:
         if system in seen.watch.systems:
             fine = f"{len(readings)} readings within their limits"
             items.append(judged(name, seen.findings(prefix), fine=fine, read=bool(readings)))
-    plots = _plots(seen, ("kafka.group.lag_seconds", "postgres.replication.lag", "spark.batch.seconds"))
+    plots = _plots(seen, ("kafka.group.lag_seconds", "postgres.replication.lag", "spark.flow.batch_duration"))
     return Chapter(
         title="", items=tuple(items or [_nothing("no system that moves data is in the inventory")]), plots=plots
     )
