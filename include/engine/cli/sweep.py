@@ -71,7 +71,7 @@ def opened(whence: Whence) -> Watch:
 
     if whence.bucket:
         raise Misconfigured("a bucket alone has no live systems to look at", hint="leave --bucket out")
-    if whence.path.resolve() == INVENTORY.resolve() and (demo := existing()) is not None:
+    if (demo := existing()) is not None and whence.path.resolve() in {INVENTORY.resolve(), demo.inventory.resolve()}:
         for name, value in demo.settings().items():  # where its DAG remembers, and where its logs are
             os.environ.setdefault(name, value)
     return lookout.open_watch(whence.inventory(), ShellConnections(whence.path), beside=whence.path)
