@@ -19,6 +19,7 @@ from include.engine.health.rules import CustomProbe, RuleBook
 from include.engine.inventory import Inventory
 from include.engine.model import Reading, System, Target
 from include.engine.probing import Probe
+from include.engine.watching import CUSTOM
 
 if TYPE_CHECKING:  # the history's and the store's clients are loaded when a sweep is made: DAG files import this module
     from include.engine.health.history import History
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # the history's and the store's clients are loaded when a swe
 RULES = wiring.PROJECT / "include" / "config" / "rules.yaml"
 RUNBOOKS = wiring.PROJECT / "include" / "runbooks"
 HISTORY_VARIABLE = "MAINSTAY_HISTORY"
-AIRFLOW, HTTP, HOST, BACKUPS, CUSTOM = "airflow", "http", "host", "backups", "custom"
+AIRFLOW, HTTP, HOST, BACKUPS = "airflow", "http", "host", "backups"
 _BY_HTTP, _BY_COMMAND = "include.engine.systems.http.declared", "include.engine.systems.host.declared"
 
 
@@ -48,16 +49,18 @@ class UnopenedProbe:
         raise self._error
 
 
-def systems(inventory: Inventory, book: RuleBook | None = None) -> list[str]:
-    """Name the systems that a sweep looks at, each by one task.  Reads YAML only, so DAG files may call it."""
+def systems(inventory: Inventory) -> list[str]:
+    """Name the systems that a sweep looks at, each by one task.
+
+    Reads no rules: DAG files call it, and a mistake in a rule must not take the DAG away that restores.
+    """
     targets = [str(system) for system in System if any(target.system is system for target in inventory.targets)]
-    custom = any(probe.kind in ("url", "command") for probe in (book or load_rules(inventory)).probes.values())
     others = {
         AIRFLOW: bool(inventory.sweep.airflow),
         HTTP: bool(inventory.sweep.endpoints),
         HOST: bool(inventory.sweep.hosts),
         BACKUPS: True,
-        CUSTOM: custom,
+        CUSTOM: bool(inventory.sweep.rules),
     }
     return [*targets, *(name for name, there in others.items() if there)]
 
@@ -81,7 +84,7 @@ def open_watch(inventory: Inventory, connections: Connections, *, beside: Path |
 
     book = load_rules(inventory, beside)
     return Watch(
-        systems=systems(inventory, book),
+        systems=systems(inventory),
         asked=lambda system: list(_asked(system, inventory, connections, book)),
         book=book,
         limits=lambda reference, subject: limit(inventory, reference, subject),

@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 
 from include.engine.sections import Duration, Section
 
+CUSTOM = "custom"  # the system of probes that belong to none: those that rule files declare by a URL or a command
+
 
 class Severity(StrEnum):
     """How soon a person must act."""

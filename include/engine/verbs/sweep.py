@@ -20,6 +20,7 @@ from include.engine.health.looks import Look, Trouble
 from include.engine.health.rules import RuleBook
 from include.engine.model import Verdict
 from include.engine.verbs.looking import Asked, look_at
+from include.engine.watching import CUSTOM
 
 HISTORY = "history/main"  # the subject that findings about the history itself are of
 
@@ -147,7 +148,7 @@ def _missing(watch: Watch, looks: Sequence[Look], systems: Sequence[str], now: d
     return [
         _trouble(f"{system}/main", "sweep", "the sweep's task", trouble, now)
         for system in systems
-        if system not in seen and system in watch.systems
+        if system not in seen and system in watch.systems and (system != CUSTOM or watch.asked(system))
     ]
 
 
