@@ -20,7 +20,7 @@ STYLE = """
 h1 { font-size:23px; margin:0 } h2 { font-size:16px; margin:30px 0 8px } h3 { font-size:13px; margin:16px 0 6px }
 .quiet { color:var(--quiet) } .sheet { background:var(--card); border:1px solid var(--line); border-radius:10px; overflow-x:auto }
 table { border-collapse:collapse; width:100% } th,td { text-align:left; padding:8px 14px; border-bottom:1px solid var(--line);
- vertical-align:top; overflow-wrap:anywhere } th { font-size:12px; color:var(--quiet) } tr:last-child td { border-bottom:0 }
+ vertical-align:top; overflow-wrap:break-word } th { font-size:12px; color:var(--quiet) } tr:last-child td { border-bottom:0 }
 td:first-child, td b { white-space:nowrap } ul { margin:4px 0 0; padding-left:18px; color:var(--quiet); font-size:12.5px }
 .badge { display:inline-block; padding:1px 9px; border-radius:999px; font-size:12px; font-weight:650 }
 .PASS { color:var(--good); background:var(--good-back) } .FAIL { color:var(--bad); background:var(--bad-back) }

@@ -94,9 +94,9 @@ def scale(seen: Inspection) -> Chapter:
         value = (
             "not read"
             if row.value is None
-            else f"{row.value:.4g} of {'?' if row.limit is None else f'{row.limit:.4g}'}"
+            else f"{row.value:.4g} of {'?' if row.limit is None else f'{row.limit:.4g}'} {row.unit}"
         )
-        items.append(Item(name=row.title, verdict=row.verdict, detail=f"{value} {row.unit}{soon}".strip()))
+        items.append(Item(name=row.title, verdict=row.verdict, detail=f"{value}{soon}"))
         trend = "?" if row.trend is None else f"{row.trend.slope * 3600:+.3g} per hour"
         told.append((row.title, value, trend, row.cause or "nothing binds", row.action, row.costs))
     columns = ("what", "value", "trend", "what binds", "action", "costs")
