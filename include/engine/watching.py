@@ -31,7 +31,7 @@ class AirflowWatch(Section):
     must_run: tuple[str, ...] = Field((), description="DAGs that must not be paused")
     late_after: dict[str, Duration] = Field(
         default_factory=dict,
-        description="per DAG: how old its last success may be; by default twice its schedule's step",
+        description="per DAG: how old its last success may be; the others are judged by failures in a row",
     )
     log_folder: Path | None = Field(None, description="where task logs lie on this machine, for the evening's errors")
 

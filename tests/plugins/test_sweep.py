@@ -22,6 +22,7 @@ from mainstay.notifiers.findings import FindingsNotifier
 from mainstay.operators.checklist import InspectOperator, SignOperator
 from mainstay.operators.judge import JudgeOperator, NotProved
 from mainstay.operators.sweep import JudgeSweepOperator, LookOperator, TellOperator
+from mainstay.ui import Pages
 from mainstay.ui import app as pages
 from mainstay.ui.scrape import scrape
 from tests.systems.http.serving import Serving, serving
@@ -172,6 +173,9 @@ def test_the_pages_show_findings_reports_and_metrics(world: World) -> None:
 
 def test_prometheus_gets_in_by_its_token_only(world: World) -> None:
     world.run("http")
+    with TestClient(Pages()) as stranger:  # as Airflow mounts it
+        assert stranger.get("/scrape").status_code == 401
+        assert stranger.get("/metrics").status_code == 401
     with TestClient(scrape) as client:
         assert client.get("/scrape").status_code == 401
         assert client.get("/scrape", headers={"Authorization": "Bearer nothing"}).status_code == 401
