@@ -21,6 +21,7 @@ def settings(home: Path) -> dict[str, str]:
     inventory.write_text((PROJECT / "include" / "config" / "inventory.yaml").read_text())
     return {
         "MAINSTAY_INVENTORY": str(inventory),
+        "MAINSTAY_HISTORY": str(home / "history.sqlite"),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),

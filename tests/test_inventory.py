@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.engine import wiring
@@ -135,11 +135,13 @@ class TestMistakes:
     def test_of_settings_that_are_no_mapping_are_told(self) -> None:
         assert mistakes("pipeline: shop\nstore: {url: s3://b}\npostgres:\n  main: postgres_main\n")
 
+    @settings(deadline=None)
     @given(st.text(max_size=200))
     def test_of_any_text_are_ours(self, text: str) -> None:
         with pytest.raises(Misconfigured):
             read(text)
 
+    @settings(deadline=None)
     @given(
         st.recursive(
             st.none()

@@ -6,39 +6,19 @@ Secrets are named here (``connection: postgres_main``), never written.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.model import System, Target
+from include.engine.sections import Cron, Duration, Mistake, Section, mistakes_of, read_yaml
+from include.engine.watching import DeploymentSection, ExpectSection, NotifySection, SweepSection
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(str(value).strip())
-    if not match:
-        raise ValueError(f"{value!r} is not a duration; write a number and a unit, like 30s, 15m, 2h, 7d or 4w")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Cron = Annotated[str, Field(pattern=r"^(@\w+|(\S+\s+){4}\S+)$")]
-
-
-class Section(BaseModel):
-    """A part of the inventory: unknown keys are mistakes, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+__all__ = ["Cron", "Duration", "Section"]  # what the systems' settings are made of
 
 
 class Objectives(Section):
@@ -84,6 +64,9 @@ class Schedule(Section):
     backup: Cron | None = "0 2 * * *"
     drill: Cron | None = "0 4 * * 0"
     upkeep: Cron | None = "30 5 * * *"
+    sweep: Cron | None = "*/5 * * * *"
+    checklist_morning: Cron | None = "0 6 * * *"
+    checklist_evening: Cron | None = "0 18 * * *"
 
 
 class TargetSettings(Section):
@@ -120,6 +103,11 @@ class Inventory(Section):
     servers: dict[str, ServerSection] = Field(
         default_factory=dict, description="places that a restore may go to by name"
     )
+
+    sweep: SweepSection = SweepSection()
+    expect: ExpectSection = ExpectSection()
+    notify: dict[str, NotifySection] = Field(default_factory=dict, description="who is told of findings, by any name")
+    deployment: DeploymentSection = DeploymentSection()
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -165,42 +153,26 @@ def load(path: Path, schemas: Schemas) -> Inventory:
 
 def parse(text: str, schemas: Schemas, *, name: str = "inventory.yaml") -> Inventory:
     """Read an inventory from its text (see :func:`load`)."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Misconfigured(f"{name} is not YAML: {error}", hint="mend the line that is named") from error
-    if not isinstance(document, dict) or root is None:
-        raise Misconfigured(f"{name} is empty", hint="start from include/config/inventory.yaml of the repository")
-    lines = dict(_lines(root, ()))
-    mistakes = list(_duplicates(root))
+    source = read_yaml(text, name=name, start_from="include/config/inventory.yaml")
+    document = source.document
     targets, wrong = _targets(document, schemas)
+    inventory = None
     try:
         inventory = Inventory.model_validate(
             {**{k: v for k, v in document.items() if k not in set(System)}, "targets": targets}
         )
     except ValidationError as error:
-        wrong = [*_told(error, ()), *wrong]
-        inventory = None
+        wrong = [*mistakes_of(error, ()), *wrong]
     if not targets and not any(str(system) in document for system in System):
         wrong.append(((), f"no target at all: add a section such as `{System.POSTGRES}:`"))
-    mistakes += [(_line(lines, where), message) for where, message in wrong]
-    if mistakes or inventory is None:
-        told = "\n  ".join(f"line {line}: {message}" for line, message in sorted(mistakes))
-        raise Misconfigured(
-            f"{name} has {len(mistakes)} mistake(s):\n  {told}", hint="docs/inventory.md explains each key"
-        )
+    source.refuse(wrong, hint="docs/inventory.md explains each key")
+    assert inventory is not None  # what could not be read was refused
     return inventory
 
 
-Where = tuple[str | int, ...]
-
-
-def _targets(
-    document: dict[str, Any], schemas: Schemas
-) -> tuple[dict[Target, TargetSettings], list[tuple[Where, str]]]:
+def _targets(document: dict[str, Any], schemas: Schemas) -> tuple[dict[Target, TargetSettings], list[Mistake]]:
     targets: dict[Target, TargetSettings] = {}
-    wrong: list[tuple[Where, str]] = []
+    wrong: list[Mistake] = []
     for system in System:
         if str(system) not in document:
             continue
@@ -218,49 +190,5 @@ def _targets(
             except Misconfigured as error:
                 wrong.append((where, str(error)))
             except ValidationError as error:
-                wrong += _told(error, where)
+                wrong += mistakes_of(error, where)
     return targets, wrong
-
-
-def _told(error: ValidationError, prefix: Where) -> list[tuple[Where, str]]:
-    told = []
-    for mistake in error.errors():
-        where = (*prefix, *mistake["loc"])
-        key = ".".join(map(str, where))
-        message = {
-            "extra_forbidden": "unknown key",
-            "missing": "is required",
-        }.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
-        told.append((where, f"{key}: {message}"))
-    return told
-
-
-def _line(lines: Mapping[Where, int], where: Where) -> int:
-    while where and where not in lines:
-        where = where[:-1]  # a missing key is told at the section that lacks it
-    return lines.get(where, 1)
-
-
-def _lines(node: yaml.Node, path: Where) -> Iterator[tuple[Where, int]]:
-    yield path, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*path, key.value), key.start_mark.line + 1
-            yield from ((p, n) for p, n in _lines(value, (*path, key.value)) if p != (*path, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, (*path, index))
-
-
-def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
-    # YAML keeps the last of two equal keys and says nothing: a second `main:` would silently replace the first target.
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.start_mark.line + 1, f"{key.value}: given twice"
-            seen.add(key.value)
-            yield from _duplicates(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicates(value)

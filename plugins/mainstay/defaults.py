@@ -12,12 +12,13 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
-from include.engine import wiring
+from include.engine import lookout, wiring
 from include.engine.errors import Misconfigured, PermanentError, TransientError
 
 INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 MIRRORS = wiring.mirrors(INVENTORY)
+WATCHED = lookout.systems(INVENTORY)  # what a sweep looks at, one task each
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
@@ -55,6 +56,8 @@ class Tag(StrEnum):
     DRILL = "drill"
     UPKEEP = "upkeep"
     MIRROR = "mirror"
+    SWEEP = "sweep"
+    CHECKLIST = "checklist"
     POSTGRES = "system:postgres"
     CASSANDRA = "system:cassandra"
     KAFKA = "system:kafka"

@@ -10,6 +10,7 @@ from include.engine.inventory import Inventory
 from include.engine.model import DestinationKind, System
 
 MINIMUM_REASON = 10  # as the engine demands; not imported from there, because a form must not load the store's clients
+UNREMEMBERED = "mainstay_unremembered"  # in a context: changes that no history could take, for who tells them
 SET = "set"  # instead of a target
 _ID = r"^\d{8}T\d{6}Z$"
 
@@ -238,4 +239,11 @@ def mirror(known: Sequence[str]) -> Param:
         enum=list(known),
         title="Mirror",
         description_md="The mirror, as the inventory declares it: *system/name/mirror*.",
+    )
+
+
+def note() -> Param:
+    """Say something with an answer."""
+    return Param(
+        "", type="string", title="Note", description_md="What whoever reads the report should know. It is kept."
     )

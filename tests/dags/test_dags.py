@@ -22,7 +22,18 @@ from include.engine.wiring import load_inventory
 from mainstay.defaults import Tag
 
 FILES = sorted((PROJECT / "dags").glob("*.py"))
-NAMES = ["backup", "drill", "failover", "mirror", "restore", "upkeep"]
+NAMES = [
+    "backup",
+    "checklist_evening",
+    "checklist_morning",
+    "checklist_predeployment",
+    "drill",
+    "failover",
+    "mirror",
+    "restore",
+    "sweep",
+    "upkeep",
+]
 ROWS = ("If it fails", "Safe to clear", "Objective")
 CLIENTS = (
     "boto3",

@@ -137,6 +137,10 @@ def test_every_route_asks_who_is_looking() -> None:
         "/drills/{drill_id}",
         "/runbooks/",
         "/runbooks/{slug}",
+        "/findings",
+        "/checklists/",
+        "/checklists/{kind}/{report}",
+        "/metrics",
     }
     for route in routes:
         assert isinstance(route, APIRoute), f"{route} is public"
@@ -145,7 +149,17 @@ def test_every_route_asks_who_is_looking() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "sets/20261123T020000Z", "drills/20261123T020000Z", "runbooks/", "runbooks/wal-gap"]
+    "path",
+    [
+        "",
+        "sets/20261123T020000Z",
+        "drills/20261123T020000Z",
+        "runbooks/",
+        "runbooks/wal-gap",
+        "findings",
+        "checklists/",
+        "metrics",
+    ],
 )
 def test_nobody_sees_anything_without_a_login(pipeline: Pipeline, path: str) -> None:
     with TestClient(pages.app) as stranger:
@@ -248,7 +262,7 @@ def test_every_link_leads_to_a_page(client: TestClient, pipeline: Pipeline) -> N
         new = {str(page.url.join(link)) for link in re.findall(r'href="([^"]+)"', page.text)} - done - set(todo)
         assert all(link.startswith("http://airflow/mainstay/") for link in new), at
         todo += new
-    assert len(done) == 4 + len(runbooks.slugs())
+    assert len(done) == 6 + len(runbooks.slugs())
 
 
 # damage and absence --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import typer
 from include.engine.cli.backup import backup
 from include.engine.cli.boundary import Boundary
 from include.engine.cli.catalog import catalog
+from include.engine.cli.checklist import checklist
 from include.engine.cli.commit_log_archive import commit_log_archive
 from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
@@ -17,6 +18,7 @@ from include.engine.cli.mirror import failover, mirror
 from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
 from include.engine.cli.retention import expire, keep, retention, unkeep
+from include.engine.cli.sweep import sweep
 from include.engine.cli.upkeep import upkeep
 from include.engine.cli.verify import verify
 from include.engine.cli.wal_archive import wal_archive
@@ -37,7 +39,7 @@ app = typer.Typer(
 )
 for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
-for command in (backup, catalog, verify, restore, drill, mirror, failover):
+for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover):
     app.command(rich_help_panel=_VERBS)(command)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 app.command("commit-log-archive", rich_help_panel=_VERBS)(commit_log_archive)

@@ -33,6 +33,7 @@ from include.engine.cli.companion import Companion
 from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
+from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.airflow.server import AirflowServer
@@ -46,6 +47,7 @@ NAME = "demo"
 INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
+LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
 _FRESH_BEAT = 5.0  # seconds
 _HEADER = "# Written by `./mainstay up` from include/config/inventory.yaml: change that one.\n"
 _TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
@@ -159,6 +161,11 @@ class DemoSandbox:
             self.sandbox.stop()
         return running
 
+    @property
+    def history(self) -> Path:
+        """The file in which sweeps are remembered."""
+        return self.sandbox.directory("history", account=ourselves()) / "history.sqlite"
+
     def connections(self) -> dict[str, Connection]:
         """What the inventory names, by name; with secrets."""
         return {
@@ -174,12 +181,23 @@ class DemoSandbox:
                 password=self.store.secret_key,
                 extra={"endpoint_url": self.store.endpoint, "region_name": self.store.region},
             ),
+            "airflow_api": Connection(
+                host="http://127.0.0.1",
+                port=self.sandbox.port("airflow", PORTS["airflow"]),
+                login="viewer",
+                password=self.sandbox.secret("airflow-viewer"),
+            ),
             **self.clusters.connections(),
         }
 
     def settings(self) -> dict[str, str]:
         """Variables without secrets that everything of the demo runs with."""
-        return {"MAINSTAY_INVENTORY": str(self.inventory), "MAINSTAY_HOME": str(self.sandbox.home.root)}
+        return {
+            "MAINSTAY_INVENTORY": str(self.inventory),
+            "MAINSTAY_HOME": str(self.sandbox.home.root),
+            HISTORY_VARIABLE: str(self.history),
+            LOGS_VARIABLE: str(self.sandbox.root / "log"),
+        }
 
     def environment(self) -> dict[str, str]:
         """The variables with which a process finds the demo, secrets included: for a subprocess or a person's shell."""

@@ -62,6 +62,18 @@ def ratio(original: float, stored: float) -> str:
     return f"{original / stored:.1f}x" if stored else "?"
 
 
+def number(value: float | None, unit: str) -> str:
+    """Write a reading in its unit, with three significant digits; ``?`` when it is not known."""
+    if value is None:
+        return "?"
+    if unit == "bytes":
+        return size(value)
+    if unit == "s":
+        return f"-{duration(-value)}" if value < 0 else duration(value)
+    told = f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+    return told if unit == "1" else f"{told} {unit}"
+
+
 def rate(count: float, seconds: float) -> str:
     """Write bytes per second; empty when no time has passed."""
     return f"{size(count / seconds)}/s" if seconds > 0 else ""

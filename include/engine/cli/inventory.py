@@ -52,6 +52,9 @@ def named_connections(found: Inventory) -> list[str]:
     names = [found.store.connection, found.encryption.identity]
     for settings in found.targets.values():
         names += [settings.connection, settings.encryption.identity if settings.encryption else None]
+    watch = found.sweep
+    names += [watch.history, watch.metrics_token, *(one.connection for one in watch.airflow.values())]
+    names += [*(one.connection for one in watch.endpoints.values()), *(one.connection for one in found.notify.values())]
     return list(dict.fromkeys(name for name in names if name))
 
 

@@ -132,6 +132,8 @@ def _type(annotation: Any) -> str:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join("null" if part is types.NoneType else _type(part) for part in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return f"mapping of names to {_type(get_args(annotation)[1])}"
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -155,6 +157,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, timedelta):
         return f"`{_duration(value)}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
     return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -7,6 +7,7 @@ What is written to the bucket is a ``Struct`` of this package, encoded as JSON b
 from __future__ import annotations
 
 from include.engine.model.archives import ArchiveReach, RecoverableWindow
+from include.engine.model.checklists import Chapter, ChecklistReport, Item, Plot, SignOff, Table
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
 from include.engine.model.manifests import (
     Consistency,
@@ -47,7 +48,9 @@ __all__ = [
     "FREEZE_ORDER",
     "MANIFEST_VERSION",
     "ArchiveReach",
+    "Chapter",
     "Check",
+    "ChecklistReport",
     "Consistency",
     "Coverage",
     "Cut",
@@ -60,11 +63,13 @@ __all__ = [
     "Flow",
     "Freeze",
     "Frozen",
+    "Item",
     "JsonValue",
     "Kind",
     "Manifest",
     "Moved",
     "Part",
+    "Plot",
     "PointKind",
     "Position",
     "ReadBack",
@@ -78,9 +83,11 @@ __all__ = [
     "SetManifest",
     "SetPlan",
     "SetRestored",
+    "SignOff",
     "SourceIdentity",
     "Stage",
     "System",
+    "Table",
     "Target",
     "Verdict",
     "Verification",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.engine import wiring
+from include.engine import lookout, wiring
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
@@ -16,6 +16,7 @@ from include.engine.mirroring import Mirror
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
+    from include.engine.verbs.sweep import Watch
 
 
 class MainstayHook(BaseHook):
@@ -34,6 +35,13 @@ class MainstayHook(BaseHook):
         :raises Misconfigured: naming the connection that the inventory names and Airflow does not have
         """
         return wiring.open_pipeline(self.inventory, AirflowConnections())
+
+    def watch(self) -> Watch:
+        """Give what a sweep needs.
+
+        :raises Misconfigured: with all mistakes of the rules
+        """
+        return lookout.open_watch(self.inventory, AirflowConnections())
 
     def mirror(self, name: str) -> Mirror:
         """Open a mirror that the inventory declares, ``<system>/<name>/<mirror>``."""

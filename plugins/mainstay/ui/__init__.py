@@ -18,5 +18,7 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         from mainstay.ui.app import app
+        from mainstay.ui.scrape import scrape
 
-        await app(scope, receive, send)
+        inner = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        await (scrape if inner == "/scrape" else app)(scope, receive, send)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -27,7 +27,7 @@ from include.engine.contracts import Connection, Connections
 from include.engine.errors import MainstayError, NotFound
 from include.engine.model import Verdict
 from mainstay.hooks.mainstay import AirflowConnections, MainstayHook
-from mainstay.ui import runbooks, views
+from mainstay.ui import health, runbooks, views
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
@@ -139,6 +139,35 @@ def one_drill(request: Request, drill_id: str) -> HTMLResponse:
     """Show one drill with its checks and stages."""
     report = views.one_drill(opened(), _named(drill_id))
     return _page("drill.html", title=f"Drill {drill_id}", report=report, root=_root(request))
+
+
+@app.get("/findings", response_class=HTMLResponse)
+def findings(request: Request) -> HTMLResponse:
+    """Show what the last sweeps have found, and what will be too small."""
+    now = datetime.now(UTC)
+    seen = health.findings(MainstayHook().watch(), now)
+    return _page("findings.html", title="Findings", seen=seen, now=now, root=_root(request))
+
+
+@app.get("/checklists/", response_class=HTMLResponse)
+def checklists(request: Request) -> HTMLResponse:
+    """List the reports of checklists."""
+    reports = health.checklists(opened())
+    return _page("checklists.html", title="Checklists", reports=reports, root=_root(request))
+
+
+@app.get("/checklists/{kind}/{report}", response_class=HTMLResponse)
+def one_checklist(kind: str, report: str) -> HTMLResponse:
+    """Show the report of a checklist, a page of its own."""
+    page = health.checklist(opened(), kind, _named(report))
+    return HTMLResponse(page, headers=_HEADERS | {"Content-Security-Policy": health.POLICY})
+
+
+@app.get("/metrics", response_class=PlainTextResponse)
+def metrics() -> PlainTextResponse:
+    """Give readings and findings in the text format of Prometheus, to who is logged in; ``/scrape`` takes a token."""
+    text, kind = health.metrics(MainstayHook().watch(), datetime.now(UTC))
+    return PlainTextResponse(text, media_type=kind)
 
 
 @app.get("/runbooks/", response_class=HTMLResponse)

@@ -17,9 +17,11 @@ class RestClient:
     """One user's access to the REST API.  Logs in on the first request.
 
     :param url: where the API server is, without a path
+    :param timeout: seconds that one request may take
     """
 
-    def __init__(self, url: str, username: str, password: str) -> None:
+    def __init__(self, url: str, username: str, password: str, *, timeout: float = 60.0) -> None:
+        self.timeout = timeout
         self.url = url.rstrip("/")
         self.username = username
         self._password = password
@@ -57,7 +59,7 @@ class RestClient:
         )
         what = f"{method} {self.url}{path.partition('?')[0]}"
         try:
-            with urlopen(request, timeout=60) as response:  # noqa: S310
+            with urlopen(request, timeout=self.timeout) as response:  # noqa: S310
                 return json.loads(response.read() or b"null")
         except HTTPError as error:
             raise _told(what, error) from error

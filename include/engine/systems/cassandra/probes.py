@@ -60,7 +60,7 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
 _PROBES: Sequence[tuple[str, Sequence[str], str, Callable[[Look], Iterator[Reading]]]] = (
     (
         "nodes",
-        ("cassandra.node.up", "cassandra.nodes.down", "cassandra.schema.versions"),
+        ("cassandra.node.up", "cassandra.nodes.up", "cassandra.nodes.down", "cassandra.schema.versions"),
         "each node of the ring, asked itself by CQL",
         read_nodes,
     ),

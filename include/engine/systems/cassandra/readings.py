@@ -91,6 +91,7 @@ def read_nodes(look: Look) -> Iterator[Reading]:
     for node, version in states.items():
         labels = {"node": node.address, "datacenter": node.datacenter, "rack": node.rack}
         yield look.reading("cassandra.node.up", version is not None, "1", **labels)
+    yield look.reading("cassandra.nodes.up", sum(version is not None for version in states.values()), "nodes")
     yield look.reading("cassandra.nodes.down", sum(version is None for version in states.values()), "nodes")
     yield look.reading("cassandra.schema.versions", len({v for v in states.values() if v is not None}), "versions")
 

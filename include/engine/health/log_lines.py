@@ -1,0 +1,95 @@
+"""Error lines of logs, grouped by what they say apart from names and numbers.  Pure, but for reading the files."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+MOST_BYTES = 32 << 20  # of one file, from its end
+_LONGEST = 400
+_BAD = re.compile(r"\b(ERROR|FATAL|PANIC|CRITICAL|SEVERE)\b")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+# What differs between two lines of the same template; the order matters, the greedier ones come first.
+_PARTS = (
+    (re.compile(r"\x1b\[[0-9;]*m"), ""),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d| ?UTC)?"), "<time>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\"[^\"]*\"|'[^']*'"), "<text>"),
+    (re.compile(r"(?<![\w.])/(?:[\w.@=+-]+/?)+"), "<path>"),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<address>"),
+    (re.compile(r"\b(?:0x)?(?=[0-9a-f]*\d)[0-9a-f]{6,}\b", re.IGNORECASE), "<hex>"),
+    (re.compile(r"[-+]?\b\d+(?:\.\d+)?"), "<n>"),
+    (re.compile(r"\s+"), " "),
+)
+_SECRET = re.compile(r"(?i)\b(password|passwd|secret|token|api_?key)\b(\s*[=:]\s*)\S+")
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Lines that say the same.  Times are None when the lines carry none."""
+
+    source: str
+    template: str
+    example: str
+    count: int
+    first: datetime | None
+    last: datetime | None
+
+
+def template(line: str) -> str:
+    """Give what a line says apart from names and numbers."""
+    for pattern, instead in _PARTS:
+        line = pattern.sub(instead, line)
+    return line.strip()
+
+
+def grouped(source: str, lines: Iterable[str], since: datetime) -> list[Group]:
+    """Group the error lines from *since* on, the most frequent first.  A line without a time counts with those that have one."""
+    found: dict[str, Group] = {}
+    for line in lines:
+        if not _BAD.search(line):
+            continue
+        stamp = _STAMP.search(line)
+        at = datetime.fromisoformat(stamp[0]).replace(tzinfo=UTC) if stamp else None
+        if at is not None and at < since:
+            continue
+        shown = _SECRET.sub(r"\1\2***", line.strip())[:_LONGEST]
+        key = template(shown)
+        before = found.get(key)
+        times = [moment for moment in (at, before.first if before else None, before.last if before else None) if moment]
+        found[key] = Group(
+            source=source,
+            template=key,
+            example=before.example if before else shown,
+            count=before.count + 1 if before else 1,
+            first=min(times, default=None),
+            last=max(times, default=None),
+        )
+    return sorted(found.values(), key=lambda group: (-group.count, group.template))
+
+
+def tails(pattern: str, since: datetime) -> Iterator[str]:
+    """Give the lines at the end of all files of a pattern that were written to since then.
+
+    :raises OSError: when one cannot be read
+    """
+    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - the pattern is absolute
+        path = Path(name)
+        if not path.is_file() or path.stat().st_mtime < since.timestamp():
+            continue
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if size > MOST_BYTES:
+                file.seek(size - MOST_BYTES)
+                file.readline()  # the rest of a line that begins before
+            for raw in file:
+                yield raw.decode(errors="replace")
+
+
+def matches(pattern: str) -> int:
+    """Count the files of a pattern."""
+    return len(glob.glob(pattern, recursive=True))  # noqa: PTH207

@@ -1,0 +1,153 @@
+"""Reads an Airflow over its REST API: components, queues and pools, DAG files, paused DAGs, runs that failed or are late.
+
+It needs a user who may read jobs, pools, DAGs and import errors: an operator, not an administrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from include.engine.contracts import Clock, Connections
+from include.engine.errors import MainstayError
+from include.engine.model import Reading
+from include.engine.probing import Probe
+from include.engine.systems.airflow.client import AirflowClient
+from include.engine.watching import AirflowWatch
+
+_KINDS = {
+    "scheduler": ("SchedulerJob", "latest_scheduler_heartbeat"),
+    "triggerer": ("TriggererJob", "latest_triggerer_heartbeat"),
+    "dag_processor": ("DagProcessorJob", "latest_dag_processor_heartbeat"),
+}
+_RUNS = 10  # newest runs of a DAG that are looked at
+_MOST_DAGS = 500
+_MOST_POOLS = 200
+# A run of theirs is red because of what it found: to find that in turn would never end.
+_JUDGES = {"sweep", "checklist"}
+
+Write = Callable[..., None]
+Take = Callable[[AirflowClient, AirflowWatch, Write, datetime], None]
+
+
+class AirflowProbe:
+    """One of the probes (see ``probing.Probe``)."""
+
+    def __init__(
+        self, asked: tuple[str, str, Sequence[str], Take], watch: AirflowWatch, connections: Connections
+    ) -> None:
+        self.name, self.source, metrics, take = asked
+        self.metrics: Sequence[str] = tuple(f"airflow.{metric}" for metric in metrics)
+        self._take, self._watch, self._connections = take, watch, connections
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it (see ``probing.Probe``)."""
+        found = self._connections.get(self._watch.connection)
+        host = found.host if "://" in found.host else f"http://{found.host}"
+        url = f"{host}:{found.port}" if found.port and host.count(":") < 2 else host
+        client = AirflowClient(url, found.login, found.password, timeout=timeout)
+        now = clock()
+        readings: list[Reading] = []
+
+        def write(metric: str, value: float, unit: str, **labels: str) -> None:
+            readings.append(Reading(metric=f"airflow.{metric}", value=float(value), unit=unit, at=now, labels=labels))
+
+        self._take(client, self._watch, write, now)
+        return readings
+
+
+def open_probes(watch: AirflowWatch, connections: Connections) -> Sequence[Probe]:
+    """Give all probes of one Airflow (see ``probing.Probe``)."""
+    return [AirflowProbe(asked, watch, connections) for asked in _PROBES]
+
+
+def _components(client: AirflowClient, _watch: AirflowWatch, write: Write, now: datetime) -> None:
+    told: Mapping[str, Any] = client.get("monitor/health")
+    write("component.up", told["metadatabase"]["status"] == "healthy", "1", component="metadatabase")
+    for name, (kind, heartbeat) in _KINDS.items():
+        status = told.get(name) or {}
+        write("component.up", status.get("status") == "healthy", "1", component=name)
+        if status.get(heartbeat):
+            age = max(0.0, (now - _moment(status[heartbeat])).total_seconds())
+            write("component.heartbeat_age", age, "s", component=name)
+        alive = client.get("jobs", job_type=kind, is_alive="true", limit=1)["total_entries"]
+        write(f"{name}s", alive, "processes")
+
+
+def _queue(client: AirflowClient, _watch: AirflowWatch, write: Write, _now: datetime) -> None:
+    pools = client.get("pools", limit=_MOST_POOLS)["pools"]
+    for state in ("queued", "scheduled", "running", "deferred"):
+        write(f"tasks.{state}", sum(pool[f"{state}_slots"] for pool in pools), "tasks")
+    waiting = sum(pool["queued_slots"] + pool["scheduled_slots"] for pool in pools)
+    write("tasks.waiting", waiting, "tasks")
+    for pool in pools:
+        slots = pool["slots"]
+        used = 100.0 if slots == 0 else 0.0 if slots < 0 else 100 * pool["occupied_slots"] / slots
+        write("pool.used", used, "%", pool=pool["name"])
+        write("pool.waiting", pool["queued_slots"] + pool["scheduled_slots"], "tasks", pool=pool["name"])
+    try:
+        found = client.get("config/section/core/option/parallelism")
+        write("parallelism", float(found["sections"][0]["options"][0]["value"]), "tasks")
+    except (MainstayError, KeyError, IndexError, ValueError):
+        pass  # most installations show their configuration to nobody: the scaling table then says what it does not know
+
+
+def _files(client: AirflowClient, _watch: AirflowWatch, write: Write, _now: datetime) -> None:
+    write("import_errors", client.get("importErrors", limit=1)["total_entries"], "files")
+
+
+def _dags(client: AirflowClient, watch: AirflowWatch, write: Write, now: datetime) -> None:
+    dags = {dag["dag_id"]: dag for dag in client.get("dags", limit=_MOST_DAGS)["dags"]}
+    write("dags", len(dags), "dags")
+    for name in watch.must_run:
+        write("dag.paused", name not in dags or dags[name]["is_paused"], "1", dag=name)
+    capped = 0
+    for name, dag in sorted(dags.items()):
+        if dag["is_paused"]:
+            continue
+        runs = client.get(f"dags/{quote(name)}/dagRuns", limit=_RUNS, order_by="-run_after")["dag_runs"]
+        if not _JUDGES & {tag["name"] for tag in dag.get("tags") or ()}:
+            _runs(name, runs, watch.late_after.get(name), write, now)
+        states = [run["state"] for run in runs]
+        capped += "queued" in states and states.count("running") >= (dag.get("max_active_runs") or 16)
+        due = dag.get("next_dagrun_run_after")
+        if due:
+            write("dag.overdue", max(0.0, (now - _moment(due)).total_seconds()), "s", dag=name)
+    write("runs.capped", capped, "dags")
+
+
+def _runs(
+    name: str, runs: Sequence[Mapping[str, Any]], late_after: timedelta | None, write: Write, now: datetime
+) -> None:
+    ended = [run for run in runs if run["state"] in ("success", "failed")]
+    good = next((index for index, run in enumerate(ended) if run["state"] == "success"), len(ended))
+    write("dag.failed_in_a_row", good, "runs", dag=name)
+    if good < len(ended):
+        age = (now - _moment(ended[good]["end_date"])).total_seconds()
+        write("dag.success_age", max(0.0, age), "s", dag=name)
+        if late_after is not None:
+            write("dag.late", age - late_after.total_seconds(), "s", dag=name)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+_PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (
+    (
+        "components",
+        "Airflow's components, from its health and its jobs",
+        ("component.up", "component.heartbeat_age", "schedulers", "triggerers", "dag_processors"),
+        _components,
+    ),
+    (
+        "queue",
+        "Airflow's pools and queues",
+        ("tasks.queued", "tasks.scheduled", "tasks.running", "tasks.waiting", "pool.used", "pool.waiting"),
+        _queue,
+    ),
+    ("files", "Airflow's import errors", ("import_errors",), _files),
+    ("dags", "Airflow's DAGs and their runs", ("dags", "runs.capped"), _dags),
+)

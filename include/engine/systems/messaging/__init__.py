@@ -1,0 +1,1 @@
+"""Where messages about findings go: mail, chat, and whoever is on call."""

@@ -1,0 +1,188 @@
+"""The seven items before a deployment, each with a verdict and its evidence; the seventh is a person's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from include.engine.errors import MainstayError
+from include.engine.model import Chapter, Item, Verdict
+from include.engine.verbs.checklist import Inspection, within
+
+_MONITORED = timedelta(minutes=20)
+_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def security(seen: Inspection) -> Chapter:
+    """The audit that people made, and what can be seen from here."""
+    audit = seen.inventory.deployment.security_audit
+    if audit is None:
+        detail = "the inventory names no audit (deployment.security_audit)"
+        first = Item(name="audit", verdict=Verdict.UNVERIFIED, detail=detail)
+    else:
+        passed = datetime(audit.passed.year, audit.passed.month, audit.passed.day, tzinfo=UTC)
+        local = "://" not in audit.document
+        there = not local or (seen.project / audit.document).is_file()
+        counts = within(passed, audit.valid_for, seen.now)
+        verdict = Verdict.PASS if there and counts else Verdict.FAIL
+        why = "" if there else "; its document is not there"
+        old = "" if counts else f"; it counts for {audit.valid_for.days} days only"
+        first = Item(name="audit", verdict=verdict, detail=f"passed on {audit.passed} by {audit.by}{why}{old}")
+    sealed = [target for target in seen.inventory.targets if seen.inventory.encryption_of(target).recipients]
+    locked = seen.inventory.store.lock is not None
+    plain = sorted(str(target) for target in set(seen.inventory.targets) - set(sealed))
+    evidence = (
+        f"encrypted in the client: {', '.join(map(str, sorted(sealed))) or 'nothing'}",
+        f"in the clear: {', '.join(plain) or 'nothing'}",
+        f"object lock: {'yes' if locked else 'no'}",
+    )
+    second = Item(name="backups", verdict=Verdict.PASS, detail="as declared in the inventory", evidence=evidence)
+    return Chapter(title="", items=(first, second))
+
+
+def backups(seen: Inspection) -> Chapter:
+    """Every target has a backup that was read back, nothing is left out, and retention is declared."""
+    items = []
+    for target in seen.pipeline.targets:
+        found = seen.pipeline.catalog.survey(target).manifests
+        last = seen.pipeline.catalog.last_verification(target, found[-1].id) if found else None
+        if not found:
+            verdict, detail = Verdict.FAIL, "it has no backup at all"
+        elif last is None:
+            verdict, detail = Verdict.UNVERIFIED, f"{found[-1].id} was never read back"
+        else:
+            verdict, detail = last.verdict, f"{found[-1].id} was read back on {last.at:%Y-%m-%d}"
+        items.append(Item(name=str(target), verdict=verdict, detail=detail))
+    items.append(_without_findings(seen, "coverage", "coverage.", "all that is live is covered"))
+    keeps = seen.inventory.retention.model_dump(exclude_defaults=True)
+    detail = f"keeps {', '.join(sorted(keeps))}" if keeps else "nothing is declared, so everything is kept"
+    items.append(Item(name="retention", verdict=Verdict.PASS, detail=detail))
+    return Chapter(title="", items=tuple(items))
+
+
+def monitoring(seen: Inspection) -> Chapter:
+    """The sweep runs, people are told, and nothing is unread."""
+    paused = "sweep" in {name for watch in seen.inventory.sweep.airflow.values() for name in watch.must_run}
+    unread = [one for one in seen.report.findings if one.verdict is Verdict.UNVERIFIED]
+    told = seen.inventory.notify
+    return Chapter(
+        title="",
+        items=(
+            Item(
+                name="sweep",
+                verdict=Verdict.PASS if seen.report.readings else Verdict.FAIL,
+                detail=f"{seen.report.readings} readings in {seen.report.seconds:.1f} s",
+                evidence=("the inventory demands that its DAG is unpaused",) if paused else (),
+            ),
+            Item(
+                name="unread",
+                verdict=Verdict.UNVERIFIED if unread else Verdict.PASS,
+                detail=f"{len(unread)} numbers could not be read" if unread else "every number could be read",
+                evidence=tuple(f"{one.subject}: {one.detail}" for one in unread),
+            ),
+            Item(
+                name="people are told",
+                verdict=Verdict.PASS if told else Verdict.FAIL,
+                detail=f"by {', '.join(sorted(told))}" if told else "the inventory names nobody (notify)",
+            ),
+        ),
+    )
+
+
+def recovery(seen: Inspection) -> Chapter:
+    """A recovery plan is a drill that has passed lately."""
+    limit = seen.inventory.deployment.drill_within
+    passed = [drill for drill in seen.pipeline.catalog.drills() if drill.verdict is Verdict.PASS]
+    if not passed:
+        return Chapter(title="", items=(Item(name="drill", verdict=Verdict.FAIL, detail="no drill has ever passed"),))
+    last = passed[-1]
+    counts = within(last.finished, limit, seen.now)
+    measured = tuple(
+        f"{name} {achieved:.0f} s of {promised:.0f} s"
+        for name, achieved, promised in (
+            ("RPO", last.rpo_seconds, last.rpo_objective),
+            ("RTO", last.rto_seconds, last.rto_objective),
+        )
+        if achieved is not None and promised is not None
+    )
+    detail = f"{last.id} passed{'' if counts else f', but more than {limit.days} days ago'}"
+    verdict = Verdict.PASS if counts else Verdict.FAIL
+    return Chapter(title="", items=(Item(name="drill", verdict=verdict, detail=detail, evidence=measured),))
+
+
+def load(seen: Inspection) -> Chapter:
+    """A load test that has passed lately, from the bucket."""
+    limit = seen.inventory.deployment.load_test_within
+    reports = [found.key for found in seen.pipeline.catalog.bucket.list("loads") if found.key.endswith(".json")]
+    passed: list[tuple[datetime, str]] = []
+    for key in sorted(reports):
+        try:
+            document: Any = msgspec.json.decode(seen.pipeline.catalog.bucket.read(key))
+            if document.get("verdict") == Verdict.PASS:
+                passed.append((datetime.fromisoformat(document["finished"]), key))
+        except (MainstayError, msgspec.MsgspecError, KeyError, ValueError, AttributeError):
+            continue  # what cannot be read proves nothing
+    if not reports:
+        item = Item(name="load test", verdict=Verdict.UNVERIFIED, detail="none was ever recorded")
+    elif not passed:
+        item = Item(name="load test", verdict=Verdict.FAIL, detail=f"none of {len(reports)} has passed")
+    else:
+        at, key = max(passed)
+        counts = within(at, limit, seen.now)
+        detail = f"passed on {at:%Y-%m-%d}{'' if counts else f', more than {limit.days} days ago'}"
+        item = Item(name="load test", verdict=Verdict.PASS if counts else Verdict.FAIL, detail=detail, evidence=(key,))
+    return Chapter(title="", items=(item,))
+
+
+def documents(seen: Inspection) -> Chapter:
+    """Documents and runbooks are there, and their links lead somewhere."""
+    wanted = [seen.project / path for path in seen.inventory.deployment.documents]
+    runbooks = {seen.project / "include" / "runbooks" / f"{rule.runbook}.md" for rule in seen.watch.book.rules.values()}
+    missing = sorted(str(path.relative_to(seen.project)) for path in {*wanted, *runbooks} if not path.is_file())
+    broken = sorted(
+        f"{page.relative_to(seen.project)}: {link}"
+        for page in {*wanted, *runbooks}
+        if page.is_file() and page.suffix == ".md"
+        for link in _LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    )
+    return Chapter(
+        title="",
+        items=(
+            Item(
+                name="documents and runbooks",
+                verdict=Verdict.FAIL if missing else Verdict.PASS,
+                detail=f"{len(missing)} are missing"
+                if missing
+                else f"{len(wanted)} documents, {len(runbooks)} runbooks",
+                evidence=tuple(missing),
+            ),
+            Item(
+                name="links",
+                verdict=Verdict.FAIL if broken else Verdict.PASS,
+                detail=f"{len(broken)} lead nowhere" if broken else "all lead somewhere",
+                evidence=tuple(broken),
+            ),
+        ),
+    )
+
+
+def _without_findings(seen: Inspection, name: str, prefix: str, fine: str) -> Item:
+    from include.engine.verbs.checklist import judged
+
+    read = any(one.metric.startswith(prefix) for look in seen.report.looks for one in look.readings)
+    return judged(name, seen.findings(prefix), fine=fine, read=read)
+
+
+PREDEPLOYMENT: Mapping[str, Callable[[Inspection], Chapter]] = {
+    "Security audit": security,
+    "Backup strategy": backups,
+    "Monitoring and alerting": monitoring,
+    "Recovery plan": recovery,
+    "Load test": load,
+    "Documents and runbooks": documents,
+}

@@ -1,0 +1,121 @@
+"""Reads how safe the data is from the bucket itself, not from a job's word: sets, backups, log archives, drills, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from include.engine.contracts import Clock
+from include.engine.model import Reading, Target, Verdict
+from include.engine.probing import Probe
+from include.engine.verbs.pipeline import Pipeline
+
+Take = Callable[[Pipeline, datetime], Sequence[Reading]]
+
+
+class ProofProbe:
+    """Reads one thing of the bucket (see ``probing.Probe``).
+
+    The pipeline is opened when it reads, because the store may not answer.
+    """
+
+    def __init__(
+        self, name: str, source: str, metrics: Sequence[str], take: Take, pipeline: Callable[[], Pipeline]
+    ) -> None:
+        self.name, self.source = name, source
+        self.metrics: Sequence[str] = tuple(metrics)
+        self._take, self._pipeline = take, pipeline
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:  # noqa: ARG002 - the store has its own
+        """Read it (see ``probing.Probe``)."""
+        return self._take(self._pipeline(), clock())
+
+
+def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
+    """Give the probes of the sets and the drills."""
+    return [
+        ProofProbe("sets", "the sets in the bucket", ("backups.sets", "backups.set.age"), _sets, pipeline),
+        ProofProbe(
+            "drills", "the drills in the bucket", ("backups.drill.age", "backups.drill.passed"), _drills, pipeline
+        ),
+    ]
+
+
+def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
+    """Give the probes of one target's backups."""
+
+    def backups(opened: Pipeline, now: datetime) -> Sequence[Reading]:
+        return _backups(opened, target, now)
+
+    def archive(opened: Pipeline, now: datetime) -> Sequence[Reading]:
+        return _archive(opened, target, now)
+
+    def coverage(opened: Pipeline, now: datetime) -> Sequence[Reading]:
+        return _coverage(opened, target, now)
+
+    given = ("backups.count", "backups.age", "backups.unreadable")
+    return [
+        ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline),
+        ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline),
+        ProofProbe(
+            "coverage", f"what {target} holds, against what its backups take", ("coverage.gaps",), coverage, pipeline
+        ),
+    ]
+
+
+def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
+    sets = pipeline.catalog.sets()
+    found = [_reading("backups.sets", len(sets), "sets", now)]
+    if sets:
+        found.append(_reading("backups.set.age", (now - sets[-1].finished).total_seconds(), "s", now))
+    return found
+
+
+def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
+    drills = pipeline.catalog.drills()
+    passed = [drill for drill in drills if drill.verdict is Verdict.PASS]
+    found = []
+    if drills:
+        found.append(_reading("backups.drill.passed", drills[-1].verdict is Verdict.PASS, "1", now))
+    if passed:
+        found.append(_reading("backups.drill.age", (now - passed[-1].finished).total_seconds(), "s", now))
+    return found
+
+
+def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
+    survey = pipeline.catalog.survey(target)
+    found = [
+        _reading("backups.count", len(survey.manifests), "backups", now),
+        _reading("backups.unreadable", len(survey.unreadable), "backups", now),
+    ]
+    if survey.manifests:
+        newest = survey.manifests[-1]
+        found.append(_reading("backups.age", (now - newest.finished).total_seconds(), "s", now))
+        verified = pipeline.catalog.last_verification(target, newest.id)
+        if verified is not None:
+            found.append(_reading("backups.verified", verified.verdict is Verdict.PASS, "1", now))
+    return found
+
+
+def _archive(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
+    archive = pipeline.lookup.archive(target)
+    if archive is None:
+        return ()
+    kept = pipeline.catalog.survey(target).manifests[-1:]
+    checks = archive.audit(kept, lambda: now)
+    failed = sum(check.verdict is Verdict.FAIL for check in checks)
+    unproved = sum(check.verdict is Verdict.UNVERIFIED for check in checks)
+    return [
+        _reading("backups.log.gaps", failed, "gaps", now),
+        _reading("backups.log.unproved", unproved, "checks", now),
+    ]
+
+
+def _coverage(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
+    gaps = pipeline.lookup.source(target).inventory_gaps()
+    found = [_reading("coverage.gaps", len(gaps), "gaps", now)]
+    return [*found, *(_reading("coverage.gap", 1, "1", now, what=gap) for gap in gaps)]
+
+
+def _reading(metric: str, value: float, unit: str, now: datetime, **labels: str) -> Reading:
+    return Reading(metric=metric, value=float(value), unit=unit, at=now, labels=labels)

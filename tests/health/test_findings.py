@@ -1,0 +1,166 @@
+"""The life of a finding, golden and with properties: once per change, never per sweep, and damped when it flaps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.engine.health.findings import REMEMBERED, State, patience, verdict_of
+from include.engine.health.judging import Level
+from include.engine.model import Verdict
+from include.engine.watching import Severity
+from tests.health.making import BROKEN, DOWN, STEP, Life, book, look, reading
+
+
+def test_it_opens_stays_worsens_recovers_and_closes_and_each_change_is_told_once() -> None:
+    life = Life()
+    for value in (1, 6, 6, 6, 10, 10, 10, 1):
+        life.load(value)
+    assert life.told == ["opened", "worsened"]
+    assert life.states() == ["recovering"]
+    life.load(1)
+    life.load(1)
+    assert life.told == ["opened", "worsened", "closed"]
+    life.load(1)
+    assert life.told[3:] == []
+
+
+def test_a_rule_that_asks_for_time_opens_only_when_it_held_for_so_long() -> None:
+    life = Life(book("    for: 10m\n"))
+    life.load(6)
+    assert life.states() == ["pending"]
+    life.load(6)
+    assert life.told == []
+    life.load(6)
+    assert life.told == ["opened"]
+
+
+def test_a_spike_that_ends_before_its_time_is_told_to_nobody() -> None:
+    life = Life(book("    for: 10m\n"))
+    for value in (6, 6, 1, 6, 6, 1):
+        life.load(value)
+    assert life.told == []
+    assert life.states() == []
+
+
+def test_what_gets_better_is_told_when_it_stays_better() -> None:
+    life = Life()
+    for value in (10, 6, 10, 6, 10, 6):
+        life.load(value)
+    assert life.told == ["opened"]
+    for value in (6, 6, 6):
+        life.load(value)
+    assert life.told == ["opened", "eased"]
+
+
+def test_a_finding_stays_open_while_nobody_can_look() -> None:
+    life = Life()
+    life.load(10)
+    for trouble in (DOWN, BROKEN, DOWN):
+        life.sees(look(trouble=trouble))
+    finding = life.known["load|box/one|"]
+    assert finding.state is State.OPEN
+    assert not finding.verified
+    assert "closed" not in life.told[:2]
+
+
+def test_a_sweep_of_one_system_says_nothing_about_the_others() -> None:
+    life = Life()
+    life.load(10)
+    for _ in range(9):
+        life.sees(
+            look(reading(1, "other.load", at=life.now), subject="other/one", metrics=("other.load",)), everything=False
+        )
+    assert life.known["load|box/one|"].state is State.OPEN
+
+
+def test_what_the_inventory_no_longer_has_is_closed() -> None:
+    life = Life()
+    life.load(10)
+    life.sees(look(reading(1, "other.load", at=life.now), subject="other/one", metrics=("other.load",)))
+    assert life.told == ["opened", "closed"]
+
+
+def test_a_rule_that_is_gone_closes_its_findings() -> None:
+    life = Life()
+    life.load(10)
+    life.rules = book().model_copy(update={"rules": {}})
+    life.load(10)
+    assert life.told == ["opened", "closed"]
+
+
+def test_a_series_that_is_gone_is_fine_when_the_probe_could_read() -> None:
+    life = Life()
+    life.sees(look(reading(10, at=life.now, disk="a"), reading(1, at=life.now, disk="b")))
+    for _ in range(3):
+        life.sees(look(reading(1, at=life.now, disk="b")))
+    assert life.told == ["opened", "closed"]
+
+
+def test_one_that_keeps_coming_back_must_be_quiet_for_longer() -> None:
+    life = Life(settle=STEP)
+    for value in (10, 1, 1) * 4:
+        life.load(value)
+    (finding,) = life.known.values()
+    assert finding.openings >= 2
+    assert patience(finding, STEP) >= 2 * STEP
+    assert life.told.count("opened") < 4
+
+
+def test_a_warning_is_less_urgent_than_what_is_critical() -> None:
+    life = Life()
+    life.load(6)
+    severities = [life.known["load|box/one|"].severity]
+    life.load(10)
+    severities.append(life.known["load|box/one|"].severity)
+    assert severities == [Severity.TODAY, Severity.PAGE]
+
+
+def test_a_clock_that_jumps_back_closes_nothing() -> None:
+    life = Life()
+    life.load(10)
+    life.load(1)
+    life.now -= timedelta(hours=1)
+    life.load(1)
+    assert life.states() == ["recovering"]
+
+
+def test_the_verdict_of_nothing_is_that_nothing_is_proved() -> None:
+    assert verdict_of([], looked=False) is Verdict.UNVERIFIED
+    assert verdict_of([], looked=True) is Verdict.PASS
+    life = Life()
+    life.sees(look(trouble=BROKEN), look(reading(1, at=life.now)))
+    assert verdict_of(list(life.known.values()), looked=True) is Verdict.UNVERIFIED
+    life.sees(look(trouble=DOWN))
+    assert verdict_of(list(life.known.values()), looked=True) is Verdict.FAIL
+
+
+values = st.lists(st.sampled_from([1.0, 6.0, 10.0, None]), min_size=1, max_size=288)
+
+
+@settings(max_examples=120, deadline=None)
+@given(values)
+def test_changes_alternate_and_are_few_whatever_the_numbers_do(series: list[float | None]) -> None:
+    life = Life()
+    openness = []
+    for value in series:
+        life.sees(look(trouble=DOWN) if value is None else look(reading(value, at=life.now)))
+        advanced = life.known.get("load|box/one|")
+        openness.append(advanced.told if advanced is not None and advanced.state is not State.CLOSED else Level.FINE)
+    for told in (life.told,):
+        # Each change is between two states that people knew: as many ends as beginnings, or one less for each that is open.
+        assert told.count("opened") - told.count("closed") == sum(
+            one.state in (State.OPEN, State.RECOVERING) for one in life.known.values()
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=288, max_size=288))
+def test_a_day_of_flapping_is_told_a_few_times_and_not_a_hundred(series: list[bool]) -> None:
+    life = Life()
+    for beyond in series:
+        life.load(10 if beyond else 1)
+    # 10, 20, 40, 80 and then 160 quiet minutes are needed to close; REMEMBERED forgets after six quiet hours.
+    assert life.told.count("opened") <= 4 + 24 * 60 / 160 + 24 * 60 / (REMEMBERED.total_seconds() / 60) + 1

@@ -1,0 +1,50 @@
+"""Error lines grouped by what they say: golden lines of the logs that there are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from include.engine.health.log_lines import grouped, tails, template
+
+LINES = """\
+2026-11-23 02:00:01.123 UTC [417] 28P01mainstay@shop/app FATAL:  password authentication failed for user "ada"
+2026-11-23 02:00:07.456 UTC [512] 28P01mainstay@shop/app FATAL:  password authentication failed for user "bob"
+2026-11-23T03:10:00.1Z error in 4 ms ERROR [ReadStage-2] reading /var/lib/cassandra/data/ks/nb-12-big-Data.db at 127.0.0.1:9042
+2026-11-23T03:12:00.1Z error in 9 ms ERROR [ReadStage-7] reading /var/lib/cassandra/data/ks/nb-99-big-Data.db at 127.0.0.2:9042
+2026-11-22 01:00:00 ERROR too old to matter
+2026-11-23 04:00:00 INFO no ERRORS here, all is well
+2026-11-23 05:00:00 ERROR login with password=hunter2 token: abc failed
+    ERROR without a time
+"""
+
+
+def test_lines_that_say_the_same_are_one_group_with_count_first_and_last() -> None:
+    groups = grouped("log", LINES.splitlines(), datetime(2026, 11, 22, 12, tzinfo=UTC))
+    assert [group.count for group in groups] == [2, 2, 1, 1]
+    passwords = next(group for group in groups if "authentication" in group.template)
+    assert passwords.first == datetime(2026, 11, 23, 2, 0, 1, tzinfo=UTC)
+    assert passwords.last == datetime(2026, 11, 23, 2, 0, 7, tzinfo=UTC)
+    assert not any("too old" in group.example for group in groups)
+    assert "hunter2" not in str(groups)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("task 4711 failed after 12.5 s", "task <n> failed after <n> s"),
+        ("lost 6f1c0e2a-1111-2222-3333-444455556666", "lost <id>"),
+        ("cannot open /tmp/a/b.txt", "cannot open <path>"),
+        ("peer 10.1.2.3:9042 is gone", "peer <address> is gone"),
+    ],
+)
+def test_names_and_numbers_are_no_part_of_what_a_line_says(line: str, said: str) -> None:
+    assert template(line) == said
+
+
+def test_only_files_that_were_written_to_lately_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("ERROR one\n")
+    assert list(tails(f"{tmp_path}/*.log", datetime(2020, 1, 1, tzinfo=UTC))) == ["ERROR one\n"]
+    assert list(tails(f"{tmp_path}/*.log", datetime(2100, 1, 1, tzinfo=UTC))) == []

@@ -1,0 +1,85 @@
+"""A sweep of real servers with the rules that ship: make a condition true, see the finding, undo it, see it close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from include.engine import lookout, wiring
+from include.engine.contracts import Clock, Connection
+from include.engine.errors import Misconfigured
+from include.engine.health.findings import State
+from include.engine.verbs import sweep
+from include.engine.verbs.sweep import SweepReport, Watch
+from tests.estate import eventually
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Known:
+    """Connections by name."""
+
+    def __init__(self, known: Mapping[str, Connection]) -> None:
+        self.known = dict(known)
+
+    def get(self, name: str) -> Connection:
+        if name not in self.known:
+            raise Misconfigured(f"there is no connection {name}", hint="define it")
+        return self.known[name]
+
+
+class Sweeping:
+    """Sweeps of one inventory.
+
+    :param settings: the inventory, but for the pipeline's name
+    """
+
+    def __init__(self, folder: Path, connections: Mapping[str, Connection], settings: Mapping[str, object]) -> None:
+        self.connections = Known(connections)
+        self.path = folder / "inventory.yaml"
+        store = {"url": f"file://{folder}/bucket"}
+        limits = {"timeout": "3s", "settle": "0s", **(settings.get("sweep") or {})}  # type: ignore[dict-item]
+        document = {"pipeline": "shop", "store": store, **settings, "sweep": limits}
+        self.path.write_text(yaml.safe_dump(document))
+        self.folder = folder
+
+    def watch(self) -> Watch:
+        inventory = wiring.load_inventory(self.path)
+        return lookout.open_watch(inventory, self.connections, beside=self.path)
+
+    def sweep(self, *systems: str, clock: Clock = clock) -> SweepReport:
+        watch = self.watch()
+        chosen = list(systems) or list(watch.systems)
+        looks = sweep.look(watch, chosen, clock=clock)
+        report, _ = sweep.conclude(watch, looks, chosen, clock=clock, seconds=0.0)
+        return report
+
+    def rules(self, *systems: str, clock: Clock = clock) -> set[str]:
+        """Sweep, and name the rules of what is open: those that wait for their time, too."""
+        report = self.sweep(*systems, clock=clock)
+        return {one.rule for one in report.findings if one.state in (State.OPEN, State.PENDING)}
+
+    def until(self, expected: Callable[[set[str]], bool], *systems: str) -> set[str]:
+        """Sweep until what is open is as expected."""
+        seen: list[set[str]] = []
+
+        def there() -> bool:
+            seen.append(self.rules(*systems))
+            return expected(seen[-1])
+
+        eventually(there, within=30, what=f"the last saw {seen[-1:]}")
+        return seen[-1]
+
+
+def later(seconds: float) -> Clock:
+    return lambda: clock() + timedelta(seconds=seconds)
+
+
+def with_password(connection: Connection, password: str) -> Connection:
+    return msgspec.structs.replace(connection, password=password)

@@ -1,0 +1,186 @@
+"""The operators and pages of the sweep and the checklists, on an inventory of this machine and an endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.plugins.conftest import context  # isort: skip  # sets Airflow up
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from include.engine import lookout
+from include.engine.contracts import Connection
+from include.engine.errors import Incomplete, Misconfigured
+from include.engine.health.looks import unpack
+from mainstay.hooks.mainstay import AirflowConnections
+from mainstay.notifiers.findings import FindingsNotifier
+from mainstay.operators.checklist import InspectOperator, SignOperator
+from mainstay.operators.judge import JudgeOperator, NotProved
+from mainstay.operators.sweep import JudgeSweepOperator, LookOperator, TellOperator
+from mainstay.ui import Pages
+from mainstay.ui import app as pages
+from mainstay.ui.scrape import scrape
+from tests.systems.http.serving import Serving, serving
+
+TOKEN = "t0ken-of-prometheus"
+
+
+class World:
+    """An endpoint that is watched, and a chat that is told."""
+
+    def __init__(self, folder: Path, page: Serving, chat: Serving) -> None:
+        self.page, self.chat = page, chat
+        self.path = folder / "inventory.yaml"
+        document: dict[str, Any] = {
+            "pipeline": "shop",
+            "store": {"url": f"file://{folder}/bucket"},
+            "postgres": {"main": {"connection": "postgres_main"}},
+            "sweep": {
+                "endpoints": {"superset": {"url": f"http://127.0.0.1:{page.port}/health", "body": "OK"}},
+                "hosts": {"here": {"disks": [str(folder)]}},
+                "settle": "0s",
+                "timeout": "2s",
+                "metrics_token": "prometheus",
+            },
+            "notify": {"chat": {"kind": "slack", "connection": "chat"}},
+        }
+        self.path.write_text(yaml.safe_dump(document))
+
+    def get(self, name: str) -> Connection:
+        known = {
+            "chat": Connection(password=f"http://127.0.0.1:{self.chat.port}/hook"),
+            "prometheus": Connection(password=TOKEN),
+        }
+        if name not in known:
+            raise Misconfigured(f"there is no connection {name}", hint="define it")
+        return known[name]
+
+    def run(self, *systems: str) -> dict[str, Any]:
+        """Run the DAG's tasks one after the other."""
+        looks = [LookOperator(task_id=f"look-{one}", system=one).execute(context()) for one in systems]
+        judge = JudgeSweepOperator(task_id="judge", looks=looks, systems=systems)
+        summary = judge.execute(context())
+        tell = TellOperator(task_id="tell", summary=summary, notifiers=[FindingsNotifier(receiver="chat")])
+        tell.execute(context())
+        return summary
+
+    def told(self) -> list[str]:
+        return [json.loads(body)["text"] for _, _, body in self.chat.seen]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with serving() as page, serving() as chat:
+        made = World(tmp_path, page, chat)
+        monkeypatch.setenv("MAINSTAY_INVENTORY", str(made.path))
+        monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+        monkeypatch.setattr(AirflowConnections, "get", lambda self, name: made.get(name))
+        yield made
+
+
+def test_a_change_is_told_once_and_the_verdict_is_red_meanwhile(world: World) -> None:
+    quiet = world.run("http", "host")
+    assert (quiet["verdict"], quiet["changes"]) == ("PASS", 0)
+    assert world.told() == []
+    world.page.status = 500
+    first, second = world.run("http", "host"), world.run("http", "host")
+    assert (first["verdict"], first["changes"], second["changes"]) == ("FAIL", 1, 0)
+    (text,) = world.told()
+    assert "NEW critical http/superset http-up" in text
+    assert "/mainstay/runbooks/system-down" in text
+    with pytest.raises(NotProved, match="http/superset http-up"):
+        JudgeOperator(task_id="verdict", summary=second, runbook="not-read").execute(context())
+    world.page.status = 200
+    assert world.run("http", "host")["verdict"] == "PASS"
+    assert world.told()[-1].startswith("```OVER")
+
+
+def test_a_receiver_that_fails_is_told_by_the_next_sweep(world: World) -> None:
+    world.page.status, world.chat.status = 500, 503
+    with pytest.raises(Incomplete, match="not everybody could be told: chat"):
+        world.run("http")
+    world.chat.status = 200
+    world.run("http")
+    assert len([text for text in world.told() if "http-up" in text]) == 2
+
+
+def test_a_task_that_gave_nothing_leaves_its_system_unproved(world: World) -> None:
+    looks = [LookOperator(task_id="look", system="host").execute(context()), None]
+    assert unpack(str((looks[0] or {})["looks"]))
+    summary = JudgeSweepOperator(task_id="judge", looks=looks, systems=["host", "http"]).execute(context())
+    assert summary["verdict"] == "UNVERIFIED"
+    assert any("http/main" in problem for problem in summary["problems"])
+
+
+def test_without_any_history_people_are_told_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(world.path / "a-file-is-no-directory" / "h.sqlite"))
+    world.page.status = 500
+    assert world.run("http")["verdict"] == "FAIL"
+    assert "http-up" in world.told()[0]
+    assert "history/main" in world.told()[0]
+
+
+def test_a_checklist_is_kept_and_signed_by_who_answered(world: World) -> None:
+    inspect = InspectOperator(task_id="inspect", kind="predeployment", to_be_signed=True)
+    summary = inspect.execute(context())
+    assert summary["verdict"] == "FAIL"
+    assert summary["report"].startswith("checklists/predeployment/2026")
+    assert "nobody has signed yet" in summary["page"]
+    answer = {"chosen_options": ["Sign"], "params_input": {"note": "ready"}, "responded_by_user": {"name": "Ada"}}
+    signed = SignOperator(task_id="sign", kind="predeployment", answer=answer).execute(context())
+    assert "Accepted by Ada" in signed["page"]
+    refused = {"chosen_options": ["Refuse"], "responded_by_user": {"name": "Bob"}}
+    again = SignOperator(task_id="sign", kind="predeployment", answer=refused).execute(context())
+    assert "Accepted by Ada" in again["page"]  # what was signed stays signed
+
+
+def test_a_signature_of_nobody_proves_nothing(world: World) -> None:
+    InspectOperator(task_id="inspect", kind="predeployment", to_be_signed=True).execute(context())
+    signed = SignOperator(task_id="sign", kind="predeployment", answer={"chosen_options": ["Sign"]}).execute(context())
+    assert "nobody's name is known" in signed["page"]
+
+
+def test_the_pages_show_findings_reports_and_metrics(world: World) -> None:
+    world.page.status = 500
+    world.run("http", "host")
+    InspectOperator(task_id="inspect", kind="morning").execute(context())
+    pages.app.dependency_overrides[pages.may_look] = lambda: None
+    try:
+        with TestClient(pages.app) as client:
+            findings = client.get("/findings").text
+            assert "http-up" in findings
+            assert 'badge bad">FAIL' in findings
+            assert "morning" in client.get("/checklists/").text
+            report = client.get("/checklists/morning/20261123T020000Z")
+            assert "Morning checklist" in report.text
+            assert "<script" not in report.text
+            assert "sha256-" in report.headers["Content-Security-Policy"]
+            assert client.get("/checklists/morning/20200101T000000Z").status_code == 404
+            metrics = client.get("/metrics").text
+    finally:
+        pages.app.dependency_overrides.clear()
+    assert 'mainstay_http_up{subject="http/superset"} 0' in metrics
+    assert (
+        'mainstay_finding{rule="http-up",severity="page",state="open",subject="http/superset",team="platform-ops"} 2'
+        in metrics
+    )
+
+
+def test_prometheus_gets_in_by_its_token_only(world: World) -> None:
+    world.run("http")
+    with TestClient(Pages()) as stranger:  # as Airflow mounts it
+        assert stranger.get("/scrape").status_code == 401
+        assert stranger.get("/metrics").status_code == 401
+    with TestClient(scrape) as client:
+        assert client.get("/scrape").status_code == 401
+        assert client.get("/scrape", headers={"Authorization": "Bearer nothing"}).status_code == 401
+        good = client.get("/scrape", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert good.status_code == 200
+        assert "mainstay_http_up" in good.text
+        world.path.write_text(world.path.read_text().replace("  metrics_token: prometheus\n", ""))
+        assert client.get("/scrape", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404

@@ -1,0 +1,100 @@
+"""The machine that the tests run on, and a recorded node exporter."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from include.engine.errors import Corrupt, NotFound, PermanentError, Unreachable
+from include.engine.health.rules import CustomProbe
+from include.engine.systems.host.declared import open_declared
+from include.engine.systems.host.probes import from_exporter, open_probes
+from include.engine.watching import HostWatch
+from tests.systems.http.serving import serving
+
+EXPORTER = """
+# HELP node_filesystem_avail_bytes Filesystem space available to non-root users in bytes.
+# TYPE node_filesystem_avail_bytes gauge
+node_filesystem_avail_bytes{device="/dev/sda1",fstype="ext4",mountpoint="/"} 2.5e+10
+node_filesystem_avail_bytes{device="tmpfs",fstype="tmpfs",mountpoint="/run"} 1e+09
+node_filesystem_size_bytes{device="/dev/sda1",fstype="ext4",mountpoint="/"} 1e+11
+node_filesystem_size_bytes{device="tmpfs",fstype="tmpfs",mountpoint="/run"} 1e+09
+node_filesystem_files{device="/dev/sda1",fstype="ext4",mountpoint="/"} 1000
+node_filesystem_files_free{device="/dev/sda1",fstype="ext4",mountpoint="/"} 900
+node_memory_MemAvailable_bytes 4e+09
+node_memory_MemTotal_bytes 1.6e+10
+"""
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_this_machine_says_what_the_system_says(tmp_path: Path) -> None:
+    disks, memory = open_probes(HostWatch(disks=(tmp_path,)))
+    found = {one.metric: one for one in (*disks.read(clock, timeout=5), *memory.read(clock, timeout=5))}
+    assert set(found) == {*disks.metrics, *memory.metrics}
+    seen = os.statvfs(tmp_path)
+    assert found["host.disk.free"].value == pytest.approx(seen.f_bavail * seen.f_frsize, rel=0.05)
+    assert 0 < found["host.memory.used"].value < 100
+    assert found["host.disk.used"].labels == {"disk": str(tmp_path)}
+
+
+def test_a_disk_that_is_not_there_is_named(tmp_path: Path) -> None:
+    disks, _ = open_probes(HostWatch(disks=(tmp_path / "gone",)))
+    with pytest.raises(NotFound, match="gone is no directory"):
+        disks.read(clock, timeout=5)
+
+
+def test_a_node_exporter_says_the_same_without_what_is_no_disk() -> None:
+    with serving() as server:
+        server.body = EXPORTER.encode()
+        (probe,) = open_probes(HostWatch(node_exporter=f"http://127.0.0.1:{server.port}/metrics"))
+        found = {(one.metric, one.labels.get("disk")): one.value for one in probe.read(clock, timeout=5)}
+    assert found == {
+        ("host.memory.used", None): 75.0,
+        ("host.memory.available", None): 4e9,
+        ("host.disk.used", "/"): 75.0,
+        ("host.disk.free", "/"): 2.5e10,
+        ("host.inodes.used", "/"): pytest.approx(10.0),
+    }
+
+
+def test_what_is_no_node_exporter_gives_no_numbers() -> None:
+    with pytest.raises(Corrupt, match="not a node exporter"):
+        list(from_exporter("<html>hello</html>", clock()))
+
+
+def declared(*command: str, **more: str) -> CustomProbe:
+    return CustomProbe.model_validate({"name": "own", "command": command, "metric": "shop.own.number", **more})
+
+
+def test_a_command_in_a_rule_file_gives_the_number_that_it_prints_and_sees_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_MAIN", "postgres://mainstay:s3cr3t@x/y")
+    code = "import os; print('has', sum('CONN' in name for name in os.environ), 'of', 7)"
+    (reading,) = open_declared(declared(sys.executable, "-c", code)).read(clock, timeout=20)
+    assert reading.value == 0
+    (reading,) = open_declared(declared(sys.executable, "-c", code, pattern=r"of (\d+)")).read(clock, timeout=20)
+    assert reading.value == 7
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (("no-such-program-anywhere",), NotFound),
+        ((sys.executable, "-c", "raise SystemExit('it is broken')"), PermanentError),
+        ((sys.executable, "-c", "import time; time.sleep(60)"), Unreachable),
+    ],
+    ids=["not there", "fails", "hangs"],
+)
+def test_a_command_that_is_not_there_fails_or_hangs_gives_no_number(
+    command: tuple[str, ...], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        open_declared(declared(*command)).read(clock, timeout=2)
