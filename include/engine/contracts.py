@@ -20,6 +20,9 @@ from include.engine.model import (
     Cut,
     Entry,
     Manifest,
+    Moved,
+    Position,
+    Reconciled,
     Restored,
     RestorePlan,
     Target,
@@ -204,6 +207,18 @@ class BackupSource(Protocol):
         ...
 
 
+@runtime_checkable
+class Reconciles(Protocol):
+    """A source that can tell what became of the records that it had read when it was frozen."""
+
+    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
+        """Look at a window of records before *cut*, flow by flow.
+
+        :raises MainstayError: when the log or the table cannot be read
+        """
+        ...
+
+
 class RestoreJob(Struct, frozen=True, kw_only=True):
     """All that a system needs to restore a plan."""
 
@@ -213,6 +228,8 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
+    moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):

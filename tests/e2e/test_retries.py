@@ -52,7 +52,7 @@ def test_a_copy_that_failed_is_tried_again_and_keeps_to_the_frozen_cut(live: Liv
     ended = live.succeeded("backup", run)
 
     assert ended.task("freeze").tries == 1
-    assert ended.task("copy", 0).tries == 2
+    assert sorted(task.tries for task in ended.tasks if task.name == "copy") == [1, 1, 2]
     set_id = backup_id(datetime.fromisoformat(ended.run_after))
     frozen = live.pipeline.catalog.find_freeze(set_id)
     assert frozen is not None

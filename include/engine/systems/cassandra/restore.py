@@ -154,7 +154,7 @@ class CassandraRestore:
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
         from include.engine.systems.cassandra.server import CassandraServer
 
-        sandbox = self.home.sandbox(f"restore-{self.target.name[:24]}-{job.plan.backup.lower()}")
+        sandbox = self.home.sandbox(f"restore-cassandra-{self.target.name[:24]}-{job.plan.backup.lower()}")
         return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
 
     def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:
