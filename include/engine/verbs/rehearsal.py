@@ -22,7 +22,7 @@ from include.engine.model import (
     Target,
     Verdict,
 )
-from include.engine.streaming import Resumes
+from include.engine.replaying import Resumes
 from include.engine.verbs import restore
 from include.engine.verbs.pipeline import Pipeline
 
