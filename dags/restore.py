@@ -20,7 +20,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import DAG, TriggerRule
+from airflow.sdk import DAG
 
 from mainstay import params
 from mainstay.defaults import DEFAULT_ARGS, INVENTORY, LONGEST, SYSTEM_TAGS, TARGETS, Pool, Tag
@@ -70,12 +70,7 @@ with DAG(
     following = RestoreOperator.partial(task_id="restore_readers", before=restoring.output, **work).expand(
         part=then.output
     )
-    # Without a reader of a log there is nothing to follow; a part that failed fails the whole.
-    whole = SumUpOperator(
-        task_id="sum_up",
-        parts=[restoring.output, following.output],
-        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
-    )
+    whole = SumUpOperator(task_id="sum_up", parts=[restoring.output, following.output])
 
     plan >> proceed >> approve >> [first, then]
     whole >> JudgeOperator(task_id="judge", summary=whole.output, runbook="restore-failed")

@@ -22,7 +22,6 @@ from include.engine.model import (
     Manifest,
     Moved,
     Position,
-    Reconciled,
     Restored,
     RestorePlan,
     Target,
@@ -207,18 +206,6 @@ class BackupSource(Protocol):
         ...
 
 
-@runtime_checkable
-class Reconciles(Protocol):
-    """A source that can tell what became of the records that it had read when it was frozen."""
-
-    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
-        """Look at a window of records before *cut*, flow by flow.
-
-        :raises MainstayError: when the log or the table cannot be read
-        """
-        ...
-
-
 class RestoreJob(Struct, frozen=True, kw_only=True):
     """All that a system needs to restore a plan."""
 
@@ -281,6 +268,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     checks: Sequence[Check]
     newest_record: datetime | None  # the newest heartbeat or record that came back
     newest_at_source: datetime | None  # the moment up to which records could have come back, when it is known exactly
+    connection: Connection | None = None  # to the restored system, for what reads it or writes to it; never recorded
 
 
 class Archive(Protocol):

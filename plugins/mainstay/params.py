@@ -134,7 +134,7 @@ def server(known: Sequence[str]) -> Param:
     return Param(
         None,
         type=["null", "string"],
-        pattern=r"^[\w./:,\- ]+$",
+        pattern=r"^[\w./:,=\- ]+$",
         examples=list(known),
         title="Server",
         description_md="For the destination *server*: a name in the inventory's section *servers*, or the **connection** of a "

@@ -151,7 +151,7 @@ class Model:
     """A stream, a log and a table, step by step, frozen at the given steps: what the claim is about."""
 
     def __init__(self, steps: Sequence[str]) -> None:
-        self.steps, self.log, self.table, self.read = steps, [], set[int](), 0
+        self.steps, self.log, self.table, self.read = steps, list[int](), set[int](), 0
 
     def states(self) -> Iterator[tuple[int, frozenset[int], tuple[int, ...]]]:
         yield self.read, frozenset(self.table), tuple(self.log)

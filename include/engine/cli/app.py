@@ -10,6 +10,7 @@ from include.engine.cli.boundary import Boundary
 from include.engine.cli.catalog import catalog
 from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
+from include.engine.cli.evidence import evidence
 from include.engine.cli.inventory import inventory
 from include.engine.cli.keys import keys
 from include.engine.cli.mirror import failover, mirror
@@ -42,6 +43,7 @@ app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 for command in (retention, expire, keep, unkeep, upkeep):
     app.command(rich_help_panel=_KEEPING)(command)
 app.add_typer(keys, name="key", rich_help_panel=_KEEPING)
+app.add_typer(evidence, name="evidence", rich_help_panel=_KEEPING)
 app.add_typer(inventory, name="inventory", rich_help_panel=_PROJECT)
 app.command("test", rich_help_panel=_PROJECT, context_settings=_PASS_ON)(run_tests)
 app.command(rich_help_panel=_PROJECT)(check)

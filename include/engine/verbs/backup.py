@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import msgspec
 
-from include.engine.contracts import Clock, CopyJob, Progress, Reconciles, Stop
+from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
 from include.engine.model import (
     Check,
@@ -31,6 +31,7 @@ from include.engine.model import (
     Verdict,
     backup_time,
 )
+from include.engine.replaying import Reconciles
 from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
@@ -187,7 +188,7 @@ def reconcile(pipeline: Pipeline, frozen: Freeze) -> tuple[tuple[Reconciled, ...
     found: list[Reconciled] = []
     unread: list[Check] = []
     for name, cut in frozen.cuts.items():
-        source = pipeline.lookup.source(Target.parse(name)) if cut.flows else None
+        source: object = pipeline.lookup.source(Target.parse(name)) if cut.flows else None
         if not isinstance(source, Reconciles):
             continue
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.sdk import TriggerRule
 
 from include.engine.errors import Refused
 from include.engine.model import DestinationKind, Moved, RestorePlan, SetPlan, Target, Verdict, worst
@@ -154,13 +155,15 @@ class RestoreOperator(Step):
 class SumUpOperator(Step):
     """Join the summaries of all parts that were restored into one, for the task that judges it.
 
+    It runs when nothing has failed: of a set without a reader of a log, the second group is skipped.
+
     :param parts: the summaries (templated); lists of them, or nothing where a part of the DAG was skipped
     """
 
     template_fields = ("parts",)
 
     def __init__(self, *, parts: Any, runbook: str = "restore-failed", **kwargs: Any) -> None:
-        super().__init__(runbook=runbook, **kwargs)
+        super().__init__(runbook=runbook, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS, **kwargs)
         self.parts = parts
 
     def execute(self, context: Context) -> Summary:

@@ -130,6 +130,7 @@ class KafkaRestore:
                 # newest point, though an idle topic's newest record may be older.
                 newest_record=saved.manifest.cut.at if proved else None,
                 newest_at_source=None,
+                connection=cluster.connection(),
             )
 
     def by_hand(self, manifest: Manifest) -> str:
