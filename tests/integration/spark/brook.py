@@ -107,7 +107,7 @@ class Brook:
 
     def settings(self, checkpoint: str = "checkpoint", **changed: Any) -> Settings:
         given: dict[str, Any] = {
-            "checkpoint": f"file://{self.directory}/{checkpoint}",
+            "checkpoint": checkpoint if "://" in checkpoint else f"file://{self.directory}/{checkpoint}",
             "directory": f"{self.directory}/engine",
             "kafka": "kafka",
             "cassandra": "cassandra",
