@@ -90,7 +90,7 @@ def loop(brook: Brook, count: int) -> dict[str, Any]:
 
 def freshness(brook: Brook, seconds: float) -> dict[str, Any]:
     """Sample the age of the oldest record that waits while traffic comes, on the job that runs."""
-    stream = brook._streams[-1]
+    stream = brook.streams[-1]
     stop = Stop()
     settings: Any = (brook.kafka.connection(), {"users": brook.users, "events": brook.events})
     thread = threading.Thread(
@@ -119,7 +119,7 @@ def run(count: int, seconds: float) -> dict[str, Any]:
         with Brook(kafka, cassandra) as brook:
             job = spark(brook, count)
             fresh = freshness(brook, seconds)
-            brook._streams[-1].end()
+            brook.streams[-1].end()
             by_hand = loop(brook, count)
     return {"spark": job, "loop": by_hand, "freshness": fresh, "load": os.getloadavg()[0]}
 

@@ -74,7 +74,7 @@ class Brook:
         self.directory = Path(kafka.sandbox.directory(self.prefix, account=ourselves()))
         self.connections = Named({"kafka": kafka.connection(), "cassandra": cassandra.connection()})
         self._producer = Producer({"bootstrap.servers": kafka.bootstrap})
-        self._streams: list[SparkStream] = []
+        self.streams: list[SparkStream] = []
         self.catalog = Catalog(Bucket.open(f"memory://{self.prefix}"))
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class Brook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in self._streams:
+        for stream in self.streams:
             stream.end(kill=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -123,7 +123,7 @@ class Brook:
 
     def stream(self, **changed: Any) -> SparkStream:
         stream = SparkStream(TARGET, self.settings(**changed), self.connections)
-        self._streams.append(stream)
+        self.streams.append(stream)
         return stream
 
     def source(self, target: Target = TARGET) -> SparkSource:
