@@ -115,6 +115,4 @@ def rows(raw: DataFrame, shape: Shape, replaced: Mapping[str, str] | None = None
     )
     columns = {name: make() for name, make in shape.columns.items()}
     columns |= {name: F.expr(text) for name, text in (replaced or {}).items()}
-    return read.select(
-        reason.alias("reason"), *SOURCE, *(column.alias(name) for name, column in columns.items())
-    )
+    return read.select(reason.alias("reason"), *SOURCE, *(column.alias(name) for name, column in columns.items()))

@@ -140,7 +140,9 @@ class SinkJar:
             made = build / "target" / "mainstay-sink.jar"
             if done.returncode != 0 or not made.exists():
                 said = "\n".join(line for line in done.stdout.splitlines() if "ERROR" in line)[:1500]
-                raise Unreachable("Maven did not build the stream's sink", hint=f"it said: {said or done.stderr[-600:]}")
+                raise Unreachable(
+                    "Maven did not build the stream's sink", hint=f"it said: {said or done.stderr[-600:]}"
+                )
             shutil.copy(made, into / made.name)
 
 

@@ -19,7 +19,9 @@ class Flow(Section):
     shape: Literal["users", "events"] = Field(description="how the records are read: include/jobs/shapes.py")
     topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="where the records come from")
     table: str = Field(pattern=_NAME, description="keyspace and table that they go to")
-    dead_letters: str = Field("", description="topic that broken records go to; the topic's name with `.dead` when empty")
+    dead_letters: str = Field(
+        "", description="topic that broken records go to; the topic's name with `.dead` when empty"
+    )
     max_offsets: int = Field(50_000, ge=1, description="offsets in a batch, at most")
     allow_unrepeatable: bool = Field(
         default=False, description="run though a replay would write other keys; no set is consistent then, and says so"
@@ -46,8 +48,12 @@ class Profile(Section):
 class Settings(TargetSettings):
     """One streaming job, and its checkpoint."""
 
-    connection: str = Field("", description="name of the connection to the checkpoint's object store; empty for a directory")
-    checkpoint: str = Field(description="where the checkpoint is: file:///path or s3://bucket/prefix; never another job's")
+    connection: str = Field(
+        "", description="name of the connection to the checkpoint's object store; empty for a directory"
+    )
+    checkpoint: str = Field(
+        description="where the checkpoint is: file:///path or s3://bucket/prefix; never another job's"
+    )
     kafka: str = Field(description="name of the connection to Kafka")
     cassandra: str = Field(description="name of the connection to Cassandra; its role needs SELECT and MODIFY")
     flows: dict[str, Flow] = Field(min_length=1, description="what goes where, by name; a name is never used again")
@@ -55,8 +61,12 @@ class Settings(TargetSettings):
         "local", description="what runs it: a process here, a standalone cluster, Kubernetes, or EMR Serverless"
     )
     cluster: str = Field("", description="name of the connection to the cluster; not for `local`")
-    directory: str = Field("", description="where the local engine keeps its records; `.mainstay` in the project when empty")
-    trigger: Duration = Field(timedelta(seconds=1), description="time between two batches; 5s or more on an object store")
+    directory: str = Field(
+        "", description="where the local engine keeps its records; `.mainstay` in the project when empty"
+    )
+    trigger: Duration = Field(
+        timedelta(seconds=1), description="time between two batches; 5s or more on an object store"
+    )
     group: str = Field("", description="Kafka group that shows how far the job is; `mainstay-stream-<job>` when empty")
     profile: Profile = Profile()
     consistency: str = Field("LOCAL_QUORUM", pattern=r"^[A-Z_]+$", description="of the writes to Cassandra")
@@ -80,7 +90,9 @@ class Settings(TargetSettings):
     def _are_folders(cls, flows: dict[str, Flow]) -> dict[str, Flow]:
         for name in flows:
             if not name.replace("_", "").replace("-", "").isalnum() or name.startswith("_"):
-                raise ValueError(f"{name!r} cannot name a flow: use letters, digits, - and _, and no _ at the beginning")
+                raise ValueError(
+                    f"{name!r} cannot name a flow: use letters, digits, - and _, and no _ at the beginning"
+                )
         topics = [flow.topic for flow in flows.values()]
         if len(set(topics)) < len(topics):
             raise ValueError("two flows read the same topic, and one group cannot show both: declare two jobs")
