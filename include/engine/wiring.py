@@ -20,6 +20,7 @@ from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
 from include.engine.model import System, Target
 from include.engine.probing import Probe
+from include.engine.streaming import StreamJob
 
 if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
     from include.engine.store.catalog import Catalog
@@ -32,6 +33,7 @@ _FOLDERS: Mapping[System, str] = {
     System.POSTGRES: "include.engine.systems.postgres",
     System.CASSANDRA: "include.engine.systems.cassandra",
     System.KAFKA: "include.engine.systems.kafka",
+    System.SPARK: "include.engine.systems.spark",
 }
 
 
@@ -116,6 +118,23 @@ def open_mirror(inventory: Inventory, connections: Connections, name: str) -> Mi
     return cast("Mirror", _attribute(target.system, "mirror", "open_mirror")(target, settings, mirror, connections))
 
 
+def streams(inventory: Inventory) -> list[str]:
+    """Name the declared streaming jobs.  Reads the inventory only, so DAG files may call it."""
+    return [str(target) for target in sorted(inventory.targets) if target.system is System.SPARK]
+
+
+def open_stream(inventory: Inventory, connections: Connections, name: str) -> StreamJob:
+    """Open a declared streaming job.
+
+    :param name: ``<system>/<name>``
+    :raises NotFound: when the inventory declares none of that name
+    """
+    target = Target.parse(name)
+    return cast(
+        "StreamJob", _attribute(target.system, "stream", "open_stream")(target, inventory.settings(target), connections)
+    )
+
+
 def open_probes(inventory: Inventory, connections: Connections, target: Target) -> Sequence[Probe]:
     """Give what can be read of a live target; nothing when its system brings no probes.  Asks no server yet."""
     opener = _attribute(target.system, "probes", "open_probes", required=False)
@@ -162,8 +181,11 @@ class _Lookup:
         if self._inventory is None or self._connections is None:
             raise Misconfigured(f"{target} can only be backed up with an inventory", hint="set MAINSTAY_INVENTORY")
         settings = self._inventory.settings(target)
-        connection = self._connections.get(settings.connection)
-        return cast("BackupSource", _attribute(target.system, "backup", "open_source")(target, settings, connection))
+        opener = _attribute(target.system, "backup", "open_source")
+        # A streaming job stands between systems: its settings name several connections.
+        spans = target.system is System.SPARK
+        found = self._connections if spans else self._connections.get(settings.connection)
+        return cast("BackupSource", opener(target, settings, found))
 
     def engine(self, target: Target) -> RestoreEngine:
         opener = _attribute(target.system, "restore", "open_engine")

@@ -57,13 +57,13 @@ def _created() -> Column:
     return F.try_to_timestamp(F.col("d.created_at"))
 
 
-_PERSON = ("first_name", "last_name", "gender", "address", "post_code", "email", "username")
-_PERSON += ("registered_date", "phone", "picture")
+_PERSON = ("first_name", "last_name", "gender", "address", "post_code", "email", "username", "registered_date")
+_PICTURED = ("phone", "picture")
 
 USERS = Shape(
-    fields=t.StructType(_text("id", *_PERSON)),
+    fields=t.StructType(_text("id", *_PERSON, *_PICTURED)),
     wrong={"no_id": _lacks("id"), "bad_id": _unlike("id", _UUID)},
-    columns={"id": _field("id")} | {name: _field(name) for name in _PERSON},
+    columns={"id": _field("id")} | {name: _field(name) for name in (*_PERSON, *_PICTURED)},
 )
 
 EVENTS = Shape(

@@ -72,7 +72,7 @@ class Stream:
         """Run until a person wishes otherwise or something fails; give the exit code."""
         try:
             kind, reason = self._run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted where the next launch reads it
             told = error if isinstance(error, Refusal) else self.refusal
             kind, reason = (told.kind, told.reason) if told else (classified(str(error)), str(error))
             _LOG.exception("the stream ends: %s", kind)
@@ -133,6 +133,8 @@ class Stream:
             startingOffsets="earliest",
             maxOffsetsPerTrigger=str(told["max_offsets"]),
             failOnDataLoss="true",
+            # As the set's cut of the log counts: what is not committed is not there yet.
+            **{"kafka.isolation.level": "read_committed"},
         )
         return rows(reader.load().select(*SOURCE), SHAPES[told["shape"]], told.get("replaced"))
 
@@ -199,6 +201,7 @@ class Stream:
 def main() -> None:
     """Do what the environment says, and exit."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     todo = json.loads(os.environ[DOCUMENT])
     spark = SparkSession.builder.appName(todo["name"]).getOrCreate()
     spark.sparkContext.setLogLevel("WARN")

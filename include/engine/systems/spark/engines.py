@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Protocol
 
+from include.engine.streaming import Life
 from include.engine.systems.spark.submission import Submission
-
-
-class Life(StrEnum):
-    """What an engine says of an application.  None of these says that it works: hung and crash-looping ones run as well."""
-
-    ABSENT = "absent"
-    STARTING = "starting"
-    RUNNING = "running"
 
 
 class Engine(Protocol):

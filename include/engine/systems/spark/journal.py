@@ -98,11 +98,13 @@ class Journal:
 
     def run(self, generation: int) -> Mapping[str, Any] | None:
         """Give what a launch found when it began: application, page, flows; None when it has not begun."""
-        return self._note("runs", generation, dict[str, Any])
+        found: Mapping[str, Any] | None = self._note("runs", generation, dict[str, Any])
+        return found
 
     def end(self, generation: int) -> End | None:
         """Give how a launch ended; None when it runs, or was killed."""
-        return self._note("ends", generation, End)
+        found: End | None = self._note("ends", generation, End)
+        return found
 
     def facts(self) -> Mapping[str, Any]:
         """Give what the newest launch that began found of its flows: topic, table, key, whether a replay is the same."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from include.engine.sandbox.accounts import ourselves, private_directory
 from include.engine.sandbox.process import ServerProcess, ServerSpec
+from include.engine.streaming import Life
 from include.engine.systems.spark.distribution import PROJECT, Installation
-from include.engine.systems.spark.engines import Life
 from include.engine.systems.spark.submission import SCRIPT, Submission
 
 _ATTEMPTS = 4  # of a task: plain local mode allows one

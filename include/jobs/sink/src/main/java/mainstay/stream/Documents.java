@@ -3,12 +3,16 @@ package mainstay.stream;
 import java.io.FileNotFoundException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.UUID;
 import org.apache.hadoop.conf.Configuration;
+import org.apache.hadoop.fs.CreateFlag;
 import org.apache.hadoop.fs.FSDataOutputStream;
 import org.apache.hadoop.fs.FileAlreadyExistsException;
+import org.apache.hadoop.fs.FileContext;
 import org.apache.hadoop.fs.FileStatus;
-import org.apache.hadoop.fs.FileSystem;
+import org.apache.hadoop.fs.Options;
 import org.apache.hadoop.fs.Path;
 
 /** Small documents beside the checkpoint, wherever that is. */
@@ -39,14 +43,20 @@ public final class Documents {
         return found;
     }
 
-    /** Writes a document unless there is one; gives whether it was written. */
+    /** Writes a document unless there is one, whole or not at all; gives whether it was written. */
     public static boolean create(String path, String text, Configuration configuration) throws Exception {
         Path place = new Path(path);
-        FileSystem files = place.getFileSystem(configuration);
-        try (FSDataOutputStream stream = files.create(place, false)) {
+        FileContext files = FileContext.getFileContext(place.toUri(), configuration);
+        Path draft = new Path(place.getParent(), "." + place.getName() + "." + UUID.randomUUID());
+        try (FSDataOutputStream stream = files.create(
+                draft, EnumSet.of(CreateFlag.CREATE), Options.CreateOpts.createParent())) {
             stream.write(text.getBytes(StandardCharsets.UTF_8));
+        }
+        try {
+            files.rename(draft, place);
             return true;
         } catch (FileAlreadyExistsException error) {
+            files.delete(draft, false);
             return false;
         }
     }
