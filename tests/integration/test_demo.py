@@ -16,7 +16,7 @@ import pytest
 
 from include.engine.cli.demo_sandbox import PORTS
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import LOOPBACK, free_port, variable_of
+from include.engine.sandbox.ports import LOOPBACK, RANGE, free_port, variable_of
 from include.engine.sandbox.record import MARK
 
 pytestmark = pytest.mark.integration
@@ -64,7 +64,7 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(sandbox: Sandbox) -> Iterator[Demo]:
     home = sandbox.root / "demo-home"
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE", RANGE) if name in os.environ}
     if (
         sandbox.home.root / "dist"
     ).is_dir():  # programs that its servers' account may execute: no need to copy them again

@@ -17,6 +17,7 @@ from include.engine.cli.mirror import failover, mirror
 from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
 from include.engine.cli.retention import expire, keep, retention, unkeep
+from include.engine.cli.stream import stream
 from include.engine.cli.upkeep import upkeep
 from include.engine.cli.verify import verify
 from include.engine.cli.wal_archive import wal_archive
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
-for command in (backup, catalog, verify, restore, drill, mirror, failover):
+for command in (backup, catalog, verify, restore, drill, mirror, failover, stream):
     app.command(rich_help_panel=_VERBS)(command)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 for command in (retention, expire, keep, unkeep, upkeep):

@@ -37,10 +37,13 @@ def up(
 def _sandbox(cassandra_nodes: int | None) -> DemoSandbox:
     """Give the demo with as many nodes as were asked for.
 
+    :raises NotFound: when a program that its servers need is not installed
     :raises Misconfigured: when a demo is there that has another number of them
     """
     from include.engine.cli.demo_sandbox import DemoSandbox
+    from include.engine.cli.prerequisites import require
 
+    require()
     if cassandra_nodes not in (None, 1, 3):
         raise Misconfigured(f"--cassandra-nodes {cassandra_nodes}: the demo has 1 or 3", hint="give 1 or 3")
     demo = DemoSandbox(cassandra_nodes=cassandra_nodes or 1)
@@ -124,10 +127,9 @@ def demo(
 
     The exit code is the drill's verdict.
     """
-    from include.engine.cli.demo_sandbox import DemoSandbox
     from include.engine.cli.demo_tour import report, tour
 
-    sandbox = DemoSandbox()
+    sandbox = _sandbox(None)
     steps = Steps()
     steps.title("Starting the demo")
     sandbox.up(steps)
