@@ -13,6 +13,8 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
 from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
+from include.engine.store.signing import key_in
+from include.engine.verbs import evidence
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.rehearsal import Rehearsals
 from include.engine.verbs.restore_set import positions_of, waves
@@ -60,6 +62,7 @@ def drill(
     did not allow to look at is UNVERIFIED.  Only a stop comes through as an error.
     """
     started = clock()
+    signer = key_in(pipeline.signer) if pipeline.signer else None  # a damaged key is told before hours of work
     checks, asked = _of_the_set(pipeline, exercise)
     with ExitStack() as sandboxes:
         seen = Rehearsals(
@@ -83,6 +86,8 @@ def drill(
         finished=clock(),
     )
     pipeline.catalog.record_drill(report)
+    if signer is not None:
+        evidence.record(pipeline, evidence.make(pipeline, report, signer, clock=clock))
     return report
 
 

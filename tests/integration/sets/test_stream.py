@@ -17,7 +17,6 @@ from confluent_kafka.admin import AdminClient
 
 from include.engine.contracts import Stop
 from include.engine.model import DrillReport, SetManifest, Target, Verdict, backup_id
-from include.engine.store.bucket import Bucket
 from include.engine.verbs import backup, drill
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.wiring import load_inventory, open_pipeline
@@ -189,4 +188,3 @@ def test_a_set_without_the_stream_that_is_declared_proves_nothing_about_the_pipe
     report = river.drill(pipeline, sealed)
     assert report.verdict is Verdict.UNVERIFIED
     assert [line.partition(":")[0] for line in failed(report.checks)] == ["UNVERIFIED pipeline"]
-    assert Bucket.open(river.url, river.stage.connections["store"]).list("drills")
