@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.engine.contracts import Stop
-from include.engine.model import DrillReport, SetManifest, Target, Verdict, backup_id
-from include.engine.verbs import backup, drill
+from include.engine.model import DestinationKind, DrillReport, SetManifest, Target, Verdict, backup_id
+from include.engine.verbs import backup, drill, restore_set
 from include.engine.verbs.pipeline import Pipeline
+from include.engine.verbs.wishes import Wishes
 from include.engine.wiring import load_inventory, open_pipeline
 from tests.estate import Quiet, clock
 from tests.integration.cassandra.estate import Named
@@ -63,6 +65,9 @@ class River:
                     "connection": "cassandra",
                     **self.stage.cassandra.target_settings(),
                     "keyspaces": [brook.prefix],
+                    # A small table under traffic: of few large ranges none would stand still while it is sampled twice.
+                    "sample_ranges": 32,
+                    "sample_rows": 8,
                 }
             },
         }
@@ -84,8 +89,8 @@ class River:
         over = threading.Event()
 
         def flow() -> None:
-            while not over.wait(0.05):
-                self.send(20)
+            while not over.wait(0.25):
+                self.send(10)
                 self.brook.send(self.brook.users, [b"{broken"])
 
         thread = threading.Thread(target=flow)
@@ -121,6 +126,30 @@ class River:
         admin = AdminClient({"bootstrap.servers": self.stage.kafka.bootstrap})
         for done in admin.delete_records([TopicPartition(self.brook.users, 0, count)]).values():
             done.result()
+
+
+def _restored_beside(river: River, pipeline: Pipeline, sealed: SetManifest) -> None:
+    """The log under another name in the same cluster, and the checkpoint made for it: it goes on before the same record."""
+    topic, into = river.brook.users, river.brook.directory / "restored"
+    wishes = Wishes(
+        destination=DestinationKind.SERVER,
+        path=str(into),
+        servers=["kafka/main:kafka"],
+        confirm=["kafka/main"],
+        only=[f"kafka/main:{topic}", "spark/river"],
+        rename=[f"kafka/main:{topic}={topic}_back"],
+    )
+    plan = restore_set.plan(pipeline, sealed, wishes)
+    assert [str(part.target) for part in plan.parts] == ["kafka/main", "spark/river"]
+    assert "left as they are: cassandra/main" in plan.warnings[0]
+    done = restore_set.restore_set(
+        pipeline, plan, reason="a test asks for it", by="tests", progress=Quiet(), stop=Stop(), clock=clock
+    )
+    assert failed(done.checks) == []
+    before = next(part.cut.offsets[topic] for part in sealed.parts if str(part.target) == "spark/river")
+    newest = max((into / "spark-river" / "users" / "offsets").iterdir(), key=lambda file: int(file.name))
+    after = json.loads(newest.read_text().splitlines()[2])
+    assert after == {f"{topic}_back": {"0": before[0] - 17, "1": before[1], "2": before[2]}}
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +201,8 @@ def test_a_set_taken_under_traffic_comes_back_with_its_job_running(river: River)
         one.name for one in river.stage.sandbox.home.root.joinpath("sandboxes").iterdir() if "drill-river" in one.name
     ]
     assert left == []
+
+    _restored_beside(river, pipeline, sealed)
 
     # A part by itself is still a drill of that part only, and without the stream the whole is not proved.
     log = drill.choose(pipeline, target=Target.parse("kafka/main"), set_id=sealed.id)

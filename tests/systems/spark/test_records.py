@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from include.engine.errors import Unsupported
-from include.engine.systems.spark.records import key_columns, key_of, marked
+from include.engine.systems.spark.records import key_columns, key_of, marked, says
 
 USER, MADE = uuid.UUID(int=7, version=4), uuid.UUID(int=9, version=1)
 EVENT = {"event_id": str(MADE), "user_id": str(USER), "created_at": "2026-11-23T23:30:00-02:00"}
@@ -56,3 +56,10 @@ def test_a_marked_record_becomes_the_row_that_is_looked_for(shape: str) -> None:
 def test_a_shape_that_nobody_knows_is_told() -> None:
     with pytest.raises(Unsupported, match="orders"):
         key_of("orders", b"{}")
+
+
+def test_what_a_record_says_is_compared_as_far_as_no_conversion_stands_between() -> None:
+    assert says("users", written({"id": str(USER), "email": "a@b", "phone": 7, "gender": None})) == {"email": "a@b"}
+    assert says("events", written(EVENT | {"properties": {"a": "b"}})) == {"properties": {"a": "b"}}
+    assert says("events", written(EVENT | {"properties": {"a": 1}})) == {}
+    assert says("users", b"{broken") == {}

@@ -13,7 +13,7 @@ from include.engine.contracts import Connection
 from include.engine.errors import MainstayError, Unreachable
 from include.engine.model import Reconciled
 from include.engine.systems.spark.access import python_settings
-from include.engine.systems.spark.records import Key, key_columns, key_of
+from include.engine.systems.spark.records import Key, compared_columns, key_columns, key_of, says
 from include.engine.systems.spark.settings import Flow
 from include.engine.systems.spark.tables import Tables
 
@@ -41,12 +41,13 @@ def reconcile(
     log: Connection,
     tables: Connection,
     window: int = WINDOW,
-    by_offset: bool = True,
+    restored: bool = False,
 ) -> Reconciled:
     """Look for what became of the newest *window* records of *flow* before *upto*.
 
     :param upto: by partition, exclusive
-    :param by_offset: dead letters name offsets of this very topic; not so in one that was restored, where they are told by content
+    :param restored: nobody writes here but the job.  Then a row has to say what one of the records with its key says; of two in
+        different partitions nobody knows which was the last.  And dead letters name offsets of another topic: their content tells
     :raises Unreachable: when the log or the table could not be read
     """
     each = max(1, window // max(1, len(upto)))
@@ -56,16 +57,22 @@ def reconcile(
         letters = list(_letters(consumer, flow, since)) if records else []
     by_key, broken = _sorted(flow.shape, records)
     keys = sorted(by_key, key=str)
+    columns, wanted = key_columns(flow.shape), compared_columns(flow.shape) if restored else ()
     with Tables(tables) as session:
-        there = session.present(flow.table, key_columns(flow.shape), keys) if keys else []
-    dead_places = {place for letter in letters if (place := _source(letter, flow.topic))} if by_offset else set()
+        rows = session.rows(flow.table, columns, keys, wanted=wanted) if keys else []
+    there = {
+        key
+        for key, row in zip(keys, rows, strict=True)
+        if row is not None and (not restored or any(_agrees(row, said) for said in by_key[key].values()))
+    }
+    dead_places = {place for letter in letters if (place := _source(letter, flow.topic))} if not restored else set()
     dead_keys = {key for letter in letters if (key := key_of(flow.shape, letter.value))}
-    absent = [key for key, found in zip(keys, there, strict=True) if not found]
-    refused = [key for key in absent if key in dead_keys or by_key[key] & dead_places]
-    lost = [_named(key) for key in absent if key not in set(refused)]
-    if by_offset:
+    absent = [key for key in keys if key not in there]
+    refused = {key for key in absent if key in dead_keys or set(by_key[key]) & dead_places}
+    lost = [_named(key) for key in absent if key not in refused]
+    if not restored:
         lost += [f"{flow.topic}-{partition} at {offset}" for partition, offset in sorted(broken - dead_places)]
-    counted = broken if by_offset else set()
+    counted = broken if not restored else set()
     return Reconciled(
         flow=name,
         since=_moment(since),
@@ -156,16 +163,21 @@ def _letters(consumer: Any, flow: Flow, since: int | None) -> Iterator[Read]:
     yield from read(consumer, flow.letters, spans)
 
 
-def _sorted(shape: str, records: Sequence[Read]) -> tuple[dict[Key, set[Where]], set[Where]]:
-    by_key: dict[Key, set[Where]] = {}
+def _sorted(shape: str, records: Sequence[Read]) -> tuple[dict[Key, dict[Where, dict[str, object]]], set[Where]]:
+    """Sort records by the key of their row, with what each says; and give the broken ones."""
+    by_key: dict[Key, dict[Where, dict[str, object]]] = {}
     broken: set[Where] = set()
     for record in records:
         key = key_of(shape, record.value)
         if key is None:
             broken.add(record.at)
         else:
-            by_key.setdefault(key, set()).add(record.at)
+            by_key.setdefault(key, {})[record.at] = says(shape, record.value)
     return by_key, broken
+
+
+def _agrees(row: Mapping[str, Any], said: Mapping[str, object]) -> bool:
+    return all((dict(row[name] or {}) if isinstance(told, dict) else row[name]) == told for name, told in said.items())
 
 
 def _source(letter: Read, topic: str) -> Where | None:

@@ -33,18 +33,39 @@ class Marked(Struct, frozen=True, kw_only=True):
     row: Key
 
 
+def compared_columns(shape: str) -> Sequence[str]:
+    """Name the columns that can be compared with the record, besides the key."""
+    return _known(shape).compared
+
+
 def key_columns(shape: str) -> Sequence[str]:
     """Name the columns that tell a row of *shape*."""
-    return _known(shape)[0]
+    return _known(shape).columns
 
 
 def key_of(shape: str, value: bytes | None) -> Key | None:
     """Give the key of the row that a record becomes; nothing for one that is broken."""
     try:
         found = json.loads(value or b"")
-        return _known(shape)[1](found) if isinstance(found, dict) else None
+        return _known(shape).key(found) if isinstance(found, dict) else None
     except (ValueError, UnicodeDecodeError):
         return None
+
+
+def says(shape: str, value: bytes | None) -> dict[str, object]:
+    """Give what a record says about columns of its row, as far as it can be compared without knowing Spark's conversions."""
+    try:
+        found = json.loads(value or b"")
+    except (ValueError, UnicodeDecodeError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    columns = {name: found.get(name) for name in _known(shape).compared}
+    return {
+        name: told
+        for name, told in columns.items()
+        if isinstance(told, str) or (isinstance(told, dict) and all(isinstance(one, str) for one in told.values()))
+    }
 
 
 def marked(shape: str, now: datetime, chance: int) -> Marked:
@@ -52,7 +73,7 @@ def marked(shape: str, now: datetime, chance: int) -> Marked:
 
     :param chance: 128 bits of it
     """
-    return _known(shape)[2](now, chance)
+    return _known(shape).marked(now, chance)
 
 
 def _user(found: Mapping[str, Any]) -> Key | None:
@@ -88,17 +109,23 @@ def _uuid(text: object, version: str = "") -> uuid.UUID | None:
     return uuid.UUID(match[0])
 
 
-def _known(
-    shape: str,
-) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], Key | None], Callable[[datetime, int], Marked]]:
+class _Shape(Struct, frozen=True):
+    """How records of a shape are read here."""
+
+    columns: Sequence[str]  # of the key
+    key: Callable[[Mapping[str, Any]], Key | None]
+    marked: Callable[[datetime, int], Marked]
+    compared: Sequence[str]  # columns that say what the record's field of the same name says
+
+
+_PERSON = ("first_name", "last_name", "gender", "address", "post_code", "email", "username", "registered_date")
+_SHAPES: Mapping[str, _Shape] = {
+    "users": _Shape(("id",), _user, _marked_user, (*_PERSON, "phone", "picture")),
+    "events": _Shape(("event_date", "user_id", "event_id"), _event, _marked_event, ("event_type", "properties")),
+}
+
+
+def _known(shape: str) -> _Shape:
     if shape not in _SHAPES:
         raise Unsupported(f"nobody can check records of the shape {shape}", hint=f"known are {', '.join(_SHAPES)}")
     return _SHAPES[shape]
-
-
-_SHAPES: Mapping[
-    str, tuple[Sequence[str], Callable[[Mapping[str, Any]], Key | None], Callable[[datetime, int], Marked]]
-] = {
-    "users": (("id",), _user, _marked_user),
-    "events": (("event_date", "user_id", "event_id"), _event, _marked_event),
-}

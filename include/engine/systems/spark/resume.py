@@ -111,21 +111,25 @@ def _watch(stream: SparkStream, job: RestoreJob, *, log: Connection, tables: Con
     checks = []
     with Tables(tables) as session:
         for name, flow in flows.items():
-            (there,) = session.present(flow.table, key_columns(flow.shape), [sent[name].row])
+            (there,) = session.rows(flow.table, key_columns(flow.shape), [sent[name].row])
             checks.append(
                 Check(
                     name=f"a marked record of {name}",
-                    verdict=Verdict.PASS if there else Verdict.FAIL,
+                    verdict=Verdict.PASS if there is not None else Verdict.FAIL,
                     detail=f"sent to {flow.topic}, "
-                    + (f"read in {flow.table} {replayed - began:.1f} s later" if there else f"and not in {flow.table}"),
+                    + (
+                        f"read in {flow.table} {replayed - began:.1f} s later"
+                        if there
+                        else f"and is not in {flow.table}"
+                    ),
                     seconds=replayed - began,
                 )
             )
     for name, flow in flows.items():
         started = time.monotonic()
-        found = reconcile(name, flow, upto[name], log=log, tables=tables, window=_CHECKED, by_offset=False)
-        lost = f"; {found.lost} are missing, such as {'; '.join(found.missing[:3])}" if found.lost else ""
-        told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table}"
+        found = reconcile(name, flow, upto[name], log=log, tables=tables, window=_CHECKED, restored=True)
+        lost = f"; {found.lost} are missing or differ, such as {'; '.join(found.missing[:3])}" if found.lost else ""
+        told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table} that say the same"
         checks.append(
             Check(
                 name=f"rows of {name} after the replay",

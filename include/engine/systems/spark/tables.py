@@ -55,24 +55,29 @@ class Tables:
             ) from error
         return self
 
-    def present(self, table: str, columns: Sequence[str], keys: Sequence[Key]) -> list[bool]:
-        """Say which of *keys* have a row.
+    def rows(
+        self, table: str, columns: Sequence[str], keys: Sequence[Key], *, wanted: Sequence[str] = ()
+    ) -> list[dict[str, Any] | None]:
+        """Give the row of each of *keys*, or nothing where there is none.
 
+        :param columns: of the key
+        :param wanted: the columns to give
         :raises Unreachable: when one of them could not be looked for
         """
         from cassandra import ConsistencyLevel
         from cassandra.concurrent import execute_concurrent_with_args
 
+        chosen = ", ".join([*columns, *wanted])
         where = " AND ".join(f"{column} = ?" for column in columns)
         try:
-            statement = self._session.prepare(f"SELECT {columns[0]} FROM {table} WHERE {where}")  # noqa: S608 - names of the inventory
+            statement = self._session.prepare(f"SELECT {chosen} FROM {table} WHERE {where}")  # noqa: S608 - names of the inventory
             statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
             found = execute_concurrent_with_args(self._session, statement, keys, concurrency=_AT_ONCE)
-            return [result.one() is not None for _, result in found]
+            return [row._asdict() if (row := result.one()) is not None else None for _, result in found]
         except Exception as error:
             raise Unreachable(
                 f"the rows of {table} could not be looked for: {type(error).__name__}: {error}",
-                hint="check that the table has the key of the flow's shape, and that its nodes are up",
+                hint="check that the table has the columns of the flow's shape, and that its nodes are up",
             ) from error
 
     def __exit__(
