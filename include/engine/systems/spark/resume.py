@@ -90,6 +90,8 @@ def _there(settings: Settings, checkpoint: str, scratch: Path) -> Settings:
             "cluster": "",
             "directory": str(scratch / "engine"),
             "profile": profile,
+            # A group of its own: the job's may have come back with the log, and would tell how far another life of it was.
+            "group": f"mainstay-drill-{secrets.token_hex(4)}",
             "consistency": "LOCAL_QUORUM",
         }
     )
