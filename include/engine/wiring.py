@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.engine import inventory as inventories
-from include.engine.contracts import Archive, BackupSource, Connection, Connections, RestoreEngine
+from include.engine.contracts import Archive, BackupSource, Clock, Connection, Connections, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
@@ -24,6 +24,7 @@ from include.engine.streaming import StreamJob
 
 if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
     from include.engine.store.catalog import Catalog
+    from include.engine.systems.spark.ingest import Ingested
     from include.engine.verbs.pipeline import Pipeline, Terms
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -133,6 +134,29 @@ def open_stream(inventory: Inventory, connections: Connections, name: str) -> St
     target = Target.parse(name)
     return cast(
         "StreamJob", _attribute(target.system, "stream", "open_stream")(target, inventory.settings(target), connections)
+    )
+
+
+def ingest(
+    inventory: Inventory, connections: Connections, job: str, wanted: Mapping[str, Any], clock: Clock
+) -> Ingested:
+    """Send records of users and events to the topics of a streaming job.
+
+    :param wanted: ``users`` and ``events``, how many; ``seed``; ``api``, the URL of the Random User API, empty for never
+    """
+    from include.engine.systems.spark import ingest as spark
+    from include.engine.systems.spark.settings import Settings
+
+    settings = inventory.settings(Target.parse(job))
+    assert isinstance(settings, Settings)
+    return spark.ingest(
+        connections.get(settings.kafka),
+        spark.topics_of(settings),
+        users=int(wanted["users"]),
+        events=int(wanted["events"]),
+        seed=int(wanted["seed"]),
+        api=str(wanted["api"] or ""),
+        clock=clock,
     )
 
 

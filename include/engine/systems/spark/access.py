@@ -75,6 +75,26 @@ def python_settings(connection: Connection) -> dict[str, Any]:
     return settings
 
 
+def librdkafka_settings(connection: Connection) -> dict[str, str]:
+    """Give the settings of librdkafka.  A password is among them.
+
+    :raises Misconfigured: when the connection names no server
+    """
+    login = _Login(connection)
+    settings = {"bootstrap.servers": login.servers, "security.protocol": login.protocol}
+    if login.protocol.startswith("SASL"):
+        settings |= {
+            "sasl.mechanism": login.mechanism,
+            "sasl.username": login.user,
+            "sasl.password": login.password,
+        }
+    if login.protocol.endswith("SSL"):
+        settings["ssl.endpoint.identification.algorithm"] = "https" if login.checks_name else "none"
+        if login.authority:
+            settings["ssl.ca.location"] = login.authority
+    return settings
+
+
 def cassandra(connection: Connection) -> dict[str, Any]:
     """Give where Cassandra is and how to log in, for the job's document.  A password is in it."""
     options = {
