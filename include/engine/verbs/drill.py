@@ -160,7 +160,10 @@ def _of_the_set(pipeline: Pipeline, exercise: Exercise) -> tuple[list[Check], tu
         return [], ()
     streams = {target for target, _ in exercise.backups if target.system is System.SPARK}
     checks = []
-    if streams and sealed.consistency is not None:
+    if streams and sealed.consistency is None:
+        detail = "it was sealed by a Mainstay that did not judge whether its parts fit together"
+        checks = [Check(name="set: consistency", verdict=Verdict.UNVERIFIED, detail=detail)]
+    elif streams and sealed.consistency is not None:
         checks = [msgspec.structs.replace(one, name=f"set: {one.name}") for one in sealed.consistency.checks]
     missing = sorted(str(one) for one in pipeline.targets if one.system is System.SPARK and one not in streams)
     if missing:

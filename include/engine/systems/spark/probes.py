@@ -134,7 +134,13 @@ class Cluster:
     """Masters, workers and cores of a standalone cluster."""
 
     name = "cluster"
-    metrics = ("spark.masters.alive", "spark.workers.alive", "spark.cores.total", "spark.cores.used", "spark.applications")
+    metrics = (
+        "spark.masters.alive",
+        "spark.workers.alive",
+        "spark.cores.total",
+        "spark.cores.used",
+        "spark.applications",
+    )
     source = "the page of each master"
 
     def __init__(self, settings: Settings, connections: Connections) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from include.engine.contracts import Connection, RestoreJob
-from include.engine.errors import Interrupted, Misconfigured, Unreachable
+from include.engine.errors import Incomplete, Interrupted, Unreachable, Unsupported
 from include.engine.model import Check, Restored, Stage, Target, Verdict
 from include.engine.replaying import Resumed
 from include.engine.sandbox.accounts import ourselves, private_directory
@@ -52,10 +52,11 @@ def resumed(
 
     :param settings: of the inventory: a checkpoint alone does not say how records become rows
     :param write: restores the checkpoint to a place
-    :raises Misconfigured: on a machine without the inventory
+    :raises Unsupported: on a machine without the inventory
+    :raises Incomplete: when the job ends instead of replaying
     """
     if settings is None:
-        raise Misconfigured(
+        raise Unsupported(
             f"only the inventory says what {target} does with its records", hint="drill it with the inventory at hand"
         )
     name = f"drill-{target.name[:24]}-{secrets.token_hex(4)}"
@@ -165,7 +166,7 @@ def _await(stream: SparkStream, job: RestoreJob, upto: Mapping[str, Mapping[int,
         seen = stream.look(job.clock)
         if seen.launched is not None and seen.life is Life.ABSENT:
             said = stream.logs().strip().splitlines()[-1:] or [""]
-            raise Misconfigured(
+            raise Incomplete(
                 f"the job ended while it replayed: {seen.end or 'it was killed'} {seen.end_reason} {said[0][:300]}".strip(),
                 hint="its log says why; runbook include/runbooks/drill-failed.md",
             )
