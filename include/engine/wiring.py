@@ -76,6 +76,7 @@ def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
         ),
         objectives=inventory.objectives,
         lock=inventory.store.lock,
+        signer=connections.get(inventory.evidence.key).password if inventory.evidence.key else "",
     )
 
 

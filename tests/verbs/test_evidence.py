@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from include.engine.cli.backup import take
 from include.engine.cli.redaction import redacted
+from include.engine.contracts import Stop
 from include.engine.errors import Misconfigured
 from include.engine.model import encode
 from include.engine.model.evidence import SignedEvidence
 from include.engine.store.signing import generate_key, is_signed, key_in, sign
+from include.engine.verbs import drill
 from include.engine.verbs.pipeline import Pipeline
 from tests.cli.conftest import Shell, paper, pipeline, shell
 from tests.cli.paper import Paper
+from tests.estate import Quiet, clock
 
 __all__ = ["paper", "pipeline", "shell"]  # fixtures of the command line's tests
 
@@ -102,3 +107,24 @@ def test_a_signing_key_is_neither_shown_nor_quoted() -> None:
         key_in(key.secret[:-4])
     assert key.secret[:-4] not in str(raised.value)
     assert not is_signed(b"text", "no base64", key.public)
+
+
+def test_a_drill_signs_itself_when_the_inventory_names_a_key(shell: Shell, paper: Paper, tmp_path: Path) -> None:
+    from tests.cli import paper as on_paper
+
+    key = generate_key()
+    signing = dataclasses.replace(on_paper.pipeline(paper), signer=key.file_text(clock()))
+    assert key.secret not in repr(signing)
+    sealed = take(signing, "20261123T020000Z", signing.targets, full=False, progress=Quiet(), stop=Stop())
+    report = drill.drill(
+        signing, drill.choose(signing), drill_id="20261123T030000Z", progress=Quiet(), stop=Stop(), clock=clock
+    )
+    keys = [found.key for found in signing.catalog.bucket.list("evidence")]
+    assert sorted(keys) == [f"evidence/{report.id}.html", f"evidence/{report.id}.json"]
+    for name in keys:
+        content = signing.catalog.bucket.read(name)
+        assert key.secret.encode() not in content
+        file = tmp_path / name.rpartition("/")[2]
+        file.write_bytes(content)
+        assert shell("evidence", "verify", str(file), "--key", key.public).exit_code == 0
+    assert sealed.id in content.decode()

@@ -16,10 +16,11 @@ from msgspec import Struct
 from include.engine.contracts import Clock, Connection, CopyJob
 from include.engine.errors import Incomplete, NotFound, TransientError
 from include.engine.inventory import TargetSettings
-from include.engine.model import Cut, Entry, Flow, Kind, Manifest, SourceIdentity, Target
+from include.engine.model import Cut, Entry, Flow, Kind, Manifest, Reconciled, SourceIdentity, Target
 from include.engine.store.bucket import Bucket
 from include.engine.systems.spark import checkpoint
 from include.engine.systems.spark.journal import Journal
+from include.engine.systems.spark.reconcile import reconcile
 from include.engine.systems.spark.settings import Settings
 
 NOTES = "notes.json"
@@ -57,15 +58,16 @@ def open_source(target: Target, settings: TargetSettings, connections: Named) ->
     """Open a live checkpoint.  Asks for nothing yet."""
     assert isinstance(settings, Settings)
     store = connections.get(settings.connection) if settings.connection else None
-    return SparkSource(target, settings, store)
+    return SparkSource(target, settings, store, connections)
 
 
 class SparkSource:
     """A job's checkpoint, seen by the backup verb (see ``contracts.BackupSource``)."""
 
-    def __init__(self, target: Target, settings: Settings, store: Connection | None) -> None:
+    def __init__(self, target: Target, settings: Settings, store: Connection | None, connections: Named) -> None:
         self.target = target
         self.settings = settings
+        self._connections = connections
         self._bucket = Bucket.open(settings.checkpoint, store)
 
     def freeze(self, backup: str, clock: Clock) -> Cut:
@@ -131,6 +133,14 @@ class SparkSource:
         found = {one.key.split("/", 1)[0] for one in self._bucket.list() if "/" in one.key}
         unknown = sorted(name for name in found - set(self.settings.flows) if not name.startswith(("_", ".")))
         return [f"the checkpoint of {name} is in no backup of {self.target}" for name in unknown]
+
+    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
+        """Look for what became of the newest records before *cut* (see ``replaying.Reconciles``)."""
+        log, tables = self._connections.get(self.settings.kafka), self._connections.get(self.settings.cassandra)
+        return [
+            reconcile(name, flow, cut.offsets.get(flow.topic, {}), log=log, tables=tables)
+            for name, flow in sorted(self.settings.flows.items())
+        ]
 
     def _notes(self, flow: str) -> dict[str, bytes]:
         """Read a flow's notes, again when Spark has cleared one away between listing and reading."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from include.engine.contracts import Connections, PlanRequest, Rehearsal, RestoreJob
+from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.model import (
     Check,
@@ -24,6 +24,7 @@ from include.engine.model import (
     Target,
     Verdict,
 )
+from include.engine.replaying import Resumed
 from include.engine.store.bucket import Bucket
 from include.engine.systems.spark import checkpoint
 from include.engine.systems.spark.backup import NOTES, SparkDetail, detail_of
@@ -117,6 +118,12 @@ class SparkRestore:
                 newest_record=job.chain[-1].cut.at if proved else None,
                 newest_at_source=None,
             )
+
+    def resume(self, job: RestoreJob, *, log: Connection, tables: Connection) -> AbstractContextManager[Resumed]:
+        """Restore into a sandbox and run the job there (see ``replaying.Resumes``)."""
+        from include.engine.systems.spark.resume import resumed
+
+        return resumed(self.target, self._settings, job, log=log, tables=tables, write=self._write)
 
     def by_hand(self, manifest: Manifest) -> str:
         """Say how to restore with stock tools (see ``contracts.RestoreEngine``)."""
