@@ -57,8 +57,8 @@ class Settings(TargetSettings):
     kafka: str = Field(description="name of the connection to Kafka")
     cassandra: str = Field(description="name of the connection to Cassandra; its role needs SELECT and MODIFY")
     flows: dict[str, Flow] = Field(min_length=1, description="what goes where, by name; a name is never used again")
-    engine: Literal["local", "standalone", "kubernetes", "emr"] = Field(
-        "local", description="what runs it: a process here, a standalone cluster, Kubernetes, or EMR Serverless"
+    engine: Literal["local", "standalone"] = Field(
+        "local", description="what runs it: a process here, or a standalone cluster"
     )
     cluster: str = Field("", description="name of the connection to the cluster; not for `local`")
     directory: str = Field(

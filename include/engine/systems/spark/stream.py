@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 from include.engine.contracts import Clock, Connection, Connections
-from include.engine.errors import Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Target
 from include.engine.sandbox.distributions import Shelf
@@ -152,9 +151,4 @@ def open_engine_of(stream: SparkStream) -> Engine:
     if settings.engine == "local":
         directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
         return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
-    connection = stream.connections.get(settings.cluster)
-    if settings.engine == "standalone":
-        return StandaloneEngine(connection)
-    raise Unsupported(
-        f"this Mainstay cannot launch a stream on {settings.engine} yet", hint="use `local` or `standalone`"
-    )
+    return StandaloneEngine(stream.connections.get(settings.cluster))
