@@ -142,8 +142,9 @@ def _object_store(store: Connection | None) -> dict[str, str]:
     if endpoint:
         found["spark.hadoop.fs.s3a.endpoint"] = endpoint
         found["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(endpoint.startswith("https")).lower()
-    if store and store.extra.get("region_name"):
-        found["spark.hadoop.fs.s3a.endpoint.region"] = store.extra["region_name"]
+    region = (store.extra.get("region_name") if store else None) or ("us-east-1" if endpoint else "")
+    if region:  # of a server that is not Amazon's, Hadoop guesses another one than everybody else, and signs for that
+        found["spark.hadoop.fs.s3a.endpoint.region"] = region
     return found
 
 
