@@ -24,7 +24,7 @@ from include.jobs.shapes import SHAPES, SOURCE, rows
 
 DOCUMENT = "MAINSTAY_STREAM"  # the environment variable that says what to do; passwords are in it, so no argument is it
 
-_LOST = ("data may have been missed", "DATA_LOSS", "DATA_MISSED", "may have been aged out")
+_LOST = ("data may have been lost", "data may have been missed", "DATA_LOSS", "offset was changed from")
 _DAMAGED = ("malformed", "doesn't exist", "Incomplete log file", "ChecksumException", "Checksum error")
 _PAUSE = 1.0  # seconds between two looks at what is wished
 _LOG = logging.getLogger("mainstay.stream")
@@ -75,6 +75,8 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is noted where the next launch reads it
             told = error if isinstance(error, Refusal) else self.refusal
             kind, reason = (told.kind, told.reason) if told else (classified(str(error)), str(error))
+            if kind == "lost":
+                kind, reason = self._recreated() or (kind, reason)
             _LOG.exception("the stream ends: %s", kind)
         for query in self.queries:
             query.stop()
@@ -165,6 +167,17 @@ class Stream:
                     "recreated", f"the checkpoint of {flow} is about the topic {known}, and this one is {found}"
                 )
         return found
+
+    def _recreated(self) -> tuple[str, str] | None:
+        """Say whether records are missing because a topic is another one of the same name."""
+        try:
+            for flow, told in self.todo["flows"].items():
+                self._identity(flow, told["topic"])
+        except Refusal as error:
+            return error.kind, error.reason
+        except Exception as error:  # noqa: BLE001 - it is only a better word for what is known
+            _LOG.warning("the topics could not be compared: %s", error)
+        return None
 
     def _begin(self, flow: str) -> None:
         """Put the group where the checkpoint is: the last driver may have died before it did."""

@@ -15,7 +15,7 @@ from include.engine.streaming import StreamJob
 from include.engine.verbs import stream as verb
 from include.engine.verbs.stream import Act, Watched
 from mainstay.hooks.mainstay import MainstayHook
-from mainstay.operators.step import Step, Summary, clock
+from mainstay.operators.step import Step, Summary, clock, run_name
 from mainstay.triggers.stream import AtRestTrigger, StreamTrigger
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class WishStreamOperator(StreamStep):
     def execute(self, context: Context) -> Summary:
         """Say it, unless a try before this one has."""
         action, reason = str(context["params"]["action"]), str(context["params"]["reason"])
-        by = f"airflow run {context['run_id']}"
+        by = f"the DAG stream_control, run {run_name(context)}"
         seen = self.opened.look(clock)
         if (seen.wish, seen.wish_reason) != (action, reason):
             verb.wish(self.opened, action, reason=reason, by=by, clock=clock)

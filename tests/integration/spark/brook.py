@@ -14,9 +14,12 @@ from typing import Any, Self
 
 from confluent_kafka import Consumer, Producer
 
-from include.engine.contracts import Connection
-from include.engine.model import System, Target
+from include.engine.contracts import Connection, Stop
+from include.engine.model import Freeze, Manifest, System, Target
 from include.engine.sandbox.accounts import ourselves
+from include.engine.store.bucket import Bucket
+from include.engine.store.catalog import Catalog
+from include.engine.store.retention import Policy
 from include.engine.streaming import Life, StreamSeen
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.client import TopicPlan, open_admin
@@ -24,8 +27,11 @@ from include.engine.systems.kafka.declared import create_topics, delete_topics
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark.backup import SparkSource, open_source
 from include.engine.systems.spark.local import LocalEngine
+from include.engine.systems.spark.restore import SparkRestore, open_engine
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream
+from include.engine.verbs import backup
+from include.engine.verbs.pipeline import Pipeline, Terms
 
 TARGET = Target(System.SPARK, "brook")
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -34,6 +40,16 @@ PATIENCE = 240.0  # seconds; under load a driver alone takes a minute
 
 def clock() -> datetime:
     return datetime.now(UTC)
+
+
+class Said:
+    """A progress that nobody reads."""
+
+    def stage(self, name: str, total_bytes: int | None = None) -> None: ...
+
+    def advance(self, bytes_: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 class Named:
@@ -58,7 +74,8 @@ class Brook:
         self.directory = Path(kafka.sandbox.directory(self.prefix, account=ourselves()))
         self.connections = Named({"kafka": kafka.connection(), "cassandra": cassandra.connection()})
         self._producer = Producer({"bootstrap.servers": kafka.bootstrap})
-        self._streams: list[SparkStream] = []
+        self.streams: list[SparkStream] = []
+        self.catalog = Catalog(Bucket.open(f"memory://{self.prefix}"))
 
     def __enter__(self) -> Self:
         topics = [name for topic in (self.users, self.events) for name in (topic, f"{topic}.dead")]
@@ -82,7 +99,7 @@ class Brook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in self._streams:
+        for stream in self.streams:
             stream.end(kill=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -90,7 +107,7 @@ class Brook:
 
     def settings(self, checkpoint: str = "checkpoint", **changed: Any) -> Settings:
         given: dict[str, Any] = {
-            "checkpoint": f"file://{self.directory}/{checkpoint}",
+            "checkpoint": checkpoint if "://" in checkpoint else f"file://{self.directory}/{checkpoint}",
             "directory": f"{self.directory}/engine",
             "kafka": "kafka",
             "cassandra": "cassandra",
@@ -106,11 +123,34 @@ class Brook:
 
     def stream(self, **changed: Any) -> SparkStream:
         stream = SparkStream(TARGET, self.settings(**changed), self.connections)
-        self._streams.append(stream)
+        self.streams.append(stream)
         return stream
 
-    def source(self, **changed: Any) -> SparkSource:
-        return open_source(TARGET, self.settings(**changed), self.connections)
+    def source(self, target: Target = TARGET) -> SparkSource:
+        return open_source(target, self.settings(), self.connections)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(
+            name="test",
+            terms={TARGET: Terms()},
+            catalog=self.catalog,
+            lookup=self,
+            policy=Policy(),
+            objectives=Terms().objectives,
+        )
+
+    def engine(self, target: Target) -> SparkRestore:
+        return open_engine(target, self.catalog, connections=self.connections)
+
+    def archive(self, target: Target) -> None:
+        return None
+
+    def freeze(self, name: str) -> Freeze:
+        return backup.freeze(self.pipeline, name, [TARGET], clock=clock)
+
+    def copy(self, name: str) -> Manifest:
+        return backup.copy(self.pipeline, name, TARGET, progress=Said(), stop=Stop(), clock=clock)
 
     def pid(self, stream: SparkStream) -> int:
         newest = stream.journal.newest()

@@ -8,12 +8,20 @@ import signal
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from include.engine.contracts import Connection, Stop
+from include.engine.errors import Corrupt, Refused
+from include.engine.model import DestinationKind, Verdict
 from include.engine.streaming import Life
-from tests.integration.spark.brook import Brook, clock
+from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.verbs import restore
+from include.engine.verbs.stream import Act, Watched, decide
+from tests.integration.spark.brook import TARGET, Brook, Said, clock
 
+SET = "20261123T020000Z"
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
@@ -37,7 +45,7 @@ def event(number: int) -> dict[str, object]:
     }
 
 
-def test_a_job_lives_dies_and_loses_nothing(brook: Brook) -> None:
+def test_a_job_lives_dies_and_loses_nothing(brook: Brook, object_store: ObjectStoreServer, bucket: str) -> None:
     stream = brook.stream()
     brook.send(brook.users, [person(n) for n in range(2000)])
     brook.send(brook.users, [b"{broken", b'{"id": "7"}', None, person(1) | {"a_new_field": {"x": 1}}])
@@ -64,11 +72,85 @@ def test_a_job_lives_dies_and_loses_nothing(brook: Brook) -> None:
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is dead")
     assert seen.end == ""
     assert seen.behind > 0
-    cut = brook.source().freeze("20261123T020000Z", clock)  # while the job is down
-    assert sum(cut.offsets[brook.users].values()) < 8004
+    brook.freeze(SET)  # while the job is down
     stream.launch(reason="it died", clock=clock)
     brook.caught_up(stream, 8506)
     assert brook.count(brook.users_table) == 8000
     stream.say("stop", reason="enough of it", by="a test", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it stops")
     assert seen.end == "stopped"
+
+    # The backup, taken in the middle, restored into an object store: the job replays from it, and the rows are the same.
+    manifest = brook.copy(SET)
+    assert sum(manifest.cut.offsets[brook.users].values()) < 8004
+    assert [flow.idempotent for flow in manifest.cut.flows] == [True, True]
+    before = brook.rows(brook.users_table), brook.rows(brook.events_table)
+    place = f"s3://{bucket}/restored"
+    brook.connections.known["store"] = Connection(
+        login=object_store.access_key,
+        password=object_store.secret_key,
+        extra={"endpoint_url": object_store.endpoint},
+    )
+    there: Any = {"destination": DestinationKind.SERVER, "server": f"store={place}"}
+    plan = restore.plan(brook.pipeline, TARGET, **there)
+    restored = restore.restore(
+        brook.pipeline, plan, reason="a replay is to be the same", by="tests", progress=Said(), stop=Stop(), clock=clock
+    )
+    assert restored.verdict is Verdict.PASS, restored.checks
+    with pytest.raises(Refused, match="not empty"):
+        restore.plan(brook.pipeline, TARGET, **there)
+    again = brook.stream(checkpoint=place, connection="store")
+    states = again.inspect()
+    assert {topic: sum(p.values()) for state in states.values() for topic, p in state.offsets.items()} == {
+        topic: sum(p.values()) for topic, p in manifest.cut.offsets.items()
+    }
+    again.launch(reason="a replay", clock=clock)
+    brook.until(again, lambda seen: seen.begun, "it begins")
+    brook.send(brook.users, [person(8000)])
+    brook.caught_up(again, 8507)
+    assert set(before[0]) < set(brook.rows(brook.users_table))
+    assert brook.rows(brook.events_table) == before[1]
+    assert brook.count(brook.users_table) == 8001
+
+    # Cassandra hangs for longer than a request may take: the batch waits, and nothing is lost.
+    node = brook.cassandra.nodes[0].process.pid
+    assert node is not None
+    os.kill(node, signal.SIGSTOP)
+    try:
+        brook.send(brook.users, [person(n) for n in range(8001, 8301)])
+        seen = brook.until(again, lambda seen: seen.behind and seen.seconds > 12, "records wait")
+        assert seen.life is Life.RUNNING
+    finally:
+        os.kill(node, signal.SIGCONT)
+    brook.caught_up(again, 8807)
+    assert brook.count(brook.users_table) == 8301
+
+    # The topic is made anew under the job: it ends at once, and says why, rather than reading on.
+    brook.remake(brook.users)
+    brook.send(brook.users, [person(n) for n in range(9000, 9100)])
+    seen = brook.until(again, lambda seen: seen.life is Life.ABSENT and seen.end, "it refuses")
+    assert seen.end == "recreated", seen.end_reason
+    assert decide(seen, Watched(), again.policy).act is Act.PAGE
+    assert brook.count(brook.users_table) == 8301
+
+
+def test_what_no_restart_mends_is_refused_before_anything_is_written(brook: Brook) -> None:
+    flows = brook.settings().model_dump()["flows"]
+    flows["users"]["replaced"] = {"id": "uuid()"}
+    flows["events"]["replaced"] = {"event_type": "cast(current_timestamp() as string)"}
+    stream = brook.stream(flows=flows)
+    brook.send(brook.users, [person(1)])
+    stream.launch(reason="a test", clock=clock)
+    seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT and seen.end, "it refuses")
+    assert seen.end == "unrepeatable"
+    assert "uuid" in seen.end_reason
+    assert brook.count(brook.users_table) == 0
+
+    place = brook.directory / "checkpoint" / "users"
+    (place / "commits").mkdir(parents=True, exist_ok=True)
+    (place / "commits" / "4").write_text('v1\n{"nextBatchWatermarkMs":0}')
+    with pytest.raises(Corrupt, match="checkpoint of users"):
+        stream.launch(reason="it is damaged", clock=clock)
+    newest = stream.journal.newest()
+    assert newest is not None
+    assert newest.generation == 1  # what is refused is no launch

@@ -29,8 +29,7 @@ _KEPT = {"deps/bin": "bin", "deps/sbin": "sbin", "deps/jars": "jars", "deps/lice
 PROJECT = Path(__file__).resolve().parents[4]
 SINK = PROJECT / "include" / "jobs" / "sink"
 
-# All `alone`: the rest of what they need is among Spark's own jars already, in the version that Spark wants.  The S3 part
-# replaces a bundle of several hundred MiB.
+# All `alone`: the rest of what they need is among Spark's own jars already, in the version that it wants.
 LIBRARIES = MavenJars(
     "spark-libraries",
     SPARK_VERSION,
@@ -47,6 +46,20 @@ LIBRARIES = MavenJars(
         "org.reactivestreams:reactive-streams:1.0.3",
     ),
 )
+
+# For checkpoints in an object store: the parts of a bundle of several hundred MiB that are needed for that.
+OBJECT_STORE = MavenJars(
+    "spark-object-store",
+    SPARK_VERSION,
+    coordinates=tuple(
+        f"software.amazon.awssdk:{part}:2.35.4" for part in ("s3", "s3-transfer-manager", "sts", "apache-client")
+    ),
+    alone=(
+        "org.apache.hadoop:hadoop-aws:3.5.0",
+        "software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.3.1",
+    ),
+)
+_SPARKS_OWN = ("slf4j-", "netty-", "jackson-", "commons-codec-", "reactive-streams-")  # it brings newer ones
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,8 @@ class Installation:
         """
         home, libraries = _kept(shelf, SparkProgram()), _kept(shelf, LIBRARIES)
         sink = _kept(shelf, SinkJar((home / "jars", libraries)))
-        jars = (*sorted(libraries.glob("*.jar")), *sorted(sink.glob("*.jar")))
+        store = [jar for jar in _kept(shelf, OBJECT_STORE).glob("*.jar") if not _sparks_own(jar.name)]
+        jars = (*sorted(libraries.glob("*.jar")), *sorted(sink.glob("*.jar")), *sorted(store))
         # The base interpreter, not a virtual environment's: that one holds the client part of PySpark.
         return cls(home=home, jars=jars, python=Path(getattr(sys, "_base_executable", sys.executable)))
 
@@ -182,6 +196,10 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
+
+
+def _sparks_own(name: str) -> bool:
+    return name.startswith(_SPARKS_OWN) and not name.startswith("netty-nio-client")
 
 
 def _kept(shelf: Shelf, wanted: SparkProgram | MavenJars | SinkJar) -> Path:

@@ -33,7 +33,7 @@ class Progress:
     """How far each flow is and how its last batch went: from Kafka alone, so a dead job's lag is seen to grow."""
 
     name = "progress"
-    metrics = (
+    metrics: Sequence[str] = (
         "spark.flow.behind",
         "spark.flow.freshness",
         "spark.flow.lost",
@@ -78,7 +78,11 @@ class Application:
     """Whether the engine has the job, how often it was launched, and whether a person wished it to rest."""
 
     name = "application"
-    metrics = ("spark.application.running", "spark.application.launches_hour", "spark.application.wished")
+    metrics: Sequence[str] = (
+        "spark.application.running",
+        "spark.application.launches_hour",
+        "spark.application.wished",
+    )
     source = "the engine that runs the job, and the notes beside its checkpoint"
 
     def __init__(self, stream: SparkStream) -> None:
@@ -102,7 +106,7 @@ class Audit:
     """Whether the group is where the checkpoint is: a listener that fails would make the lag a lie."""
 
     name = "audit"
-    metrics = ("spark.flow.group_behind_checkpoint",)
+    metrics: Sequence[str] = ("spark.flow.group_behind_checkpoint",)
     source = "the checkpoint's own notes, compared with the job's group in Kafka"
 
     def __init__(self, stream: SparkStream, connections: Connections) -> None:
@@ -134,7 +138,7 @@ class Cluster:
     """Masters, workers and cores of a standalone cluster."""
 
     name = "cluster"
-    metrics = (
+    metrics: Sequence[str] = (
         "spark.masters.alive",
         "spark.workers.alive",
         "spark.cores.total",

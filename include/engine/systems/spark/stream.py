@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from include.engine.contracts import Clock, Connection, Connections
+from include.engine.errors import Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Target
 from include.engine.sandbox.distributions import Shelf
@@ -37,12 +38,12 @@ class SparkStream:
         self.job = target.name
         self.settings = settings
         self.policy = StreamPolicy(stalled_after=settings.stalled_after.total_seconds(), restarts=settings.restarts)
-        self._connections = connections
+        self.connections = connections
 
     @cached_property
     def store(self) -> Connection | None:
         """How the checkpoint's object store is reached; None for a directory."""
-        return self._connections.get(self.settings.connection) if self.settings.connection else None
+        return self.connections.get(self.settings.connection) if self.settings.connection else None
 
     @cached_property
     def journal(self) -> Journal:
@@ -69,7 +70,7 @@ class SparkStream:
             begun = self.journal.run(newest.generation) is not None
             end = self.journal.end(newest.generation) if life is Life.ABSENT else None
         topics = [flow.topic for flow in self.settings.flows.values()]
-        found = positions.read(self._connections.get(self.settings.kafka), self._group, topics)
+        found = positions.read(self.connections.get(self.settings.kafka), self._group, topics)
         now = clock().timestamp()
         return StreamSeen(
             job=self.name,
@@ -100,8 +101,8 @@ class SparkStream:
             self.job,
             self.settings,
             generation,
-            kafka=self._connections.get(self.settings.kafka),
-            cassandra=self._connections.get(self.settings.cassandra),
+            kafka=self.connections.get(self.settings.kafka),
+            cassandra=self.connections.get(self.settings.cassandra),
             store=self.store,
             jars=self.installation.jars,
             project=PROJECT,
@@ -151,5 +152,9 @@ def open_engine_of(stream: SparkStream) -> Engine:
     if settings.engine == "local":
         directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
         return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
-    connection = stream._connections.get(settings.cluster)  # noqa: SLF001 - one module, one class
-    return StandaloneEngine(connection)
+    connection = stream.connections.get(settings.cluster)
+    if settings.engine == "standalone":
+        return StandaloneEngine(connection)
+    raise Unsupported(
+        f"this Mainstay cannot launch a stream on {settings.engine} yet", hint="use `local` or `standalone`"
+    )
