@@ -69,12 +69,12 @@ class KeepStreamOperator(StreamStep):
             self.log.error("the job's last words:\n%s", self.opened.logs())
             raise verb.needs_a_person(self.job, decision)
         self.log.info("%s: %s", self.job, verb.act(self.opened, decision, clock=clock))
-        if time.time() >= until:
-            return {"job": self.job, "launch": seen.generation, "behind": seen.behind, "seconds": seen.seconds}
-        self.defer(
-            trigger=StreamTrigger(job=self.job, watched=msgspec.to_builtins(watched), until=until),
-            method_name="execute_complete",
-        )
+        if time.time() < until:
+            self.defer(
+                trigger=StreamTrigger(job=self.job, watched=msgspec.to_builtins(watched), until=until),
+                method_name="execute_complete",
+            )
+        return {"job": self.job, "launch": seen.generation, "behind": seen.behind, "seconds": seen.seconds}
 
 
 class WishStreamOperator(StreamStep):
@@ -94,10 +94,10 @@ class WishStreamOperator(StreamStep):
         seen = self.opened.look(clock)
         if (seen.wish, seen.wish_reason) != (action, reason):
             verb.wish(self.opened, action, reason=reason, by=by, clock=clock)
-        if action == "run":
-            return {"job": self.job, "wish": action}
-        until = time.time() + self.patience.total_seconds()
-        self.defer(trigger=AtRestTrigger(job=self.job, until=until), method_name="execute_complete")
+        if action != "run":
+            until = time.time() + self.patience.total_seconds()
+            self.defer(trigger=AtRestTrigger(job=self.job, until=until), method_name="execute_complete")
+        return {"job": self.job, "wish": action}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Summary:
         """Say how it came to rest.
