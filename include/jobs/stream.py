@@ -143,6 +143,7 @@ class Stream:
     def _admit(self, flow: str, told: dict[str, Any], settings: Any, frame: DataFrame) -> dict[str, Any]:
         """Check the topic and the table, and look through the plan; give what a set should know of this flow."""
         identity = self._identity(flow, told["topic"])
+        self._jvm.Topics.ensure(self._kafka, told["dead_letters"], told["topic"])
         key = [str(column) for column in self._jvm.Tables.key(settings, told["table"])]
         if not key:
             raise self._refused("table", f"there is no table {told['table']}, which the flow {flow} writes to")

@@ -3,13 +3,17 @@ package mainstay.stream;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.TopicExistsException;
 
 /** What the driver asks of Kafka itself: which topic it is that has this name, and where a group stands. */
 public final class Topics {
@@ -28,9 +32,26 @@ public final class Topics {
         return found.topicId().toString();
     }
 
-    /** The id of the cluster. */
-    public static String cluster(Map<String, String> kafka) throws Exception {
-        return admin(kafka).describeCluster().clusterId().get(SECONDS, TimeUnit.SECONDS);
+    /** Makes a topic for dead letters unless it is there: a broken record must find its place, or the batch waits for ever. */
+    public static void ensure(Map<String, String> kafka, String topic, String like) throws Exception {
+        if (admin(kafka).listTopics().names().get(SECONDS, TimeUnit.SECONDS).contains(topic)) {
+            return;
+        }
+        int partitions = admin(kafka)
+                .describeTopics(List.of(like))
+                .topicNameValues()
+                .get(like)
+                .get(SECONDS, TimeUnit.SECONDS)
+                .partitions()
+                .size();
+        try {
+            NewTopic wanted = new NewTopic(topic, Optional.of(partitions), Optional.empty());
+            admin(kafka).createTopics(List.of(wanted)).all().get(SECONDS, TimeUnit.SECONDS);
+        } catch (ExecutionException error) {
+            if (!(error.getCause() instanceof TopicExistsException)) {
+                throw error;
+            }
+        }
     }
 
     /** Puts a group at these offsets, {@code {topic: {partition: next offset}}}, with a note on each. */
