@@ -1,9 +1,11 @@
 """
 ### Drill a restore
 
-Restores the newest backup set into a sandbox on the worker, checks what came back, measures how long it took (RTO) and how
-much of the newest data was missing (RPO), tears the sandbox down and records the verdict. A check that could not be made
-leaves the drill UNVERIFIED, which fails the run like a failed check does: only what was proved is green.
+Restores the newest backup set into sandboxes on the worker: log, tables and databases beside each other, then the stream's
+checkpoint, made to fit the restored log. Runs the job there, follows a marked record from Kafka into Cassandra, compares rows with
+records and with the digests of the backup, measures how long it took (RTO) and how much of the newest data was missing (RPO), tears
+everything down, records the verdict, and signs it when the inventory names a key. A check that could not be made leaves the drill
+UNVERIFIED, which fails the run like a failed check does: only what was proved is green.
 
 | | |
 |---|---|

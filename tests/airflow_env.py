@@ -15,10 +15,24 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+# A streaming job, for its DAGs to be there.
+_STREAM = """
+spark:
+  main:
+    checkpoint: file:///var/lib/mainstay/checkpoint
+    kafka: kafka_main
+    cassandra: cassandra_events
+    flows:
+      users: {shape: users, topic: users_created, table: spark_streams.created_users}
+      events: {shape: events, topic: events_topic, table: user_events.user_events}
+"""
+
+
 def settings(home: Path) -> dict[str, str]:
     """The variables of an Airflow in *home* that has this project's DAGs and plugins, and SQLite."""
     inventory = home / "inventory.yaml"
-    inventory.write_text((PROJECT / "include" / "config" / "inventory.yaml").read_text())
+    text = (PROJECT / "include" / "config" / "inventory.yaml").read_text()
+    inventory.write_text(text if "\nspark:" in text else text + _STREAM)
     return {
         "MAINSTAY_INVENTORY": str(inventory),
         "MAINSTAY_HISTORY": str(home / "history.sqlite"),

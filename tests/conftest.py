@@ -19,7 +19,7 @@ from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.server import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
-_LONGEST_FIRST = ("e2e", "kafka", "postgres", "cassandra", "sets", "sabotage")
+_LONGEST_FIRST = ("e2e", "spark", "kafka", "postgres", "cassandra", "sets", "sabotage")
 
 
 def pytest_configure(config: pytest.Config) -> None:

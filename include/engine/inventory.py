@@ -50,6 +50,14 @@ class Encryption(Section):
     )
 
 
+class Evidence(Section):
+    """Signed evidence of drills."""
+
+    key: str | None = Field(
+        None, description="name of the connection whose password is the key that signs (`./mainstay evidence key`)"
+    )
+
+
 class StoreSection(Section):
     """The object store that holds the backups."""
 
@@ -97,6 +105,7 @@ class Inventory(Section):
     objectives: Objectives = Objectives()
     retention: Retention = Retention()
     encryption: Encryption = Encryption()
+    evidence: Evidence = Evidence()
     schedule: Schedule = Schedule()
     late_after: Duration = Field(timedelta(hours=2), description="a backup run older than this is reported as late")
     targets: dict[Target, TargetSettings] = Field(default_factory=dict, exclude=True)

@@ -1,50 +1,119 @@
-"""What the verbs ask of a system that is a stream: it reads a log, writes tables, and keeps a checkpoint of how far it is.
-
-Besides being backed up and restored like every target, a stream can tell what became of the records that it had read, and
-it can be resumed beside a restored log and restored tables, which is what proves that a pipeline came back.
-"""
+"""What the verb ``stream`` asks of a system that can run a job from a log to tables, and keep it running."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from enum import StrEnum
+from typing import Protocol
 
 from msgspec import Struct
 
-from include.engine.contracts import Connection, RestoreJob
-from include.engine.model import Check, Cut, Reconciled, Restored
+from include.engine.contracts import Clock
 
 
-@runtime_checkable
-class Reconciles(Protocol):
-    """A source that can tell what became of the records that it had read when it was frozen."""
+class Life(StrEnum):
+    """What the engine says of the application.  None of these says that it works: hung ones and crash loops run as well."""
 
-    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
-        """Look at a window of records before *cut*, flow by flow.
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
 
-        :raises MainstayError: when the log or the tables cannot be read
+
+class FlowSeen(Struct, frozen=True, kw_only=True):
+    """How far one flow is, read from the log, so that it is known of a dead job too.
+
+    :param position: what was done so far, as one number that only grows while the job works
+    :param behind: records that wait
+    :param seconds: age of the oldest record that waits; 0 when none does
+    :param lost: records that retention deleted before they were read
+    :param batch: number of the last batch whose figures are known
+    """
+
+    name: str
+    topic: str
+    position: int
+    behind: int
+    seconds: float
+    lost: int = 0
+    batch: int | None = None
+    batch_seconds: float | None = None
+    input_rate: float | None = None  # records a second
+    processed_rate: float | None = None
+    state_bytes: int | None = None
+    dead_letters: int | None = None  # since the driver was started
+    at: float | None = None  # when the last batch was committed, in seconds since the epoch
+
+
+class StreamSeen(Struct, frozen=True, kw_only=True):
+    """A job as it is now: what its engine, the log and the notes beside its checkpoint say."""
+
+    job: str
+    at: float  # seconds since the epoch, like all times here
+    wish: str = "run"  # run, stop or drain: what a person said last
+    wish_at: float = 0.0
+    wish_reason: str = ""
+    generation: int = 0  # number of the newest launch; 0 before the first
+    life: Life = Life.ABSENT
+    launched: float | None = None
+    begun: bool = False  # whether that launch has read its checkpoint and started its queries
+    end: str = ""  # in the launch's own words; empty when it runs, or was killed
+    end_reason: str = ""
+    ended: float | None = None
+    launches: tuple[float, ...] = ()  # of the last hour
+    flows: tuple[FlowSeen, ...] = ()
+
+    @property
+    def position(self) -> int:
+        """What all flows have done, as one number."""
+        return sum(flow.position for flow in self.flows)
+
+    @property
+    def behind(self) -> int:
+        """Records that wait, of all flows."""
+        return sum(flow.behind for flow in self.flows)
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest record that waits."""
+        return max((flow.seconds for flow in self.flows), default=0.0)
+
+
+class StreamPolicy(Struct, frozen=True, kw_only=True):
+    """What was agreed for a job."""
+
+    stalled_after: float  # seconds
+    restarts: int  # an hour
+
+
+class StreamJob(Protocol):
+    """A declared streaming job.  In ``systems/<system>/stream.py``."""
+
+    name: str
+    policy: StreamPolicy
+
+    def look(self, clock: Clock) -> StreamSeen:
+        """Say how it is.
+
+        :raises Unreachable: when engine, log or checkpoint do not answer: nothing is known then, and nothing may be done
         """
         ...
 
+    def launch(self, *, reason: str, clock: Clock) -> str:
+        """Launch it, and give the application's name.  Of several who do this at once, one does.
 
-class Resumed(Struct, frozen=True, kw_only=True):
-    """A stream that runs again beside what was restored, has replayed, and was checked."""
-
-    restored: Restored
-    checks: Sequence[Check]
-
-
-@runtime_checkable
-class Resumes(Protocol):
-    """A restore engine that can run its stream again."""
-
-    def resume(self, job: RestoreJob, *, log: Connection, tables: Connection) -> AbstractContextManager[Resumed]:
-        """Restore the checkpoint into a sandbox, run the stream from it until it has replayed, and send one marked record through.
-
-        ``job.moved`` says where the checkpoint's positions are in the restored log.  The stream ends with the context.
-
-        :param log: the restored log
-        :param tables: the restored tables
+        :raises Contended: when somebody else launches it
+        :raises Corrupt: when its checkpoint is damaged
+        :raises Refused: when its checkpoint is about something else
         """
+        ...
+
+    def end(self, *, kill: bool = False) -> None:
+        """End the newest launch, and return when it is gone."""
+        ...
+
+    def say(self, action: str, *, reason: str, by: str, clock: Clock) -> None:
+        """Note what a person wishes: ``run``, ``stop`` or ``drain``.  It holds until another wish."""
+        ...
+
+    def logs(self) -> str:
+        """Give the last lines of what the newest launch said."""
         ...

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from include.engine import inventory as inventories
 from include.engine.archiving import Archive
-from include.engine.contracts import BackupSource, Connection, Connections, RestoreEngine
+from include.engine.contracts import BackupSource, Clock, Connection, Connections, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
 from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
 from include.engine.model import Manifest, System, Target
 from include.engine.probing import Probe
+from include.engine.streaming import StreamJob
 
 if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
     from include.engine.store.catalog import Catalog
+    from include.engine.systems.spark.ingest import Ingested
     from include.engine.verbs.pipeline import Pipeline, Terms
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,7 @@ _FOLDERS: Mapping[System, str] = {
     System.POSTGRES: "include.engine.systems.postgres",
     System.CASSANDRA: "include.engine.systems.cassandra",
     System.KAFKA: "include.engine.systems.kafka",
+    System.SPARK: "include.engine.systems.spark",
 }
 
 
@@ -74,6 +77,7 @@ def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
         ),
         objectives=inventory.objectives,
         lock=inventory.store.lock,
+        signer=connections.get(inventory.evidence.key).password if inventory.evidence.key else "",
     )
 
 
@@ -115,6 +119,46 @@ def open_mirror(inventory: Inventory, connections: Connections, name: str) -> Mi
     target = Target.parse(where)
     settings = inventory.settings(target)
     return cast("Mirror", _attribute(target.system, "mirror", "open_mirror")(target, settings, mirror, connections))
+
+
+def streams(inventory: Inventory) -> list[str]:
+    """Name the declared streaming jobs.  Reads the inventory only, so DAG files may call it."""
+    return [str(target) for target in sorted(inventory.targets) if target.system is System.SPARK]
+
+
+def open_stream(inventory: Inventory, connections: Connections, name: str) -> StreamJob:
+    """Open a declared streaming job.
+
+    :param name: ``<system>/<name>``
+    :raises NotFound: when the inventory declares none of that name
+    """
+    target = Target.parse(name)
+    return cast(
+        "StreamJob", _attribute(target.system, "stream", "open_stream")(target, inventory.settings(target), connections)
+    )
+
+
+def ingest(
+    inventory: Inventory, connections: Connections, job: str, wanted: Mapping[str, Any], clock: Clock
+) -> Ingested:
+    """Send records of users and events to the topics of a streaming job.
+
+    :param wanted: ``users`` and ``events``, how many; ``seed``; ``api``, the URL of the Random User API, empty for never
+    """
+    from include.engine.systems.spark import ingest as spark
+    from include.engine.systems.spark.settings import Settings
+
+    settings = inventory.settings(Target.parse(job))
+    assert isinstance(settings, Settings)
+    return spark.ingest(
+        connections.get(settings.kafka),
+        spark.topics_of(settings),
+        users=int(wanted["users"]),
+        events=int(wanted["events"]),
+        seed=int(wanted["seed"]),
+        api=str(wanted["api"] or ""),
+        clock=clock,
+    )
 
 
 def open_probes(inventory: Inventory, connections: Connections, target: Target) -> Sequence[Probe]:
@@ -176,8 +220,11 @@ class _Lookup:
         if self._inventory is None or self._connections is None:
             raise Misconfigured(f"{target} can only be backed up with an inventory", hint="set MAINSTAY_INVENTORY")
         settings = self._inventory.settings(target)
-        connection = self._connections.get(settings.connection)
-        return cast("BackupSource", _attribute(target.system, "backup", "open_source")(target, settings, connection))
+        opener = _attribute(target.system, "backup", "open_source")
+        # A streaming job stands between systems: its settings name several connections.
+        spans = target.system is System.SPARK
+        found = self._connections if spans else self._connections.get(settings.connection)
+        return cast("BackupSource", opener(target, settings, found))
 
     def engine(self, target: Target) -> RestoreEngine:
         opener = _attribute(target.system, "restore", "open_engine")

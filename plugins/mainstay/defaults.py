@@ -19,6 +19,7 @@ INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 MIRRORS = wiring.mirrors(INVENTORY)
 WATCHED = lookout.systems(INVENTORY)  # what a sweep looks at, one task each
+STREAMS = wiring.streams(INVENTORY)
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
@@ -58,9 +59,11 @@ class Tag(StrEnum):
     MIRROR = "mirror"
     SWEEP = "sweep"
     CHECKLIST = "checklist"
+    STREAM = "stream"
     POSTGRES = "system:postgres"
     CASSANDRA = "system:cassandra"
     KAFKA = "system:kafka"
+    SPARK = "system:spark"
     TIER_1 = "tier:1"  # a person is woken
     TIER_2 = "tier:2"  # a person looks the same day
     TIER_3 = "tier:3"  # a person looks in the week

@@ -55,6 +55,7 @@ class Paper:
     released: list[str] = field(default_factory=list)
     asked: list[PlanRequest] = field(default_factory=list)
     restored: list[RestorePlan] = field(default_factory=list)
+    jobs: list[RestoreJob] = field(default_factory=list)
     checks: tuple[str, ...] = ("rows",)
 
     # the source
@@ -109,6 +110,7 @@ class Paper:
 
     def restore(self, job: RestoreJob) -> Restored:
         self.restored.append(job.plan)
+        self.jobs.append(job)
         return self._restored(job)
 
     @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +160,18 @@ class TestRestore:
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["checks"][0]["name"] == "postgres/main: rows"
         assert [record.set_id for record in pipeline.catalog.restores()] == [set_id]
+
+    def test_the_directory_of_a_set_can_be_entered_whatever_the_umask(
+        self, shell: Shell, set_id: str, paper: Paper, tmp_path: Path
+    ) -> None:
+        before = os.umask(0o077)
+        try:
+            # With one part the directory is the part's own; those above it are made for all.
+            assert shell("restore", "latest-set", "--to", str(tmp_path / "a" / "b" / "part"), "--yes").exit_code == 0
+        finally:
+            os.umask(before)
+        assert [one.stat().st_mode & 0o777 for one in (tmp_path / "a", tmp_path / "a" / "b")] == [0o755, 0o755]
+        assert not (tmp_path / "a" / "b" / "part").exists()
 
     def test_without_any_check_is_not_green(self, shell: Shell, set_id: str, paper: Paper) -> None:
         paper.checks = ()

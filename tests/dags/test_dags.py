@@ -29,8 +29,11 @@ NAMES = [
     "checklist_predeployment",
     "drill",
     "failover",
+    "ingest",
     "mirror",
     "restore",
+    "stream",
+    "stream_control",
     "sweep",
     "upkeep",
 ]

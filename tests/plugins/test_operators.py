@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.plugins.conftest import RUN_AFTER, context  # isort: skip  # sets Airflow up
@@ -13,7 +14,7 @@ from tests.plugins.conftest import RUN_AFTER, context  # isort: skip  # sets Air
 from airflow.sdk import BaseOperator
 
 from include.engine.errors import Corrupt, Incomplete, Interrupted, NotFound, PermanentError, Refused, Unreachable
-from include.engine.model import Verdict, backup_id
+from include.engine.model import Moved, Position, Verdict, backup_id
 from include.engine.verbs.pipeline import Pipeline
 from mainstay.assets import BACKUPS, sets_of
 from mainstay.operators.backup import CopyOperator, FreezeOperator, ReleaseOperator, SealOperator, VerifyOperator
@@ -210,6 +211,19 @@ def test_a_set_is_planned_approved_and_judged_as_one(pipeline: Pipeline, paper: 
     assert (whole["what"], whole["verdict"], whole["report"]) == (f"restore of the set {SET}", "PASS", f"sets/{SET}")
     [record] = pipeline.catalog.restores()
     assert record.set_id == SET
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_where_positions_are_now_travels_from_the_parts_before(paper: Paper) -> None:
+    a_set()
+    (part,) = planned(target="set")["first"]
+    moved = Moved(
+        before=Position(topic="users", partition=0, offset=40), after=Position(topic="users", partition=0, offset=23)
+    )
+    before = [{"moved": msgspec.to_builtins((moved,))}, {"moved": []}]
+    approval = {"responded_by_user": {"id": "7"}}
+    run(RestoreOperator(task_id="readers", part=part, approval=approval, before=before), **RESTORE | {"target": "set"})
+    assert paper.jobs[0].moved == (moved,)
 
 
 @pytest.mark.usefixtures("pipeline")

@@ -61,3 +61,11 @@ def test_a_checkpoint_is_restored_after_the_log_that_it_reads() -> None:
     spark = Target.parse("spark/users_stream")
     assert waves([spark, POSTGRES, KAFKA, CASSANDRA]) == ((CASSANDRA, KAFKA, POSTGRES), (spark,))
     assert waves([spark]) == ((spark,),)
+
+
+def test_a_checkpoint_beside_sandboxes_needs_a_place_of_its_own() -> None:
+    spark = Target.parse("spark/users_stream")
+    wishes = Wishes(destination=DestinationKind.SANDBOX)
+    assert wishes.of_parts([KAFKA])[KAFKA].destination is DestinationKind.SANDBOX
+    with pytest.raises(Misconfigured, match="users_stream"):
+        wishes.of_parts([KAFKA, spark])

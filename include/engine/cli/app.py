@@ -12,12 +12,14 @@ from include.engine.cli.checklist import checklist
 from include.engine.cli.commit_log_archive import commit_log_archive
 from include.engine.cli.demo import demo, down, env, status, up
 from include.engine.cli.drill import drill
+from include.engine.cli.evidence import evidence
 from include.engine.cli.inventory import inventory
 from include.engine.cli.keys import keys
 from include.engine.cli.mirror import failover, mirror
 from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
 from include.engine.cli.retention import expire, keep, retention, unkeep
+from include.engine.cli.stream import stream
 from include.engine.cli.sweep import sweep
 from include.engine.cli.upkeep import upkeep
 from include.engine.cli.verify import verify
@@ -39,13 +41,14 @@ app = typer.Typer(
 )
 for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
-for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover):
+for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover, stream):
     app.command(rich_help_panel=_VERBS)(command)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 app.command("commit-log-archive", rich_help_panel=_VERBS)(commit_log_archive)
 for command in (retention, expire, keep, unkeep, upkeep):
     app.command(rich_help_panel=_KEEPING)(command)
 app.add_typer(keys, name="key", rich_help_panel=_KEEPING)
+app.add_typer(evidence, name="evidence", rich_help_panel=_KEEPING)
 app.add_typer(inventory, name="inventory", rich_help_panel=_PROJECT)
 app.command("test", rich_help_panel=_PROJECT, context_settings=_PASS_ON)(run_tests)
 app.command(rich_help_panel=_PROJECT)(check)

@@ -9,7 +9,7 @@ import typer
 from include.engine.cli import figures
 from include.engine.cli.boundary import stopping
 from include.engine.cli.clock import now
-from include.engine.cli.output import Json, emit_json, leave, show, table
+from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
 from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.contracts import Progress, Stop
@@ -100,5 +100,6 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
     for proof in proofs:
         if told := figures.trusted(proof):
             show(f"{proof.target}: {told}")
+    show(checks_table(sealed.checks, title="Do the parts fit together?"))
     if sealed.left_out:
         show(f"Not in this set: {', '.join(sealed.left_out)}")

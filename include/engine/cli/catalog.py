@@ -54,6 +54,7 @@ class ListedSet(Struct, frozen=True, kw_only=True):
     taken: datetime
     bytes: int
     targets: tuple[str, ...]
+    fits: Verdict | None  # whether its parts fit together; None when nobody looked, in a set of an older Mainstay
     kept: str | None  # the reason of the person who pinned it
 
 
@@ -156,6 +157,7 @@ def _set(pipeline: Pipeline, found: SetManifest) -> ListedSet:
         taken=found.finished,
         bytes=found.bytes,
         targets=tuple(str(part.target) for part in found.parts),
+        fits=found.verdict if found.checks else None,
         kept=keep.reason if keep else None,
     )
 
@@ -166,10 +168,17 @@ def _show(listing: Listing, at: datetime) -> None:
         return
     if listing.sets:
         rows = [
-            (one.id, figures.age(one.taken, at), figures.size(one.bytes), " ".join(one.targets), one.kept or "")
+            (
+                one.id,
+                figures.age(one.taken, at),
+                figures.size(one.bytes),
+                " ".join(one.targets),
+                coloured(one.fits) if one.fits else "never asked",
+                one.kept or "",
+            )
             for one in listing.sets
         ]
-        show(table(("set", ">age", ">stored", "targets", "kept because"), rows, title=listing.url))
+        show(table(("set", ">age", ">stored", "targets", "fits together", "kept because"), rows, title=listing.url))
     columns = ("backup", "of", ">age", "kind", ">stored", ">ratio", "recoverable", "verified", "drilled")
     show(table(columns, [_row(one, at) for one in listing.backups]))
     if listing.archives:

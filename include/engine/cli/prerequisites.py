@@ -20,6 +20,7 @@ _PROGRAMS = {
     "zstd": ("zstd",),
     "sshd": ("openssh-server",),
     "java": ("openjdk-17-jre-headless",),
+    "javac": ("openjdk-17-jdk-headless",),
     "mvn": ("maven",),
 }
 _BROWSER = {"chromium": ("chromium", "fonts-dejavu-core")}

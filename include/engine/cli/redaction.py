@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator
 
 _SECRET_NAMES = re.compile(r"(SECRET|PASSWORD|TOKEN|PRIVATE)", re.IGNORECASE)
-_AGE_KEY = re.compile(r"AGE-SECRET-KEY-[0-9A-Z]+")
+_KEY = re.compile(r"AGE-SECRET-KEY-[0-9A-Z]+|MAINSTAY-SIGNING-KEY-[0-9A-Za-z+/=]+")
 _SHORTEST = 6  # a shorter value would strike out ordinary words
 STRUCK = "•••"
 
 
 def redacted(text: str) -> str:
-    """Give *text* without the secrets that the environment holds, and without any age identity."""
+    """Give *text* without the secrets that the environment holds, and without any secret key of age or of evidence."""
     for secret in sorted(set(_secrets()), key=len, reverse=True):
         text = text.replace(secret, STRUCK)
-    return _AGE_KEY.sub(STRUCK, text)
+    return _KEY.sub(STRUCK, text)
 
 
 def _secrets() -> Iterator[str]:

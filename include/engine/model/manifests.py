@@ -138,9 +138,9 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     """One flow's records in a window of its log, against what became of them.
 
     :param records: in the window, duplicates counted once
-    :param rows: of these, found in the table
+    :param rows: of these, found in the table, saying what the record says
     :param dead_letters: of these, found among the dead letters
-    :param missing: keys of some that are in neither
+    :param missing: keys of some that are in neither, or whose row says something else
     """
 
     flow: str

@@ -31,11 +31,11 @@ from include.engine.model import (
     Verdict,
     backup_time,
 )
+from include.engine.replaying import Reconciles
 from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
-from include.engine.streaming import Reconciles
 from include.engine.verbs.consistency import judge_consistency, judge_coverage, judge_reconciliation
 from include.engine.verbs.pipeline import Pipeline
 

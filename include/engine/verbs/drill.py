@@ -13,6 +13,8 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
 from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
+from include.engine.store.signing import key_in
+from include.engine.verbs import evidence
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.rehearsal import Rehearsals
 from include.engine.verbs.restore_set import positions_of, waves
@@ -60,6 +62,7 @@ def drill(
     did not allow to look at is UNVERIFIED.  Only a stop comes through as an error.
     """
     started = clock()
+    signer = key_in(pipeline.signer) if pipeline.signer else None  # a damaged key is told before hours of work
     checks, asked = _of_the_set(pipeline, exercise)
     with ExitStack() as sandboxes:
         seen = Rehearsals(
@@ -83,6 +86,8 @@ def drill(
         finished=clock(),
     )
     pipeline.catalog.record_drill(report)
+    if signer is not None:
+        evidence.record(pipeline, evidence.make(pipeline, report, signer, clock=clock))
     return report
 
 
@@ -155,7 +160,10 @@ def _of_the_set(pipeline: Pipeline, exercise: Exercise) -> tuple[list[Check], tu
         return [], ()
     streams = {target for target, _ in exercise.backups if target.system is System.SPARK}
     checks = []
-    if streams and sealed.consistency is not None:
+    if streams and sealed.consistency is None:
+        detail = "it was sealed by a Mainstay that did not judge whether its parts fit together"
+        checks = [Check(name="set: consistency", verdict=Verdict.UNVERIFIED, detail=detail)]
+    elif streams and sealed.consistency is not None:
         checks = [msgspec.structs.replace(one, name=f"set: {one.name}") for one in sealed.consistency.checks]
     missing = sorted(str(one) for one in pipeline.targets if one.system is System.SPARK and one not in streams)
     if missing:

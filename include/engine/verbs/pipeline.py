@@ -35,6 +35,7 @@ class Pipeline:
     policy: Policy
     objectives: Objectives
     lock: timedelta | None = None
+    signer: str = field(default="", repr=False)  # the key that signs evidence of drills; empty when they are not signed
 
     @property
     def targets(self) -> tuple[Target, ...]:

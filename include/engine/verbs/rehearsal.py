@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 
 from include.engine.contracts import Clock, Progress, Rehearsal, RestoreJob, Stop
-from include.engine.errors import MainstayError, TransientError
+from include.engine.errors import MainstayError, TransientError, Unsupported
 from include.engine.model import (
     Check,
     DestinationKind,
@@ -22,7 +22,7 @@ from include.engine.model import (
     Target,
     Verdict,
 )
-from include.engine.streaming import Resumes
+from include.engine.replaying import Resumes
 from include.engine.verbs import restore
 from include.engine.verbs.pipeline import Pipeline
 
@@ -85,6 +85,9 @@ class Rehearsals:
         try:
             job = msgspec.structs.replace(self._job(target, backup), moved=reads.restored.moved)
             resumed = self.sandboxes.enter_context(engine.resume(job, log=reads.connection, tables=writes.connection))
+        except Unsupported as error:  # it could not be tried here: that says nothing about the backup
+            self._unproved(target, str(error))
+            return
         except MainstayError as error:
             self._failed(target, error)
             return

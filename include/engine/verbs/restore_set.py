@@ -7,6 +7,7 @@ where its positions are now: they travel as data, so no system knows another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +15,7 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused, TransientError
 from include.engine.model import (
     Check,
+    DestinationKind,
     Moved,
     Position,
     Restored,
@@ -136,6 +138,8 @@ def restore_part(
 
     :param moved: what the parts that were restored before have told (``Restored.moved``)
     """
+    if plan.destination.kind is DestinationKind.DIRECTORY:
+        _make_passable(Path(plan.destination.path).parent)
     return restore.restore(
         pipeline,
         plan,
@@ -148,6 +152,20 @@ def restore_part(
         positions=positions_of(pipeline.catalog.set(set_id)) if plan.target.system is System.KAFKA else (),
         moved=moved,
     )
+
+
+def _make_passable(top: Path) -> None:
+    """Make the directory that the parts share, so that every server's account can get into its own.
+
+    :raises Refused: when it cannot be made
+    """
+    missing = [one for one in (top, *top.parents) if not one.exists()]
+    for one in reversed(missing):
+        try:
+            one.mkdir(exist_ok=True)
+            one.chmod(0o755)  # whatever our umask is: what is private lies below it
+        except OSError as error:
+            raise Refused(f"{one} cannot be made: {error.strerror}", hint="name a directory of yours") from error
 
 
 def positions_of(manifest: SetManifest) -> tuple[Position, ...]:

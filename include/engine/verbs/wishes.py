@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from include.engine.errors import Misconfigured
-from include.engine.model import DestinationKind, Target
+from include.engine.model import DestinationKind, System, Target
 
 _FOR = re.compile(r"([a-z]+/[a-z0-9][a-z0-9_-]*)(?::(.*))?", re.DOTALL)
 
@@ -103,7 +103,9 @@ class Wishes:
         if self.path:
             folder = PurePosixPath(self.path) / f"{part.system}-{part.name}"
             return DestinationKind.DIRECTORY, self.path if alone else str(folder), ""
-        if self.destination is DestinationKind.SANDBOX:
+        if (
+            self.destination is DestinationKind.SANDBOX and part.system is not System.SPARK
+        ):  # a checkpoint needs a place
             return DestinationKind.SANDBOX, "", ""
         raise Misconfigured(
             f"nothing says where {part} of the set goes to",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.engine import lookout, wiring
-from include.engine.contracts import Connection
+from include.engine.contracts import Clock, Connection
 from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
 from include.engine.mirroring import Mirror
+from include.engine.streaming import StreamJob
 
 if TYPE_CHECKING:
+    from include.engine.systems.spark.ingest import Ingested
     from include.engine.verbs.pipeline import Pipeline
     from include.engine.verbs.sweep import Watch
 
@@ -46,6 +48,17 @@ class MainstayHook(BaseHook):
     def mirror(self, name: str) -> Mirror:
         """Open a mirror that the inventory declares, ``<system>/<name>/<mirror>``."""
         return wiring.open_mirror(self.inventory, AirflowConnections(), name)
+
+    def stream(self, name: str) -> StreamJob:
+        """Open a streaming job that the inventory declares, ``<system>/<name>``."""
+        return wiring.open_stream(self.inventory, AirflowConnections(), name)
+
+    def ingest(self, job: str, wanted: Mapping[str, Any], clock: Clock) -> Ingested:
+        """Send records to the topics of a streaming job.
+
+        :param wanted: ``users``, ``events``, ``seed`` and ``api``
+        """
+        return wiring.ingest(self.inventory, AirflowConnections(), job, wanted, clock)
 
 
 class AirflowConnections:

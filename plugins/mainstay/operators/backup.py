@@ -9,7 +9,7 @@ from include.engine.cli import figures
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import Manifest, Target, Verdict, Verification, worst
 from mainstay.assets import BACKUPS, backups_of, sets_of
-from mainstay.operators.judge import require_checks
+from mainstay.operators.judge import require_checks, told
 from mainstay.operators.step import Step, Summary, clock, run_name
 
 if TYPE_CHECKING:
@@ -98,8 +98,12 @@ class SealOperator(Step):
         sealed = backup.seal(self.pipeline, run_name(context), clock=clock)
         self.report = f"sets/{sealed.id}"
         self.log.info("set %s: %s parts, %s", sealed.id, len(sealed.parts), figures.size(sealed.bytes))
+        for line in told(sealed.checks):
+            self.log.warning("set %s: %s", sealed.id, line)
         return {
             "id": sealed.id,
+            "verdict": str(sealed.verdict),
+            "problems": told(sealed.checks),
             "parts": [str(part.target) for part in sealed.parts],
             "left_out": list(sealed.left_out),
             "bytes": sealed.bytes,

@@ -1,0 +1,189 @@
+"""Reads a streaming job: what runs it, how its batches go, how far behind it is."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from include.engine.contracts import Clock, Connections
+from include.engine.errors import Unreachable
+from include.engine.inventory import TargetSettings
+from include.engine.model import Reading, Target
+from include.engine.probing import Probe
+from include.engine.streaming import Life
+from include.engine.systems.spark import checkpoint, positions
+from include.engine.systems.spark.settings import Settings
+from include.engine.systems.spark.stream import SparkStream, open_stream
+
+
+def open_probes(target: Target, settings: TargetSettings, connections: Connections) -> Sequence[Probe]:
+    """Give all probes of a job.  Asks nobody yet."""
+    assert isinstance(settings, Settings)
+    stream = open_stream(target, settings, connections)
+    found: list[Probe] = [Progress(stream, connections), Application(stream), Audit(stream, connections)]
+    if settings.engine == "standalone":
+        found.append(Cluster(settings, connections))
+    return found
+
+
+class Progress:
+    """How far each flow is and how its last batch went: from Kafka alone, so a dead job's lag is seen to grow."""
+
+    name = "progress"
+    metrics: Sequence[str] = (
+        "spark.flow.behind",
+        "spark.flow.freshness",
+        "spark.flow.lost",
+    )
+    source = "the group that the job commits to, and the first record that waits, from Kafka"
+
+    def __init__(self, stream: SparkStream, connections: Connections) -> None:
+        self._stream = stream
+        self._connections = connections
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it.  Figures of batches are absent before the first batch."""
+        settings = self._stream.settings
+        flows = settings.flows
+        topics = [flow.topic for flow in flows.values()]
+        group = settings.group_of(self._stream.job)
+        places = positions.read(self._connections.get(settings.kafka), group, topics, timeout=timeout)
+        at = clock()
+        found: list[Reading] = []
+        for name, flow in flows.items():
+            seen = positions.seen(name, flow.topic, places[flow.topic], at.timestamp())
+            values = {
+                "spark.flow.behind": (seen.behind, "records"),
+                "spark.flow.freshness": (seen.seconds, "s"),
+                "spark.flow.lost": (seen.lost, "records"),
+                "spark.flow.batch_duration": (seen.batch_seconds, "s"),
+                "spark.flow.input_rate": (seen.input_rate, "1/s"),
+                "spark.flow.processed_rate": (seen.processed_rate, "1/s"),
+                "spark.flow.state": (seen.state_bytes, "bytes"),
+                "spark.flow.dead_letters": (seen.dead_letters, "records"),
+            }
+            labels = {"flow": name, "topic": flow.topic}
+            found += [
+                _reading(metric, value, unit, at, labels)
+                for metric, (value, unit) in values.items()
+                if value is not None
+            ]
+        return found
+
+
+class Application:
+    """Whether the engine has the job, how often it was launched, and whether a person wished it to rest."""
+
+    name = "application"
+    metrics: Sequence[str] = (
+        "spark.application.running",
+        "spark.application.launches_hour",
+        "spark.application.wished",
+    )
+    source = "the engine that runs the job, and the notes beside its checkpoint"
+
+    def __init__(self, stream: SparkStream) -> None:
+        self._stream = stream
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read it."""
+        del timeout  # each of the engine's questions has its own bound, of 20 s at most
+        journal, at = self._stream.journal, clock()
+        newest = journal.newest()
+        life = self._stream.engine.life(newest.name, journal.handle(newest.generation)) if newest else Life.ABSENT
+        launches = len(journal.recent(at.timestamp() - 3600))
+        return [
+            _reading("spark.application.running", life is Life.RUNNING, "1", at, {}),
+            _reading("spark.application.launches_hour", launches, "1", at, {}),
+            _reading("spark.application.wished", journal.wish().action == "run", "1", at, {}),
+        ]
+
+
+class Audit:
+    """Whether the group is where the checkpoint is: a listener that fails would make the lag a lie."""
+
+    name = "audit"
+    metrics: Sequence[str] = ("spark.flow.group_behind_checkpoint",)
+    source = "the checkpoint's own notes, compared with the job's group in Kafka"
+
+    def __init__(self, stream: SparkStream, connections: Connections) -> None:
+        self._stream = stream
+        self._connections = connections
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read both; a batch that ends in between is a difference of one batch."""
+        settings = self._stream.settings
+        states = self._stream.inspect()
+        topics = [flow.topic for name, flow in settings.flows.items() if name in states]
+        group = settings.group_of(self._stream.job)
+        places = positions.read(self._connections.get(settings.kafka), group, topics, timeout=timeout)
+        at = clock()
+        return [
+            _reading(
+                "spark.flow.group_behind_checkpoint",
+                difference(states[name], flow.topic, places[flow.topic]),
+                "records",
+                at,
+                {"flow": name, "topic": flow.topic},
+            )
+            for name, flow in settings.flows.items()
+            if name in states
+        ]
+
+
+class Cluster:
+    """Masters, workers and cores of a standalone cluster."""
+
+    name = "cluster"
+    metrics: Sequence[str] = (
+        "spark.masters.alive",
+        "spark.workers.alive",
+        "spark.cores.total",
+        "spark.cores.used",
+        "spark.applications",
+    )
+    source = "the page of each master"
+
+    def __init__(self, settings: Settings, connections: Connections) -> None:
+        self._settings = settings
+        self._connections = connections
+
+    def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read every master; one that does not answer counts as not alive, none at all is an error."""
+        pages = self._connections.get(self._settings.cluster).extra.get("page", "").split(",")
+        told = [found for page in pages if (found := _page(page.strip(), timeout)) is not None]
+        alive = [one for one in told if one.get("status") == "ALIVE"]
+        if not alive:
+            raise Unreachable("no Spark master is alive", hint="start one; running applications go on without it")
+        master, at = alive[0], clock()
+        workers = [worker for worker in master["workers"] if worker["state"] == "ALIVE"]
+        values = {
+            "spark.masters.alive": len(alive),
+            "spark.workers.alive": len(workers),
+            "spark.cores.total": sum(worker["cores"] for worker in workers),
+            "spark.cores.used": sum(worker["coresused"] for worker in workers),
+            "spark.applications": len(master["activeapps"]),
+        }
+        return [_reading(metric, value, "1", at, {}) for metric, value in values.items()]
+
+
+def difference(state: checkpoint.FlowState, topic: str, places: Sequence[positions.Place]) -> int:
+    """Say how many records the group is behind the checkpoint; below 0 when it is ahead, which nothing explains.  Pure."""
+    known = state.offsets.get(topic, {})
+    return sum(known[place.partition] - (place.committed or 0) for place in places if place.partition in known)
+
+
+def _page(url: str, timeout: float) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/json/", timeout=timeout) as answer:  # noqa: S310 - the inventory's
+            found: dict[str, Any] = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _reading(metric: str, value: float, unit: str, at: datetime, labels: dict[str, str]) -> Reading:
+    return Reading(metric=metric, value=float(value), unit=unit, at=at, labels=labels)

@@ -1,0 +1,197 @@
+"""Looks for what became of records: each of a window is a row in its table, or a dead letter, or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from include.engine.contracts import Connection
+from include.engine.errors import MainstayError, Unreachable
+from include.engine.model import Reconciled
+from include.engine.systems.spark.access import python_settings
+from include.engine.systems.spark.records import Key, compared_columns, key_columns, key_of, says
+from include.engine.systems.spark.settings import Flow
+from include.engine.systems.spark.tables import Tables
+
+WINDOW = 5_000  # records of each flow, at most
+_MOST_NAMED = 20
+_PATIENCE = 30.0  # seconds for the next records of a partition
+
+Where = tuple[int, int]  # partition and offset
+
+
+class Read(Struct, frozen=True):
+    """One record."""
+
+    at: Where
+    time: int  # milliseconds
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+
+def reconcile(
+    name: str,
+    flow: Flow,
+    upto: Mapping[int, int],
+    *,
+    log: Connection,
+    tables: Connection,
+    window: int = WINDOW,
+    restored: bool = False,
+) -> Reconciled:
+    """Look for what became of the newest *window* records of *flow* before *upto*.
+
+    :param upto: by partition, exclusive
+    :param restored: nobody writes here but the job.  Then a row has to say what one of the records with its key says; of two in
+        different partitions nobody knows which was the last.  And dead letters name offsets of another topic: their content tells
+    :raises Unreachable: when the log or the table could not be read
+    """
+    each = max(1, window // max(1, len(upto)))
+    with consuming(log) as consumer:
+        records = list(read(consumer, flow.topic, {p: (end - each, end) for p, end in upto.items()}))
+        since = min((record.time for record in records), default=None)
+        letters = list(_letters(consumer, flow, since)) if records else []
+    by_key, broken = _sorted(flow.shape, records)
+    keys = sorted(by_key, key=str)
+    columns, wanted = key_columns(flow.shape), compared_columns(flow.shape) if restored else ()
+    with Tables(tables) as session:
+        rows = session.rows(flow.table, columns, keys, wanted=wanted) if keys else []
+    there = {
+        key
+        for key, row in zip(keys, rows, strict=True)
+        if row is not None and (not restored or any(_agrees(row, said) for said in by_key[key].values()))
+    }
+    dead_places = {place for letter in letters if (place := _source(letter, flow.topic))} if not restored else set()
+    dead_keys = {key for letter in letters if (key := key_of(flow.shape, letter.value))}
+    absent = [key for key in keys if key not in there]
+    refused = {key for key in absent if key in dead_keys or set(by_key[key]) & dead_places}
+    lost = [_named(key) for key in absent if key not in refused]
+    if not restored:
+        lost += [f"{flow.topic}-{partition} at {offset}" for partition, offset in sorted(broken - dead_places)]
+    counted = broken if not restored else set()
+    return Reconciled(
+        flow=name,
+        since=_moment(since),
+        until=_moment(max((record.time for record in records), default=None)),
+        records=len(keys) + len(counted),
+        rows=len(keys) - len(absent),
+        dead_letters=len(refused) + len(counted & dead_places),
+        missing=tuple(lost[:_MOST_NAMED]),
+    )
+
+
+def read(consumer: Any, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Iterator[Read]:
+    """Give the committed records of *topic* in ``[start, stop)`` of each partition, as far as they are still there.
+
+    :raises Unreachable: when they do not come
+    """
+    from kafka import TopicPartition
+
+    wanted = {TopicPartition(topic, partition): span for partition, span in ranges.items()}
+    lows = consumer.beginning_offsets(list(wanted))
+    left = {tp: stop for tp, (start, stop) in wanted.items() if max(start, lows[tp]) < stop}
+    consumer.assign(list(left))
+    for tp in left:
+        consumer.seek(tp, max(wanted[tp][0], lows[tp]))
+    quiet = 0.0
+    while left:
+        found = consumer.poll(timeout_ms=1000)
+        quiet = 0.0 if found else quiet + 1.0
+        for tp, records in found.items():
+            for one in records:
+                if tp in left and one.offset < left[tp]:
+                    yield Read((tp.partition, one.offset), one.timestamp, one.value, dict(one.headers))
+        for tp in [tp for tp in left if consumer.position(tp) >= left[tp]]:
+            del left[tp]
+            consumer.pause(tp)
+        if left and quiet >= _PATIENCE:
+            raise Unreachable(f"{topic} could not be read to its end", hint="check the brokers")
+
+
+@contextmanager
+def consuming(connection: Connection) -> Iterator[Any]:
+    """Give a consumer without a group.
+
+    :raises Unreachable: when Kafka does not answer, also in the middle
+    """
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError
+
+    consumer = None
+    try:
+        consumer = KafkaConsumer(
+            **python_settings(connection), enable_auto_commit=False, isolation_level="read_committed", group_id=None
+        )
+        yield consumer
+    except MainstayError:
+        raise
+    except (KafkaError, OSError, AssertionError) as error:
+        raise Unreachable(
+            f"Kafka does not give records: {type(error).__name__}: {error}", hint="check the brokers"
+        ) from error
+    finally:
+        if consumer is not None:
+            consumer.close(autocommit=False)
+
+
+def ends(consumer: Any, topic: str) -> dict[int, int]:
+    """Give where each partition of *topic* ends; nothing when there is no such topic."""
+    from kafka import TopicPartition
+
+    numbers = consumer.partitions_for_topic(topic) or ()
+    found = consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+    return {tp.partition: end for tp, end in found.items()}
+
+
+def _letters(consumer: Any, flow: Flow, since: int | None) -> Iterator[Read]:
+    """Give the dead letters that may be about records since then: they are sent after them."""
+    from kafka import TopicPartition
+
+    last = ends(consumer, flow.letters)
+    if not last:
+        return
+    partitions = [TopicPartition(flow.letters, partition) for partition in last]
+    found = consumer.offsets_for_times({tp: max(0, since or 0) for tp in partitions})
+    spans = {
+        tp.partition: (found[tp].offset if found.get(tp) else last[tp.partition], last[tp.partition])
+        for tp in partitions
+    }
+    yield from read(consumer, flow.letters, spans)
+
+
+def _sorted(shape: str, records: Sequence[Read]) -> tuple[dict[Key, dict[Where, dict[str, object]]], set[Where]]:
+    """Sort records by the key of their row, with what each says; and give the broken ones."""
+    by_key: dict[Key, dict[Where, dict[str, object]]] = {}
+    broken: set[Where] = set()
+    for record in records:
+        key = key_of(shape, record.value)
+        if key is None:
+            broken.add(record.at)
+        else:
+            by_key.setdefault(key, {})[record.at] = says(shape, record.value)
+    return by_key, broken
+
+
+def _agrees(row: Mapping[str, Any], said: Mapping[str, object]) -> bool:
+    return all((dict(row[name] or {}) if isinstance(told, dict) else row[name]) == told for name, told in said.items())
+
+
+def _source(letter: Read, topic: str) -> Where | None:
+    try:
+        if letter.headers["source_topic"].decode() != topic:
+            return None
+        return int(letter.headers["source_partition"]), int(letter.headers["source_offset"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _named(key: Key) -> str:
+    return " ".join(str(part) for part in key)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

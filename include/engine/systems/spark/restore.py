@@ -1,0 +1,231 @@
+"""Restores a checkpoint from the bucket alone: into a directory or a prefix, made to fit the topics that were restored with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
+from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.model import (
+    Check,
+    Destination,
+    DestinationKind,
+    Manifest,
+    Moved,
+    PointKind,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    Stage,
+    Target,
+    Verdict,
+)
+from include.engine.replaying import Resumed
+from include.engine.store.bucket import Bucket
+from include.engine.systems.spark import checkpoint
+from include.engine.systems.spark.backup import NOTES, SparkDetail, detail_of
+from include.engine.systems.spark.by_hand import instructions
+from include.engine.systems.spark.journal import FOLDER
+from include.engine.systems.spark.settings import Settings
+
+
+def open_engine(
+    target: Target,
+    catalog: object,
+    *,
+    identities: Sequence[str] = (),
+    servers: Mapping[str, object] | None = None,
+    connections: Connections | None = None,
+    targets: Mapping[Target, object] | None = None,
+) -> SparkRestore:
+    """Open what restores *target*."""
+    del catalog, identities, servers
+    settings = (targets or {}).get(target)
+    return SparkRestore(target, settings if isinstance(settings, Settings) else None, connections)
+
+
+class SparkRestore:
+    """Restores one job's checkpoint (see ``contracts.RestoreEngine``).
+
+    A destination is a directory, or, as a ``server``, the URL of an object store's prefix with the name of its connection in
+    front: ``stream_store=s3://bucket/prefix``.
+    """
+
+    def __init__(self, target: Target, settings: Settings | None, connections: Connections | None) -> None:
+        self.target = target
+        self._settings = settings
+        self._connections = connections
+
+    def plan(self, request: PlanRequest) -> RestorePlan:
+        """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
+        point = RecoveryPoint.parse(request.point)
+        manifest = _choose(self.target, request, point)
+        kind = DestinationKind(request.destination_kind)
+        destination = Destination(kind=kind, path=request.path, name=request.server)
+        taken: tuple[str, ...] = ()
+        if kind is not DestinationKind.SANDBOX:
+            bucket = self._place(destination)
+            taken = _holds(bucket)
+            if taken and request.confirm != str(self.target):
+                raise Refused(
+                    f"{bucket.url} is not empty: it holds {', '.join(taken[:3])}",
+                    hint=f"restore beside it and change `checkpoint`, or stop the job and confirm by typing {self.target}",
+                )
+        detail = detail_of(manifest.cut)
+        return RestorePlan(
+            target=self.target,
+            backup=manifest.id,
+            chain=(manifest.id,),
+            point=point,
+            destination=destination,
+            bytes_to_fetch=manifest.bytes,
+            bytes_needed=manifest.original_bytes,
+            steps=tuple(
+                f"write the checkpoint of {name} at batch {flow.batch}" for name, flow in sorted(detail.flows.items())
+            ),
+            would_overwrite=taken,
+            warnings=(
+                "it fits the topics that it was taken with; restore the set as a whole when Kafka is restored as well",
+                *manifest.notes,
+            ),
+        )
+
+    def restore(self, job: RestoreJob) -> Restored:
+        """Write the checkpoint, and read it back (see ``contracts.RestoreEngine``).
+
+        With ``job.moved`` it is made to fit the topics that were restored before it.
+        """
+        kind = job.plan.destination.kind
+        if kind is DestinationKind.SANDBOX:
+            path = Path(job.plan.destination.path) if job.plan.destination.path else None
+            if path is None:
+                raise Misconfigured("a checkpoint has no sandbox of its own", hint="name a directory to restore to")
+        return self._write(job, self._place(job.plan.destination))
+
+    @contextmanager
+    def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
+        """Restore into a directory that goes away, and check it (see ``contracts.RestoreEngine``)."""
+        with TemporaryDirectory(prefix="mainstay-checkpoint-") as scratch:
+            restored = self._write(job, Bucket.open(f"file://{scratch}"))
+            proved = restored.verdict is Verdict.PASS
+            yield Rehearsal(
+                restored=restored,
+                checks=restored.checks,
+                newest_record=job.chain[-1].cut.at if proved else None,
+                newest_at_source=None,
+            )
+
+    def resume(self, job: RestoreJob, *, log: Connection, tables: Connection) -> AbstractContextManager[Resumed]:
+        """Restore into a sandbox and run the job there (see ``replaying.Resumes``)."""
+        from include.engine.systems.spark.resume import resumed
+
+        return resumed(self.target, self._settings, job, log=log, tables=tables, write=self._write)
+
+    def by_hand(self, manifest: Manifest) -> str:
+        """Say how to restore with stock tools (see ``contracts.RestoreEngine``)."""
+        return instructions(manifest)
+
+    def _write(self, job: RestoreJob, bucket: Bucket) -> Restored:
+        manifest = job.chain[-1]
+        began = time.monotonic()
+        job.progress.stage(f"write the checkpoint of {self.target}", job.plan.bytes_to_fetch)
+        entries = {entry.name: entry for entry in manifest.entries}
+        b"".join(job.reader.read(entries[NOTES]))  # proves that the backup is whole; the cut holds the same
+        detail = detail_of(manifest.cut)
+        bucket.delete([one.key for one in bucket.list()])
+        wanted: dict[str, bytes] = {}
+        for name, flow in sorted(detail.flows.items()):
+            files = flow.read()
+            checkpoint.inspect(name, files, flow.topic)
+            state = [entry for entry in manifest.entries if entry.name.startswith(f"{name}/state/")]
+            files |= {one.name.removeprefix(f"{name}/"): b"".join(job.reader.read(one)) for one in state}
+            if job.moved:
+                files = checkpoint.rewrite(name, files, by_partition(job.moved), renamed(job.moved))
+            wanted |= {f"{name}/{path}": raw for path, raw in files.items()}
+        for key, raw in wanted.items():
+            job.stop.check()
+            bucket.upload(key, [raw])
+            job.progress.advance(len(raw))
+        checks = _checks(bucket, wanted, detail, job.moved)
+        return Restored(
+            target=self.target,
+            backup=manifest.id,
+            address=bucket.url,
+            recovered_to=manifest.cut.at,
+            stages=(Stage(name="checkpoint", seconds=time.monotonic() - began, bytes=manifest.bytes),),
+            checks=checks,
+            detail={"flows": {name: flow.batch for name, flow in detail.flows.items()}, "moved": len(job.moved)},
+        )
+
+    def _place(self, destination: Destination) -> Bucket:
+        if destination.kind is DestinationKind.SERVER and "://" in destination.name:
+            name, _, url = destination.name.rpartition("=")
+            store = self._connections.get(name) if name and self._connections else None
+            return Bucket.open(url, store)
+        if destination.kind is DestinationKind.SERVER:
+            if self._settings is None:
+                raise Misconfigured("the destination names no place", hint="write connection=s3://bucket/prefix")
+            name = self._settings.connection
+            return Bucket.open(
+                self._settings.checkpoint, self._connections.get(name) if name and self._connections else None
+            )
+        if not destination.path:
+            raise Misconfigured("the destination names no directory", hint="name an absolute path")
+        return Bucket.open(f"file://{Path(destination.path).absolute()}")
+
+
+def by_partition(moved: Sequence[Moved]) -> dict[tuple[str, int], dict[int, int]]:
+    """Sort positions by the topic and the partition that they were in.  Pure."""
+    found: dict[tuple[str, int], dict[int, int]] = {}
+    for one in moved:
+        found.setdefault((one.before.topic, one.before.partition), {})[one.before.offset] = one.after.offset
+    return found
+
+
+def renamed(moved: Sequence[Moved]) -> dict[str, str]:
+    """Give the new names of topics that got one.  Pure."""
+    return {one.before.topic: one.after.topic for one in moved}
+
+
+def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:
+    manifests = list(request.manifests)
+    if point.kind in (PointKind.POSITION, PointKind.NAME):
+        raise Misconfigured(f"{point} does not name a point of a checkpoint", hint="use latest, backup or a time")
+    if request.backup is not None:
+        manifests = [manifest for manifest in manifests if manifest.id == request.backup]
+    elif point.kind is PointKind.TIME and point.time is not None:
+        manifests = [manifest for manifest in manifests if manifest.cut.at <= point.time]
+    if not manifests:
+        wanted = request.backup or f"that is as old as {point}"
+        raise NotFound(f"{target} has no backup {wanted}", hint="`./mainstay catalog` lists them")
+    return manifests[-1]
+
+
+def _holds(bucket: Bucket) -> tuple[str, ...]:
+    return tuple(sorted({one.key.split("/", 1)[0] for one in bucket.list()}))
+
+
+def _checks(
+    bucket: Bucket, wanted: Mapping[str, bytes], detail: SparkDetail, moved: Sequence[Moved]
+) -> tuple[Check, ...]:
+    """Read back what was written, and judge it as the job would."""
+    wrong = [key for key, raw in wanted.items() if bucket.read(key) != raw]
+    known = renamed(moved)
+    at = []
+    for name, flow in sorted(detail.flows.items()):
+        files = {key.removeprefix(f"{name}/"): bucket.read(key) for key in wanted if key.startswith(f"{name}/")}
+        state = checkpoint.inspect(name, files, known.get(flow.topic, flow.topic))
+        at.append(f"{name} after batch {state.batch} at {sum(sum(p.values()) for p in state.offsets.values())}")
+    strangers = sorted(one.key for one in bucket.list() if one.key not in wanted and not one.key.startswith(FOLDER))
+    return (
+        Check(
+            name="checkpoint is as in the backup",
+            verdict=Verdict.FAIL if wrong or strangers else Verdict.PASS,
+            detail=f"different: {(wrong + strangers)[:3]}" if wrong or strangers else f"{len(wanted)} files read back",
+        ),
+        Check(name="checkpoint can be gone on from", verdict=Verdict.PASS, detail=f"{', '.join(at)} (sums of offsets)"),
+    )

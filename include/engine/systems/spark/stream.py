@@ -1,0 +1,154 @@
+"""A declared streaming job: looked at, launched and ended, whatever runs it (see ``streaming.StreamJob``)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from include.engine.contracts import Clock, Connection, Connections
+from include.engine.inventory import TargetSettings
+from include.engine.model import Target
+from include.engine.sandbox.distributions import Shelf
+from include.engine.sandbox.home import Home
+from include.engine.streaming import Life, StreamPolicy, StreamSeen
+from include.engine.systems.spark import checkpoint, positions
+from include.engine.systems.spark.distribution import PROJECT, Installation
+from include.engine.systems.spark.engines import Engine
+from include.engine.systems.spark.journal import Journal
+from include.engine.systems.spark.local import LocalEngine
+from include.engine.systems.spark.settings import Settings
+from include.engine.systems.spark.standalone import StandaloneEngine
+from include.engine.systems.spark.submission import application, submission
+
+_HOUR = 3600.0
+
+
+def open_stream(target: Target, settings: TargetSettings, connections: Connections) -> SparkStream:
+    """Open a declared job.  Asks nobody for anything yet."""
+    assert isinstance(settings, Settings)
+    return SparkStream(target, settings, connections)
+
+
+class SparkStream:
+    """One job (see ``streaming.StreamJob``)."""
+
+    def __init__(self, target: Target, settings: Settings, connections: Connections) -> None:
+        self.name = str(target)
+        self.job = target.name
+        self.settings = settings
+        self.policy = StreamPolicy(stalled_after=settings.stalled_after.total_seconds(), restarts=settings.restarts)
+        self.connections = connections
+
+    @cached_property
+    def store(self) -> Connection | None:
+        """How the checkpoint's object store is reached; None for a directory."""
+        return self.connections.get(self.settings.connection) if self.settings.connection else None
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The notes beside the checkpoint."""
+        return Journal.of(self.settings, self.store)
+
+    @cached_property
+    def installation(self) -> Installation:
+        """The Spark of this machine."""
+        return Installation.on(Shelf.of(Home.of(PROJECT)))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs it."""
+        return open_engine_of(self)
+
+    def look(self, clock: Clock) -> StreamSeen:
+        """Say how it is (see ``streaming.StreamJob``)."""
+        wish, newest = self.journal.wish(), self.journal.newest()
+        life, begun, end = Life.ABSENT, False, None
+        if newest is not None:
+            handle = self.journal.handle(newest.generation)
+            life = self.engine.life(newest.name, handle)
+            begun = self.journal.run(newest.generation) is not None
+            end = self.journal.end(newest.generation) if life is Life.ABSENT else None
+        topics = [flow.topic for flow in self.settings.flows.values()]
+        found = positions.read(self.connections.get(self.settings.kafka), self._group, topics)
+        now = clock().timestamp()
+        return StreamSeen(
+            job=self.name,
+            at=now,
+            wish=wish.action,
+            wish_at=wish.at,
+            wish_reason=wish.reason,
+            generation=newest.generation if newest else 0,
+            life=life,
+            launched=newest.at if newest else None,
+            begun=begun,
+            end=end.kind if end else "",
+            end_reason=end.reason if end else "",
+            ended=end.at if end else None,
+            launches=tuple(one.at for one in self.journal.recent(now - _HOUR)),
+            flows=tuple(
+                positions.seen(name, flow.topic, found[flow.topic], now) for name, flow in self.settings.flows.items()
+            ),
+        )
+
+    def launch(self, *, reason: str, clock: Clock) -> str:
+        """Launch it (see ``streaming.StreamJob``)."""
+        self.inspect()
+        newest = self.journal.newest()
+        generation = newest.generation + 1 if newest else 1
+        name = application(self.job, generation)
+        ready = submission(
+            self.job,
+            self.settings,
+            generation,
+            kafka=self.connections.get(self.settings.kafka),
+            cassandra=self.connections.get(self.settings.cassandra),
+            store=self.store,
+            jars=self.installation.jars,
+            project=PROJECT,
+        )
+        self.journal.claim(generation, name, reason=reason, clock=clock)
+        # Whoever loses the claim has changed nothing; whoever dies after it leaves a name that the engine does not know.
+        self.journal.remember(generation, self.engine.launch(ready))
+        return name
+
+    def end(self, *, kill: bool = False) -> None:
+        """End the newest launch (see ``streaming.StreamJob``)."""
+        newest = self.journal.newest()
+        if newest is not None:
+            self.engine.end(newest.name, self.journal.handle(newest.generation), kill=kill)
+
+    def say(self, action: str, *, reason: str, by: str, clock: Clock) -> None:
+        """Note a wish (see ``streaming.StreamJob``)."""
+        self.journal.say(action, reason=reason, by=by, clock=clock)
+
+    def logs(self) -> str:
+        """Give what it said (see ``streaming.StreamJob``)."""
+        newest = self.journal.newest()
+        return self.engine.logs(newest.name, self.journal.handle(newest.generation)) if newest else ""
+
+    def inspect(self) -> dict[str, checkpoint.FlowState]:
+        """Read every flow's checkpoint as a launch would: none yet is fine, a damaged one is not.
+
+        :raises Corrupt: naming what is wrong with it
+        :raises Refused: when it is about another topic
+        """
+        found = {}
+        for name, flow in self.settings.flows.items():
+            paths = [one.key.removeprefix(f"{name}/") for one in self.journal.bucket.list(name)]
+            if checkpoint.METADATA in paths or checkpoint.batches(paths, "commits"):
+                files = {path: self.journal.bucket.read(f"{name}/{path}") for path in checkpoint.needed(paths)}
+                found[name] = checkpoint.inspect(name, files, flow.topic)
+        return found
+
+    @property
+    def _group(self) -> str:
+        return self.settings.group_of(self.job)
+
+
+def open_engine_of(stream: SparkStream) -> Engine:
+    """Open what runs the job."""
+    settings = stream.settings
+    if settings.engine == "local":
+        directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
+        return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
+    return StandaloneEngine(stream.connections.get(settings.cluster))

@@ -1,0 +1,86 @@
+"""Looks whether rows are in the tables that the job writes to, by their keys."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from include.engine.contracts import Connection
+from include.engine.errors import Unreachable
+from include.engine.systems.spark import access
+from include.engine.systems.spark.records import Key
+
+_AT_ONCE = 64
+_TIMEOUT = 30.0  # seconds
+
+
+class Tables:
+    """A session with Cassandra for as long as the context lasts.
+
+    :raises Unreachable: when no node answers
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        from cassandra.auth import PlainTextAuthProvider
+        from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+        from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy
+
+        told = access.cassandra(self._connection)
+        login = told["options"]
+        policy = DCAwareRoundRobinPolicy(login["datacenter"]) if login["datacenter"] else RoundRobinPolicy()
+        authority = login["truststore"]
+        self._cluster = Cluster(
+            contact_points=told["hosts"],
+            port=told["port"],
+            auth_provider=PlainTextAuthProvider(login["login"], login["password"]) if login["login"] else None,
+            ssl_context=ssl.create_default_context(cafile=authority) if authority else None,
+            execution_profiles={
+                EXEC_PROFILE_DEFAULT: ExecutionProfile(load_balancing_policy=policy, request_timeout=_TIMEOUT)
+            },
+            protocol_version=5,
+            connect_timeout=10.0,
+        )
+        try:
+            self._session: Any = self._cluster.connect()
+        except Exception as error:
+            self._cluster.shutdown()
+            raise Unreachable(
+                f"Cassandra at {', '.join(told['hosts'])} does not answer: {type(error).__name__}",
+                hint="check the connection that the stream's target names as `cassandra`",
+            ) from error
+        return self
+
+    def rows(
+        self, table: str, columns: Sequence[str], keys: Sequence[Key], *, wanted: Sequence[str] = ()
+    ) -> list[dict[str, Any] | None]:
+        """Give the row of each of *keys*, or nothing where there is none.
+
+        :param columns: of the key
+        :param wanted: the columns to give
+        :raises Unreachable: when one of them could not be looked for
+        """
+        from cassandra import ConsistencyLevel
+        from cassandra.concurrent import execute_concurrent_with_args
+
+        chosen = ", ".join([*columns, *wanted])
+        where = " AND ".join(f"{column} = ?" for column in columns)
+        try:
+            statement = self._session.prepare(f"SELECT {chosen} FROM {table} WHERE {where}")  # noqa: S608 - names of the inventory
+            statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
+            found = execute_concurrent_with_args(self._session, statement, keys, concurrency=_AT_ONCE)
+            return [row._asdict() if (row := result.one()) is not None else None for _, result in found]
+        except Exception as error:
+            raise Unreachable(
+                f"the rows of {table} could not be looked for: {type(error).__name__}: {error}",
+                hint="check that the table has the columns of the flow's shape, and that its nodes are up",
+            ) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.shutdown()

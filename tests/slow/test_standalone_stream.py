@@ -1,0 +1,107 @@
+"""The stream on a standalone cluster: submitted over REST, found by name, killed in turn with what it runs on, and drained."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from include.engine.sandbox.home import Sandbox
+from include.engine.streaming import Life
+from include.engine.systems.cassandra import keyspaces
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.kafka.server import KafkaCluster
+from include.engine.systems.spark import probes
+from include.engine.systems.spark.server import SparkCluster
+from tests.integration.spark.brook import TARGET, Brook, clock
+from tests.integration.spark.test_stream import person
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def spark(sandbox: Sandbox) -> Iterator[SparkCluster]:
+    cluster = SparkCluster(sandbox, "standalone", cores=4, memory=3072).start(timeout=240)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def brook(sandbox: Sandbox) -> Iterator[Brook]:
+    kafka = KafkaCluster(sandbox, "shared").start()
+    cassandra = CassandraServer(sandbox, "shared", settings={"auto_snapshot": False}).start(timeout=300)
+    with cassandra.connect() as cql:
+        keyspaces.create(cql)
+    with Brook(kafka, cassandra) as brook:
+        yield brook
+
+
+def processes(sign: str) -> list[int]:
+    """The Java processes of the cluster whose command line holds *sign*."""
+    found = subprocess.run(["pgrep", "-f", sign], capture_output=True, text=True, check=False).stdout.split()
+    return [int(pid) for pid in found]
+
+
+def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook: Brook, spark: SparkCluster) -> None:
+    brook.connections.known["cluster"] = spark.connection()
+    given = {"engine": "standalone", "cluster": "cluster"}
+    profile = {"driver_memory": "512m", "executor_memory": "768m", "java_options": "-XX:TieredStopAtLevel=1"}
+    stream = brook.stream(**given, profile=profile)
+    brook.send(brook.users, [person(n) for n in range(1000)])
+    name = stream.launch(reason="a test", clock=clock)
+    brook.caught_up(stream, 1000)
+    newest = stream.journal.newest()
+    assert newest is not None
+    assert stream.engine.life(name, None) is Life.RUNNING  # found by its name alone
+
+    readings = {
+        r.metric: r.value
+        for probe in probes.open_probes(TARGET, stream.settings, brook.connections)
+        for r in probe.read(clock, timeout=30)
+        if r.labels.get("flow", "users") == "users"
+    }
+    assert readings["spark.workers.alive"] == readings["spark.masters.alive"] == readings["spark.applications"] == 1
+    assert readings["spark.application.running"] == 1
+    assert (readings["spark.flow.behind"], readings["spark.flow.freshness"], readings["spark.flow.lost"]) == (0, 0, 0)
+    assert readings["spark.flow.group_behind_checkpoint"] == 0
+    assert readings["spark.flow.batch_duration"] > 0
+
+    # An executor dies: the master starts another one, and the driver goes on.
+    victims = [pid for pid in processes("CoarseGrainedExecutorBackend") if _ours(pid, spark)]
+    assert victims
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    brook.send(brook.users, [person(n) for n in range(1000, 2000)])
+    brook.caught_up(stream, 2000)
+
+    # The worker dies, and with it the driver: it is launched again when the worker is back.
+    spark.workers[0].kill()
+    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
+    spark.start()
+    brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
+    stream.launch(reason="its worker died", clock=clock)
+    brook.caught_up(stream, 3000)
+    assert brook.count(brook.users_table) == 3000
+
+    stream.say("drain", reason="the end of the test", by="tests", clock=clock)
+    seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it drains")
+    assert seen.end == "drained"
+    stream.end()
+    stream.end()  # nothing is left to end
+
+
+def _ours(pid: int, spark: SparkCluster) -> bool:
+    return f"spark://{spark.connection().host}:{spark.port}" in _command(pid) or str(spark.sandbox.root) in _command(
+        pid
+    )
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:  # noqa: PTH123
+            return stream.read().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
