@@ -39,7 +39,16 @@ def test_a_query_that_has_finished_no_batch_reads_from_the_beginning() -> None:
 
 
 def test_only_what_spark_reads_at_its_start_is_needed() -> None:
-    paths = [*files(12), "offsets/13", "offsets/.12.crc", "commits/.12.crc", "offsets/13.tmp", "mainstay"]
+    paths = [
+        *files(12),
+        "offsets/13",
+        "offsets/.12.crc",
+        "commits/.12.crc",
+        "offsets/13.tmp",
+        "mainstay",
+        "sources/0",
+        "sources",
+    ]
     wanted = ("commits/11", "commits/12", "metadata", "offsets/11", "offsets/12", "sources/0/0")
     assert checkpoint.needed(paths) == wanted
 
@@ -52,7 +61,8 @@ def test_state_of_later_batches_is_left_behind() -> None:
         "state/0/0/3.snapshot",
         "state/0/_metadata/schema",
     ]
-    assert set(checkpoint.state_files(paths, 3)) == set(paths) - {"state/0/0/5.delta"}
+    markers = ["state", "state/0", "state/0/0"]  # of folders, in an object store
+    assert set(checkpoint.state_files([*paths, *markers], 3)) == set(paths) - {"state/0/0/5.delta"}
 
 
 @pytest.mark.parametrize(

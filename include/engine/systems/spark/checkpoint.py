@@ -46,7 +46,8 @@ def needed(paths: Iterable[str]) -> tuple[str, ...]:
     known = set(batches(paths, "offsets"))
     last = [n for n in (done[-1] - 1, done[-1]) if n in known] if done else []
     wanted = {METADATA, *(f"offsets/{n}" for n in last), *(f"commits/{n}" for n in last)}
-    sources = {path for path in paths if path.startswith("sources/") and not _hidden(path)}
+    # Three parts: in an object store, Hadoop leaves markers that stand for folders.
+    sources = {path for path in paths if path.startswith("sources/") and path.count("/") == 2 and not _hidden(path)}
     return tuple(sorted((wanted | sources) & set(paths)))
 
 
@@ -56,7 +57,8 @@ def state_files(paths: Iterable[str], batch: int) -> tuple[str, ...]:
     for path in paths:
         name = path.rsplit("/", 1)[-1]
         number = name.partition(".")[0].partition("_")[0]
-        if path.startswith("state/") and not _hidden(path) and (not number.isdecimal() or int(number) <= batch + 1):
+        file = path.startswith("state/") and not _hidden(path) and not name.isdecimal()  # else a marker of a folder
+        if file and (not number.isdecimal() or int(number) <= batch + 1):
             found.append(path)
     return tuple(sorted(found))
 
