@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from include.engine.errors import Misconfigured, NotFound
+from include.engine.loading.permission import LoadPermission, LoadTargets
 from include.engine.model import System, Target
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
@@ -84,6 +85,7 @@ class Schedule(Section):
     backup: Cron | None = "0 2 * * *"
     drill: Cron | None = "0 4 * * 0"
     upkeep: Cron | None = "30 5 * * *"
+    load_test: Cron | None = "0 3 * * 6"
 
 
 class TargetSettings(Section):
@@ -94,6 +96,7 @@ class TargetSettings(Section):
     encryption: Encryption | None = Field(None, description="instead of the pipeline's")
     timeout: Duration = Field(timedelta(hours=12), description="a backup that takes longer is stopped")
     queue: str | None = Field(None, description="Airflow queue whose workers are near the data")
+    load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
 
 
 class ServerSection(Section):
@@ -120,6 +123,8 @@ class Inventory(Section):
     servers: dict[str, ServerSection] = Field(
         default_factory=dict, description="places that a restore may go to by name"
     )
+
+    load: LoadTargets = LoadTargets()
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 

@@ -7,6 +7,7 @@ What is written to the bucket is a ``Struct`` of this package, encoded as JSON b
 from __future__ import annotations
 
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
+from include.engine.model.loads import GeneratorLimit, LoadInterval, LoadResult, LoadStep, Spread
 from include.engine.model.manifests import (
     Cut,
     Encryption,
@@ -45,8 +46,12 @@ __all__ = [
     "Encryption",
     "Entry",
     "Freeze",
+    "GeneratorLimit",
     "JsonValue",
     "Kind",
+    "LoadInterval",
+    "LoadResult",
+    "LoadStep",
     "Manifest",
     "Part",
     "PointKind",
@@ -57,6 +62,7 @@ __all__ = [
     "Restored",
     "SetManifest",
     "SourceIdentity",
+    "Spread",
     "Stage",
     "System",
     "Target",
