@@ -11,6 +11,9 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.loading.schedule import Schedule
 from include.engine.model import GeneratorLimit, LoadStep, Reading
 
+UNANSWERED = "no answer by the end of the test"
+UNSENT = "never sent: the generator was still behind when the test ended"
+
 
 class Done(Protocol):
     """Called once for each operation, from any thread: with the error in a few words or None, and the kind of operation."""
@@ -88,9 +91,10 @@ class LoadEngine(Protocol):
         """
         ...
 
-    def canary(self) -> Sequence[Reading]:
+    def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Ask production something small, and say how long it took: ``load.canary`` in seconds, and what else is cheap to read.
 
+        :param timeout: seconds after which nobody waits for the answer any more
         :raises Unreachable: when it did not answer
         """
         ...

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from include.engine.loading.contracts import Operation
-from include.engine.loading.recording import UNANSWERED, UNSENT, Recording
+from include.engine.loading.contracts import UNANSWERED, UNSENT, Operation
+from include.engine.loading.recording import Recording
 from include.engine.loading.schedule import SECOND, Schedule
 
 LATE = 10_000_000  # nanoseconds after which an operation counts as sent late
 _LONGEST_WAIT = 0.005  # seconds: a stop, an answer and the next operation are noticed this soon
-_BURST = 256  # operations that are sent before answers are looked at again
+_BURST = 2_000_000  # nanoseconds of sending without a look at the answers: what they may be noted late by
+_LOST_ONE_BY_ONE = 5000  # operations that were never sent are noted in this many groups, at most: there may be millions
 
 Now = Callable[[], int]
 
@@ -53,39 +54,39 @@ class Driver:
     def run(self, stopped: Callable[[], bool] = lambda: False) -> Recording:
         """Send everything that is due, wait for the answers, and give what was recorded."""
         position, wait_began = 0, None
-        indexes, total = self._indexes, len(self._indexes)
-        dues = self._schedule.dues(indexes)
+        total, bound, width = len(self._indexes), self._bound, self.recording.interval
+        dues, now, begin, flying = self._schedule.dues(self._indexes), self._now, self._begin, self._flying
         next_due = next(dues, 0)
         while not stopped():
-            at = self._now() - self._begin
-            if at >= self._end or (position >= total and not self._flying):
+            at = now() - begin
+            if at >= self._end or (position >= total and not flying):
                 break
-            sent = 0
-            while position < total and next_due <= at and len(self._flying) < self._bound and sent < _BURST:
+            until = at + _BURST  # then answers are looked at again
+            while position < total and next_due <= at < until and len(flying) < bound:
                 if wait_began is None and at - next_due > LATE:
-                    self.recording.behind[next_due // self.recording.interval] += 1
-                self._send(indexes[position], next_due)
+                    self.recording.behind[next_due // width] += 1
+                self._send(self._indexes[position], next_due, at)
                 position += 1
-                sent += 1
                 next_due = next(dues, 0)
-                at = self._now() - self._begin
-            held = position < total and next_due <= at and len(self._flying) >= self._bound
-            if held and wait_began is None:
-                wait_began = at
-            if wait_began is not None and (not held and (position >= total or next_due > at)):
+                at = now() - begin
+            due = position < total and next_due <= at
+            if due and len(flying) >= bound:
+                wait_began = at if wait_began is None else wait_began
+            elif wait_began is not None and not due:
                 self._note_wait(wait_began, at)
                 wait_began = None  # it has caught up
-            pause = _LONGEST_WAIT
-            if position < total and not held:
-                pause = min(_LONGEST_WAIT, max(0.0, (next_due - at) / SECOND))
-            self._operation.poll(pause)
+            self._operation.poll(self._pause(next_due, at, due=due, left=position < total, full=len(flying) >= bound))
             self._take_answers()
         self._close(position, wait_began)
         return self.recording
 
-    def _send(self, index: int, due: int) -> None:
-        sent = self._now() - self._begin
-        self._flying[index] = (due, sent)
+    def _pause(self, next_due: int, at: int, *, due: bool, left: bool, full: bool) -> float:
+        if due and not full:
+            return 0.0
+        return min(_LONGEST_WAIT, (next_due - at) / SECOND) if left and not due else _LONGEST_WAIT
+
+    def _send(self, index: int, due: int, at: int) -> None:
+        self._flying[index] = (due, at)
         try:
             self._operation.submit(index, partial(self._answered, index))
         except Exception as error:  # noqa: BLE001 - whatever a client raises is an operation that failed
@@ -117,7 +118,10 @@ class Driver:
             lost = self._flying.pop(index, None)
             if lost is not None:
                 self.recording.add_lost(lost[0], at, UNANSWERED)
-        for index in self._indexes[position:]:
-            due = self._schedule.due(index)
+        left = self._indexes[position:]
+        step = max(1, len(left) // _LOST_ONE_BY_ONE)
+        for first in range(0, len(left), step):
+            some = left[first : first + step]
+            due = self._schedule.due(some[len(some) // 2])
             if due <= at:
-                self.recording.add_lost(due, at, UNSENT)
+                self.recording.add_lost(due, at, UNSENT, count=len(some))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from include.engine.loading.contracts import UNSENT
 from include.engine.model import Check, LoadStep, Verdict, worst
 
 REACHED = 0.95  # of the target rate: below it, the test was another one than the profile asked for
@@ -60,10 +61,12 @@ def _reached(step: LoadStep) -> Check:
     # What failed was answered, too; whether it may fail is the error gate's business.
     if step.waited >= 0.05:
         whose = f"the target did not answer in time: for {step.waited:.0%} of the time, no more operations could be in flight"
-    elif step.error_count:
+    elif step.behind > _LATE or UNSENT in step.errors:
+        whose = "the generator could not send more: give it more processes, or a machine of its own"
+    elif step.errors:
         whose = "operations failed"
     else:
-        whose = "the generator could not send more: give it more processes, or a machine of its own"
+        whose = "the answers came too late"
     return Check(name="rate reached", verdict=Verdict.UNVERIFIED, detail=f"{detail}; {whose}")
 
 

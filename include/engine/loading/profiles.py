@@ -167,13 +167,13 @@ def parse(text: str, workloads: Mapping[str, type[Section]], *, name: str) -> Pr
     wrong: list[Mistake] = []
     found: Profile | None = None
     workload: Section | None = None
-    system = source.document.get("system")
+    system = str(source.document.get("system", ""))
     if system in workloads:
         try:
             workload = workloads[system].model_validate(source.document.get("workload") or {})
         except ValidationError as error:
             wrong += mistakes_of(error, ("workload",))
-    elif system is not None:
+    elif system:
         wrong.append((("system",), f"system: {system!r} is none that can be loaded; there are {', '.join(workloads)}"))
     if "name" in source.document:
         wrong.append((("name",), "name: a profile is named after its file"))

@@ -12,9 +12,6 @@ from include.engine.loading.distribution import histogram, spread, spread_of
 from include.engine.loading.schedule import SECOND, Schedule
 from include.engine.model.loads import LoadInterval, LoadStep, Spread
 
-UNANSWERED = "no answer by the end of the test"
-UNSENT = "never sent: the generator was still behind when the test ended"
-
 
 class Recording:
     """Counts latencies per interval, sparsely.  Times are nanoseconds since the first operation was due.
@@ -43,31 +40,43 @@ class Recording:
 
     def add_many(self, operations: Iterable[tuple[int, int, int, str, str | None]]) -> None:
         """Note operations: when each was due, sent and answered, its kind, and its error."""
+        interval = self.interval
+        intended: dict[int, list[int]] = {}
+        took: dict[int, list[int]] = {}
+        ended: list[int] = []
         for due, sent, answered, kind, error in operations:
-            at = due // self.interval
-            late = (answered - due) // 1000
-            if at not in self.intended:
-                self.intended[at], self.sent[at] = Counter(), Counter()
-            self.intended[at][late] += 1
-            self.sent[at][(answered - sent) // 1000] += 1
+            at = due // interval
+            if at not in intended:
+                intended[at], took[at] = [], []
+            intended[at].append((answered - due) // 1000)
+            took[at].append((answered - sent) // 1000)
             if kind:
-                self.kinds.setdefault(kind, {}).setdefault(at, Counter())[late] += 1
+                self.kinds.setdefault(kind, {}).setdefault(at, Counter())[(answered - due) // 1000] += 1
             if error is None:
-                self.completed[answered // self.interval] += 1
+                ended.append(answered // interval)
             else:
                 self.errors.setdefault(at, Counter())[error] += 1
+        # Counted in bulk, which is several times as fast as one by one: this runs beside what is measured.
+        self.completed.update(ended)
+        for at, values in intended.items():
+            self.intended.setdefault(at, Counter()).update(values)
+            self.sent.setdefault(at, Counter()).update(took[at])
 
-    def add_lost(self, due: int, given_up: int, cause: str) -> None:
-        """Note an operation without an answer: it took at least until we gave up."""
+    def add_lost(self, due: int, given_up: int, cause: str, *, count: int = 1) -> None:
+        """Note operations without an answer: they took at least until we gave up."""
         at = due // self.interval
-        self.intended.setdefault(at, Counter())[max(0, given_up - due) // 1000] += 1
-        self.errors.setdefault(at, Counter())[cause] += 1
+        self.intended.setdefault(at, Counter())[max(0, given_up - due) // 1000] += count
+        self.errors.setdefault(at, Counter())[cause] += count
+
+    def add_error(self, due: int, cause: str) -> None:
+        """Note an operation that failed after a time that nobody knows."""
+        self.errors.setdefault(due // self.interval, Counter())[cause] += 1
 
     def merge(self, other: Recording) -> None:
         """Take over what another generator has recorded in the same intervals."""
         for mine, theirs in ((self.intended, other.intended), (self.sent, other.sent), (self.errors, other.errors)):
             for at, counts in theirs.items():
-                mine.setdefault(at, Counter()).update(counts)  # type: ignore[arg-type, attr-defined]
+                mine.setdefault(at, Counter()).update(counts)  # type: ignore[arg-type]
         for kind, intervals in other.kinds.items():
             for at, counts in intervals.items():
                 self.kinds.setdefault(kind, {}).setdefault(at, Counter()).update(counts)
@@ -107,7 +116,8 @@ def step_of(recording: Recording, schedule: Schedule, *, processes: int = 1, **m
     """Sum a recording up: the series, and what was achieved after the warm-up, which ends with a whole interval.
 
     What was achieved are the answers that came after the warm-up and before the schedule's end, against the operations that
-    were due in the same time: work that was left to the end does not count, work that a stall delayed and that was made up for does.
+    were due in the same time.  Work that was left to the end does not count; work that a stall delayed does once it is
+    made up for.
     """
     width = recording.interval / SECOND
     warm = -(-int(schedule.warm_up * SECOND) // recording.interval) * width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -56,7 +57,7 @@ def next_rate(plan: SearchPlan, steps: Sequence[LoadStep], elapsed: float) -> fl
         return lower if lower >= plan.begin / 16 else None
     if high / low <= 1 + plan.tolerance:
         return None
-    return (low * high) ** 0.5  # halfway on the scale on which rates are compared
+    return math.sqrt(low * high)  # halfway on the scale on which rates are compared
 
 
 def bounds(steps: Sequence[LoadStep]) -> tuple[float | None, float | None]:

@@ -24,10 +24,12 @@ from include.engine.loading.distribution import encoded
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule
 from include.engine.loading.worker import Order, hear, tell
+from include.engine.model import GeneratorLimit
 
 _ROOT = Path(__file__).resolve().parents[3]
 _LEAD = 0.15  # seconds between the order to begin and the first operation
 _MOST_INTERVALS = 600
+_MORE_THAN_CAN_BE = 300_000.0  # operations per second of one Python
 _LAST_WORDS = 15
 
 
@@ -58,11 +60,27 @@ def generate(
     :raises MainstayError: when a process could not reach the target, or died
     """
     interval = interval_of(schedule)
-    children = [
-        _Process(worker, schedule, part, processes, max(1, bound // processes), grace, interval)
+    orders = [
+        Order(
+            module=worker.module,
+            parameters=worker.parameters,
+            stages=schedule.stages,
+            warm_up=schedule.warm_up,
+            part=part,
+            of=processes,
+            bound=max(1, bound // processes),
+            grace=grace,
+            interval=interval,
+        )
         for part in range(processes)
     ]
-    stop.on_stop(lambda: [child.kill() for child in children])
+    children = [_Process(order) for order in orders]
+
+    def end_them() -> None:
+        for child in children:
+            child.kill()
+
+    stop.on_stop(end_them)
     try:
         for child in children:
             child.expect("ready", patience)
@@ -89,10 +107,19 @@ def generate(
     return Measured(step=step, histograms=histograms)
 
 
+def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> GeneratorLimit:
+    """Measure what one process of the generator can do with *worker*: it is told to do more than it can, for a second.
+
+    :param how: what the operations are sent to, in words
+    """
+    measured = generate(
+        worker, Schedule.steady(_MORE_THAN_CAN_BE, 0.75, warm_up=0.25), processes=1, bound=bound, grace=0.0, stop=Stop()
+    )
+    return GeneratorLimit(rate=measured.step.achieved_rate, processes=processes, how=how)
+
+
 class _Process:
-    def __init__(
-        self, worker: Worker, schedule: Schedule, part: int, of: int, bound: int, grace: float, interval: int
-    ) -> None:
+    def __init__(self, order: Order) -> None:
         self._stuck = False
         self._said: list[str] = []
         self._process = subprocess.Popen(
@@ -105,17 +132,6 @@ class _Process:
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        order = Order(
-            module=worker.module,
-            parameters=worker.parameters,
-            stages=schedule.stages,
-            warm_up=schedule.warm_up,
-            part=part,
-            of=of,
-            bound=bound,
-            grace=grace,
-            interval=interval,
-        )
         self.send(msgspec.to_builtins(order))
 
     def send(self, frame: dict[str, Any]) -> None:
