@@ -173,10 +173,12 @@ def open_load(inventory: Inventory, connections: Connections, target: str, profi
             f"the profile {profile.name} is for {profile.system}, and {target} is not",
             hint=f"choose a profile for {system}: ./mainstay load profiles lists them",
         )
-    if system == "airflow":
-        connection = inventory.load.airflow[name].connection
-    else:
-        connection = inventory.settings(Target.parse(target)).connection
+    connection = load_targets(inventory)[target].connection
+    if connection is None:
+        airflows = inventory.load.airflow
+        connection = (
+            airflows[name].connection if system == "airflow" else inventory.settings(Target.parse(target)).connection
+        )
     opener = import_module(f"{_LOADED[system]}.load").open_load
     return cast("LoadEngine", opener(connections.get(connection), profile))
 

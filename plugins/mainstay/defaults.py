@@ -18,6 +18,8 @@ from include.engine.errors import Misconfigured, PermanentError, TransientError
 INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 MIRRORS = wiring.mirrors(INVENTORY)
+LOAD_TARGETS = sorted(wiring.load_targets(INVENTORY))
+LOAD_PROFILES = wiring.load_profiles()
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
@@ -55,6 +57,7 @@ class Tag(StrEnum):
     DRILL = "drill"
     UPKEEP = "upkeep"
     MIRROR = "mirror"
+    LOAD = "load"
     POSTGRES = "system:postgres"
     KAFKA = "system:kafka"
     TIER_1 = "tier:1"  # a person is woken

@@ -22,7 +22,7 @@ from include.engine.wiring import load_inventory
 from mainstay.defaults import Tag
 
 FILES = sorted((PROJECT / "dags").glob("*.py"))
-NAMES = ["backup", "drill", "mirror", "restore", "upkeep"]
+NAMES = ["backup", "drill", "load_probe", "load_test", "mirror", "restore", "upkeep"]
 ROWS = ("If it fails", "Safe to clear", "Objective")
 CLIENTS = (
     "boto3",

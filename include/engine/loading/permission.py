@@ -33,6 +33,11 @@ class LoadPermission(Section):
     """Whether load may be put on a target, and how much."""
 
     allowed: bool = Field(default=False, description="load tests may run against it")
+    connection: str | None = Field(
+        None,
+        description="name of the connection of an account that may create topics, keyspaces or databases; the target's own "
+        "when not given, which a backup's account seldom may",
+    )
     max_rate: float = Field(1000.0, gt=0, description="operations per second, at most")
     max_bytes: int = Field(1 << 30, ge=1, description="bytes that one test may write, at most")
     max_seconds: Duration = Field(timedelta(minutes=10), description="how long the load may be on, at most")
@@ -47,7 +52,7 @@ class AirflowLoad(Section):
     """An Airflow that may be loaded."""
 
     connection: str = Field(description="name of the connection to its API server: host (a URL), login, password")
-    load: LoadPermission = LoadPermission()
+    load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
 
 
 class LoadTargets(Section):

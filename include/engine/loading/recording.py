@@ -33,6 +33,7 @@ class Recording:
             Counter()
         )  # nanoseconds in which the bound of operations in flight held the generator
         self.behind: Counter[int] = Counter()  # operations that were late for any other reason
+        self.last = 0  # nanoseconds: when the last answer came
 
     def add(self, due: int, sent: int, answered: int, *, kind: str = "", error: str | None = None) -> None:
         """Note one operation that was answered, well or not."""
@@ -48,6 +49,7 @@ class Recording:
             at = due // interval
             if at not in intended:
                 intended[at], took[at] = [], []
+            self.last = max(self.last, answered)
             intended[at].append((answered - due) // 1000)
             took[at].append((answered - sent) // 1000)
             if kind:
@@ -83,6 +85,7 @@ class Recording:
         self.completed.update(other.completed)
         self.waited.update(other.waited)
         self.behind.update(other.behind)
+        self.last = max(self.last, other.last)
 
     def to_frame(self) -> dict[str, Any]:
         """Write it for another process."""
@@ -99,6 +102,7 @@ class Recording:
             for kind, intervals in frame["kinds"].items()
         }
         made.completed = Counter(frame["completed"])
+        made.last = frame["last"]
         made.waited, made.behind = Counter(frame["waited"]), Counter(frame["behind"])
         return made
 
@@ -112,17 +116,21 @@ class Recording:
         return histogram(total)
 
 
-def step_of(recording: Recording, schedule: Schedule, *, processes: int = 1, **more: Any) -> LoadStep:
+def step_of(
+    recording: Recording, schedule: Schedule, *, processes: int = 1, drawn: bool = False, **more: Any
+) -> LoadStep:
     """Sum a recording up: the series, and what was achieved after the warm-up, which ends with a whole interval.
 
     What was achieved are the answers that came after the warm-up and before the schedule's end, against the operations that
     were due in the same time.  Work that was left to the end does not count; work that a stall delayed does once it is
     made up for.
+
+    :param drawn: the times were drawn at random, around the schedule: what was due in an interval is what is recorded in it
     """
     width = recording.interval / SECOND
     warm = -(-int(schedule.warm_up * SECOND) // recording.interval) * width
     last = max(1, -(-int(schedule.seconds * SECOND) // recording.interval))
-    series = tuple(_interval(recording, schedule, at, warm) for at in range(last))
+    series = tuple(_interval(recording, schedule, at, warm, drawn=drawn) for at in range(last))
     counted = [found for found in series if not found.warm_up]
     seconds = max(schedule.seconds - warm, 1e-9)
     due = sum(found.intended for found in counted)
@@ -149,13 +157,13 @@ def step_of(recording: Recording, schedule: Schedule, *, processes: int = 1, **m
     )
 
 
-def _interval(recording: Recording, schedule: Schedule, at: int, warm: float) -> LoadInterval:
+def _interval(recording: Recording, schedule: Schedule, at: int, warm: float, *, drawn: bool) -> LoadInterval:
     width = recording.interval / SECOND
     begin, end = at * width, min((at + 1) * width, schedule.seconds)
     return LoadInterval(
         second=round(begin, 6),
         seconds=round(end - begin, 6),
-        intended=schedule.count(begin, end),
+        intended=sum(recording.intended.get(at, {}).values()) if drawn else schedule.count(begin, end),
         completed=recording.completed[at],
         errors=sum(recording.errors.get(at, {}).values()),
         from_intended=_short(recording.intended.get(at)),

@@ -100,7 +100,10 @@ def generate(
         for child in children:
             child.end()
     stop.check()
-    figures = {"generator_cpu_share": round(cpu / schedule.seconds, 3)}
+    figures = {
+        "generator_cpu_share": round(cpu / schedule.seconds, 3),
+        "last_answer_seconds": round(total.last / SECOND, 3),
+    }
     step = step_of(total, schedule, processes=processes, figures=figures)
     kept = {"from_intended": total.intended, "from_sent": total.sent}
     histograms = {name: encoded(total.distribution(which, step.warm_up_seconds)) for name, which in kept.items()}

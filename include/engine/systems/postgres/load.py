@@ -17,7 +17,7 @@ from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
 from include.engine.errors import MainstayError, PermanentError, Unreachable
-from include.engine.loading.contracts import LoadRun, Measured
+from include.engine.loading.contracts import UNSENT, LoadRun, Measured
 from include.engine.loading.distribution import encoded
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
@@ -33,6 +33,7 @@ from include.engine.systems.postgres.pgbench_log import transactions
 from include.engine.systems.postgres.workload import Workload
 
 _PROJECT = Path(__file__).resolve().parents[4]
+_LOST = ("server closed the connection", "terminating connection", "connection to server", "could not receive data")
 _SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
 
 
@@ -74,9 +75,9 @@ class PostgresLoad:
         recording = Recording(interval_of(schedule))
         begun = 0.0
         for stage in _steady_parts(schedule):
-            self._one(run, stage, schedule, begun, recording)
+            self._one(run, stage, begun, recording)
             begun += stage.seconds
-        step = step_of(recording, schedule)
+        step = step_of(recording, schedule, drawn=True)
         kept = {"from_intended": recording.intended, "from_sent": recording.sent}
         histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
         return Measured(step=step, histograms=histograms)
@@ -107,37 +108,44 @@ class PostgresLoad:
             for name in names:
                 client.execute(q.SQL("drop database if exists {} with (force)").format(q.Identifier(name)))
 
-    def _one(self, run: LoadRun, stage: Stage, schedule: Schedule, begun: float, recording: Recording) -> None:
+    def _one(self, run: LoadRun, stage: Stage, begun: float, recording: Recording) -> None:
         load = self._workload
         scripts = [part for name, weight in load.scripts.items() for part in ("--builtin", f"{name}@{weight}")]
-        patience = min(self._profile.grace.total_seconds(), stage.seconds)
+        # By their number and not by the time: at the end of a time, pgbench forgets the transactions that it is late with.
+        each = -(-int(stage.operations) // load.clients)
         began_us = time.time_ns() // 1000
         with tempfile.TemporaryDirectory() as folder:
-            self._pgbench(
+            ended = self._pgbench(
                 run,
                 Path(folder),
                 [
                     *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
                     *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
-                    *("--rate", f"{stage.rate:.6f}", "--time", str(max(1, round(stage.seconds)))),
+                    *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
                 ],
-                timeout=stage.seconds + patience + 60,
+                timeout=stage.seconds + self._profile.grace.total_seconds(),
             )
             found = list(transactions(_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
+        given_up = time.time_ns() // 1000 - began_us
         # pgbench began some time after we asked for it; its schedule begins with its first transaction, to within one.
-        first = min((one.due for one in found), default=0)
-        offset = int(begun * SECOND) - first
-        end = int(schedule.seconds * SECOND)
+        offset = int(begun * SECOND) - min((one.due for one in found), default=0)
+        end = int((begun + stage.seconds) * SECOND)
+        due = [one for one in found if one.due + offset < end]
         recording.add_many(
-            (min(one.due + offset, end - 1), one.sent + offset, one.answered + offset, one.kind, None)
-            for one in found
+            (one.due + offset, one.sent + offset, one.answered + offset, one.kind, None)
+            for one in due
             if one.error is None
         )
-        for one in found:
+        for one in due:
             if one.error is not None:  # the log does not say how long it took
-                recording.add_error(min(one.due + offset, end - 1), one.error)
+                recording.add_error(one.due + offset, one.error)
+        if not ended:  # the last ones of the schedule are those that it still had to make
+            for index in range(len(found), int(stage.operations)):
+                late = int((begun + stage.time_of(index)) * SECOND)
+                recording.add_lost(late, max(late, given_up * 1000 + offset), UNSENT)
 
-    def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float = 600.0) -> None:
+    def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float = 600.0) -> bool:
+        """Run it to its end, or end it after *timeout*; say which."""
         connection = self._connection
         secret = {"PGPASSWORD": connection.password} if connection.password else {}
         binaries = self._binaries()
@@ -165,18 +173,17 @@ class PostgresLoad:
             run.stop.on_stop(process.kill)
             try:
                 code = process.wait(timeout=timeout)
-            except subprocess.TimeoutExpired as error:
-                raise Unreachable(
-                    f"pgbench did not end within {timeout:,.0f} s", hint=f"check that {place(connection)} answers"
-                ) from error
+            except subprocess.TimeoutExpired:
+                return False
             finally:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-            run.stop.check()
+                run.stop.check()
             if code != 0:
                 said.seek(0)
                 raise _failure(code, said.read(), connection)
+            return True
 
     def _binaries(self) -> PostgresBinaries:
         with sql(self._connection) as client:
@@ -221,12 +228,11 @@ def _tls(connection: Connection) -> dict[str, str]:
 
 def _failure(code: int, said: str, connection: Connection) -> MainstayError:
     text = said.replace(connection.password, "***") if connection.password else said
-    last = next(
-        (line for line in reversed(text.strip().splitlines()) if "error" in line or "fatal" in line.lower()),
-        text[-300:],
-    )
-    if "connection" in last or "terminat" in last:
-        return Unreachable(f"pgbench lost {place(connection)}: {last.strip()}", hint="check the server's log")
+    if any(lost in text for lost in _LOST):
+        first = next(line for line in text.splitlines() if any(lost in line for lost in _LOST))
+        return Unreachable(f"pgbench lost {place(connection)}: {first.strip()}", hint="check the server's log")
+    wrong = [line for line in text.strip().splitlines() if "error" in line.lower()] or text.strip().splitlines()[-1:]
     return PermanentError(
-        f"pgbench ended with exit code {code}: {last.strip()}", hint="mend what it names, and run it again"
+        f"pgbench ended with exit code {code}: {' '.join(wrong[:1]).strip()}",
+        hint="mend what it names, and run it again",
     )

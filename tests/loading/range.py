@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -17,11 +17,13 @@ from include.engine.loading import profiles
 from include.engine.loading.contracts import LoadEngine
 from include.engine.loading.permission import LoadPermission
 from include.engine.loading.profiles import Profile
-from include.engine.model import LoadResult
+from include.engine.model import Check, LoadResult, Verdict
 from include.engine.store.bucket import Bucket
 from include.engine.store.loads import Loads
 from include.engine.verbs import load
 
+SHORT = [{"rate": 150, "lasts": "2s"}]
+WIDE = {"p99": 600_000}  # milliseconds: a gate that a busy machine keeps
 ALLOWED: dict[str, Any] = {
     "allowed": True,
     "max_rate": 1_000_000,
@@ -30,6 +32,10 @@ ALLOWED: dict[str, Any] = {
     "guards": {"load.canary": {"above": 30}},
     "guard_every": "1s",
 }
+
+
+def names(verdict: Verdict, checks: Iterable[Check]) -> set[str]:
+    return {check.name for check in checks if check.verdict is verdict}
 
 
 def clock() -> datetime:
@@ -71,7 +77,7 @@ class Range:
         name = name or f"{self.system}-steady"
         document = yaml.safe_load((wiring.LOAD_PROFILES / f"{name}.yaml").read_text())
         workload = document.get("workload", {}) | changes.pop("workload", {})
-        document |= {"warm_up": "1s", **changes, "workload": workload}
+        document |= {"warm_up": "0.5s", **changes, "workload": workload}
         schema = import_module(f"include.engine.systems.{self.system}.workload").Workload
         return profiles.parse(yaml.safe_dump(document), {self.system: schema}, name=name)
 
