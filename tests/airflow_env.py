@@ -15,20 +15,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-# The repository's own inventory has what the demo starts; with a mirror besides, every DAG file makes its DAG.
-_MIRRORED = """
-kafka:
-  main:
-    connection: kafka_main
-    mirrors:
-      dr: {connect: kafka_connect, to: kafka_dr}
-"""
-
-
 def settings(home: Path) -> dict[str, str]:
     """The variables of an Airflow in *home* that has this project's DAGs and plugins, and SQLite."""
     inventory = home / "inventory.yaml"
-    inventory.write_text((PROJECT / "include" / "config" / "inventory.yaml").read_text() + _MIRRORED)
+    inventory.write_text((PROJECT / "include" / "config" / "inventory.yaml").read_text())
     return {
         "MAINSTAY_INVENTORY": str(inventory),
         "AIRFLOW_HOME": str(home),

@@ -1,4 +1,8 @@
-"""Real servers, shared by all tests of a run: each is started when the first test asks for it."""
+"""Real servers, shared by all tests of a run: each is started when the first test asks for it.
+
+``./mainstay test`` runs two such runs side by side, for most tests wait more than they compute: what shares servers stays
+together, and what takes longest begins first.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,38 @@ from pathlib import Path
 import pytest
 
 from include.engine.sandbox.home import Home, Sandbox
+from include.engine.sandbox.ports import RANGE, halves
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.server import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
+_LONGEST_FIRST = ("e2e", "kafka", "postgres", "cassandra", "sets", "sabotage")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of the runs side by side ports of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        os.environ[RANGE] = halves(int(worker.removeprefix("gw")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares servers, and let what takes longest begin first."""
+
+    def rank(item: pytest.Item) -> int:
+        group = _group(item)
+        return _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=rank)
+
+
+def _group(item: pytest.Item) -> str:
+    where = item.path.relative_to(PROJECT / "tests").parts
+    if where[0] == "integration":
+        return where[1]
+    return where[0] if where[0] in _LONGEST_FIRST else "/".join(where)
 
 
 @pytest.fixture(scope="session")

@@ -57,8 +57,9 @@ class TestReading:
             read(SMALLEST).settings(Target(System.POSTGRES, "other"))
         assert "postgres/main" in missing.value.hint
 
-    def test_the_repositorys_own_is_right(self) -> None:
-        found = wiring.load_inventory(wiring.PROJECT / "include" / "config" / "inventory.yaml")
+    @pytest.mark.parametrize("name", ["inventory.yaml", "inventory.docker.yaml"])
+    def test_the_repositorys_own_are_right(self, name: str) -> None:
+        found = wiring.load_inventory(wiring.PROJECT / "include" / "config" / name)
         assert MAIN in found.targets
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from include.engine.model import (
     Cut,
     Entry,
     Manifest,
+    Moved,
+    Position,
     Restored,
     RestorePlan,
     Target,
@@ -213,6 +215,8 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
+    moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):
@@ -264,6 +268,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     checks: Sequence[Check]
     newest_record: datetime | None  # the newest heartbeat or record that came back
     newest_at_source: datetime | None  # the moment up to which records could have come back, when it is known exactly
+    connection: Connection | None = None  # to the restored system, for what reads it or writes to it; never recorded
 
 
 class Archive(Protocol):

@@ -59,6 +59,7 @@ class Tag(StrEnum):
     MIRROR = "mirror"
     LOAD = "load"
     POSTGRES = "system:postgres"
+    CASSANDRA = "system:cassandra"
     KAFKA = "system:kafka"
     TIER_1 = "tier:1"  # a person is woken
     TIER_2 = "tier:2"  # a person looks the same day

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from airflow.sdk import Param
 
-from include.engine.model import DestinationKind
+from include.engine.inventory import Inventory
+from include.engine.model import DestinationKind, System
 
 MINIMUM_REASON = 10  # as the engine demands; not imported from there, because a form must not load the store's clients
+SET = "set"  # instead of a target
 _ID = r"^\d{8}T\d{6}Z$"
 
 
@@ -25,13 +27,14 @@ def targets(known: Sequence[str]) -> Param:
 
 
 def target(known: Sequence[str]) -> Param:
-    """Choose one target."""
+    """Choose one target, or a set."""
     return Param(
         known[0],
         type="string",
-        enum=list(known),
+        enum=[*known, SET],
+        values_display={SET: "the whole set: all targets together"},
         title="Target",
-        description_md="What to restore, as the inventory names it.",
+        description_md="What to restore: one target, as the inventory names it, or all parts of a set under one approval.",
     )
 
 
@@ -74,8 +77,8 @@ def backup() -> Param:
         type=["null", "string"],
         pattern=_ID,
         title="Backup or set",
-        description_md="The backup to start from, such as *20261123T020000Z*: a backup has the name of its set. "
-        "Empty: the newest that reaches the point.",
+        description_md="The backup or set to start from, such as *20261123T020000Z*: a backup has the name of its set. "
+        "Empty: the newest that reaches the point; of sets, the newest.",
     )
 
 
@@ -102,7 +105,7 @@ def destination() -> Param:
         values_display={
             str(DestinationKind.SANDBOX): "sandbox: a throw-away server on the worker",
             str(DestinationKind.DIRECTORY): "directory: an empty one on the worker",
-            str(DestinationKind.SERVER): "server: one that the inventory names",
+            str(DestinationKind.SERVER): "server: of the inventory, or a running cluster",
         },
         description_md="Where the data goes. Never the server that it came from, unless you type its name below.",
     )
@@ -115,8 +118,15 @@ def path() -> Param:
         type=["null", "string"],
         pattern="^/.+",
         title="Directory",
-        description_md="Absolute path on the worker, for the destination *directory*. It must be empty or not exist.",
+        description_md="Absolute path on the worker, for the destination *directory*. It must be empty or not exist. "
+        "Of a set, every part without a server gets a folder of its own in it.",
     )
+
+
+def places(inventory: Inventory) -> list[str]:
+    """Name the servers of the inventory and the connections of its clusters.  PostgreSQL has none: it gets a server of its own."""
+    clusters = {one.connection for target, one in inventory.targets.items() if target.system is not System.POSTGRES}
+    return sorted(name for name in {*inventory.servers, *clusters} if name)
 
 
 def server(known: Sequence[str]) -> Param:
@@ -124,9 +134,46 @@ def server(known: Sequence[str]) -> Param:
     return Param(
         None,
         type=["null", "string"],
-        enum=[None, *known],
+        pattern=r"^[\w./:,\- ]+$",
+        examples=list(known),
         title="Server",
-        description_md="Name in the inventory's section *servers*, for the destination *server*.",
+        description_md="For the destination *server*: a name in the inventory's section *servers*, or the **connection** of a "
+        "running cluster (Kafka and Cassandra are restored into those). Of a set, one per part, with its name before it: "
+        "*postgres/main:spare, kafka/main:kafka_spare*.",
+    )
+
+
+def only() -> Param:
+    """Restore parts only."""
+    return Param(
+        None,
+        type=["null", "array"],
+        items={"type": "string"},
+        title="Only",
+        description_md="Topics, keyspaces or tables (*keyspace.table*) to restore, one a line; empty for all. Of a set, "
+        "*TARGET* or *TARGET:PART*.",
+    )
+
+
+def rename() -> Param:
+    """Restore under other names."""
+    return Param(
+        None,
+        type=["null", "array"],
+        items={"type": "string", "pattern": "^[^=]+=[^=]+$"},
+        title="Rename",
+        description_md="Topics or keyspaces that come back under another name, *OLD=NEW*, one a line. Of a set, "
+        "*TARGET:OLD=NEW*.",
+    )
+
+
+def append() -> Param:
+    """Add to what is there."""
+    return Param(
+        False,
+        type="boolean",
+        title="Append",
+        description_md="Add to topics and tables that hold something, instead of refusing them.",
     )
 
 
@@ -136,7 +183,8 @@ def confirm() -> Param:
         None,
         type=["null", "string"],
         title="Overwrite",
-        description_md="Only when the destination holds data that may be lost: type its name, as the plan's refusal says it.",
+        description_md="Only when the destination holds data that may be lost: type its name, as the plan's refusal says it. "
+        "Several names are separated by commas.",
     )
 
 

@@ -53,6 +53,7 @@ class Paper:
     verdict: Verdict = Verdict.PASS
     on_copy: MainstayError | Exception | None = None
     released: list[str] = field(default_factory=list)
+    asked: list[PlanRequest] = field(default_factory=list)
     restored: list[RestorePlan] = field(default_factory=list)
     checks: tuple[str, ...] = ("rows",)
 
@@ -90,6 +91,7 @@ class Paper:
     # the engine
 
     def plan(self, request: PlanRequest) -> RestorePlan:
+        self.asked.append(request)
         backup = request.backup or request.manifests[-1].id
         return RestorePlan(
             target=self.target,

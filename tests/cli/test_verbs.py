@@ -104,6 +104,28 @@ class TestRestore:
         assert "reason" in done.stderr
         assert paper.restored == []
 
+    def test_a_part_under_another_name_beside_what_is_there(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        done = shell(
+            "restore", "postgres/main", "--server", "spare", "--only", "a", "--only", "b", "--rename", "a=c", "--append",
+            "--confirm", "other", "--confirm", "spare", "--reason", "looking at old rows", "--yes",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        asked = paper.asked[-1]
+        assert (asked.only, asked.rename, asked.append) == (("a", "b"), {"a": "c"}, True)
+        assert asked.server == "spare"
+
+    @pytest.mark.parametrize("word", ["latest-set", "set/latest", "set/{}"])
+    def test_a_set_in_one_go(self, shell: Shell, set_id: str, paper: Paper, pipeline: Pipeline, word: str) -> None:
+        arguments = ("restore", word.format(set_id), "--to", "/x")
+        planned = shell(*arguments, "--dry-run")
+        assert planned.exit_code == 0, planned.output
+        assert set_id in planned.stdout
+        assert paper.restored == []
+        done = shell(*arguments, "--yes", "--json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["checks"][0]["name"] == "postgres/main: rows"
+        assert [record.set_id for record in pipeline.catalog.restores()] == [set_id]
+
     def test_without_any_check_is_not_green(self, shell: Shell, set_id: str, paper: Paper) -> None:
         paper.checks = ()
         assert shell("restore", "postgres/main", "--to", "/x", "--yes").exit_code == 3
@@ -116,6 +138,8 @@ class TestRestore:
             pytest.param(("--to", "/x", "--at", "2026-11-23T14:05:00Z", "--point", "latest"), id="two points"),
             pytest.param(("--to", "/x", "--at", "2026-11-23T14:05:00"), id="a time without a zone"),
             pytest.param(("--to", "/x", "--at", "latest"), id="a time that is none"),
+            pytest.param(("--server", "one", "--server", "two"), id="two servers"),
+            pytest.param(("--to", "/x", "--rename", "a"), id="a new name that is none"),
         ],
     )
     def test_refuses_what_makes_no_sense(self, shell: Shell, set_id: str, arguments: tuple[str, ...]) -> None:

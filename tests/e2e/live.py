@@ -21,7 +21,7 @@ from include.engine.verbs.pipeline import Pipeline
 
 RUN_SECONDS = 180.0
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror")
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pytest
 
 from include.engine.cli.demo_sandbox import PORTS
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import LOOPBACK, free_port, variable_of
+from include.engine.sandbox.ports import LOOPBACK, RANGE, free_port, variable_of
 from include.engine.sandbox.record import MARK
 
 pytestmark = pytest.mark.integration
@@ -64,7 +64,7 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(sandbox: Sandbox) -> Iterator[Demo]:
     home = sandbox.root / "demo-home"
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE", RANGE) if name in os.environ}
     if (
         sandbox.home.root / "dist"
     ).is_dir():  # programs that its servers' account may execute: no need to copy them again
@@ -96,7 +96,10 @@ def test_a_busy_port_is_named_with_its_variable(demo: Demo) -> None:
 def test_it_starts_is_healthy_and_starts_again_without_harm(demo: Demo) -> None:
     demo.run("up", "--no-airflow")
     first = demo.status()
-    assert set(first) == {"object-store-main", "postgres-main", "postgres-standby", "wal-archive-main", "traffic"}
+    assert set(first) == {
+        *("object-store-main", "postgres-main", "postgres-standby", "wal-archive-main"),
+        *("cassandra-main", "kafka-main", "kafka-dr", "connect-dr", "traffic"),
+    }
     assert all(server["healthy"] for server in first.values())
 
     demo.run("up", "--no-airflow")
@@ -109,7 +112,7 @@ def test_it_starts_is_healthy_and_starts_again_without_harm(demo: Demo) -> None:
 def test_the_verbs_find_its_connections_and_say_so(demo: Demo) -> None:
     done = demo.run("backup", "--json")
     assert "connections of the demo" in done.stderr
-    assert json.loads(done.stdout)["verifications"][0]["verdict"] == "PASS"
+    assert [one["verdict"] for one in json.loads(done.stdout)["verifications"]] == ["PASS"] * 3
     assert "20" in demo.run("catalog").stdout
 
 
@@ -123,7 +126,8 @@ def test_its_variables_are_for_a_shell(demo: Demo) -> None:
 
 
 def test_its_secrets_are_private_files_and_on_no_command_line(demo: Demo) -> None:
-    secrets = list((demo.home / "sandboxes" / "demo" / "secrets").iterdir())
+    files = (demo.home / "sandboxes" / "demo" / "secrets").rglob("*")
+    secrets = [file for file in files if file.is_file() and file.suffix != ".pem"]  # those are certificates
     assert secrets
     assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}
     known = [file.read_bytes() for file in secrets]
@@ -145,4 +149,4 @@ def test_it_stops_without_a_trace_and_keeps_its_data(demo: Demo) -> None:
     assert demo.processes() == []
     assert not any(server["healthy"] for server in demo.status(code=1).values())
     demo.run("up", "--no-airflow")
-    assert len(json.loads(demo.run("catalog", "--json").stdout)["backups"]) == 1
+    assert len(json.loads(demo.run("catalog", "--json").stdout)["backups"]) == 3

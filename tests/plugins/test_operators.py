@@ -20,7 +20,8 @@ from mainstay.operators.backup import CopyOperator, FreezeOperator, ReleaseOpera
 from mainstay.operators.drill import ChooseOperator, DrillOperator
 from mainstay.operators.expire import ExpireOperator
 from mainstay.operators.judge import JudgeOperator
-from mainstay.operators.restore import PlanOperator, RestoreOperator, page_of
+from mainstay.operators.plan_page import page_of
+from mainstay.operators.restore import PlanOperator, RestoreOperator, SumUpOperator
 from tests.cli.paper import TARGET, Paper
 from tests.store.making import overwrite
 
@@ -34,6 +35,9 @@ RESTORE: dict[str, Any] = {
     "destination": "directory",
     "path": "/srv/restored",
     "server": None,
+    "only": None,
+    "rename": None,
+    "append": False,
     "confirm": None,
     "reason": REASON,
 }
@@ -59,7 +63,8 @@ def planned(**params: Any) -> Any:
 
 def restoring(plan: Any, **params: Any) -> Any:
     approval = {"responded_by_user": {"id": "7", "name": "ada"}}
-    return run(RestoreOperator(task_id="restore", plan=plan, approval=approval), **RESTORE | params)
+    (part,) = plan["first"]
+    return run(RestoreOperator(task_id="restore", part=part, approval=approval), **RESTORE | params)
 
 
 # backup --------------------------------------------------------------------------------------------------------------
@@ -150,7 +155,9 @@ def test_expire_keeps_the_newest() -> None:
 def test_what_was_approved_is_restored_and_recorded(pipeline: Pipeline, paper: Paper) -> None:
     a_set()
     plan = planned()
-    assert (plan["target"], plan["backup"], plan["destination"]) == (NAME, SET, "directory /srv/restored")
+    (part,) = plan["first"]
+    assert (part["target"], part["backup"], part["destination"]) == (NAME, SET, "directory /srv/restored")
+    assert plan["then"] == []
     done = restoring(plan)
     assert (done["verdict"], done["approved_by"], done["problems"]) == ("PASS", "ada", [])
     assert [one.backup for one in paper.restored] == [SET]
@@ -187,6 +194,31 @@ def test_a_plan_says_what_it_cannot_know(pipeline: Pipeline) -> None:
     a_set()
     plan = restore.plan(pipeline, TARGET, path="/srv/restored")
     assert "no drill has measured it yet" in page_of(plan, REASON)
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_set_is_planned_approved_and_judged_as_one(pipeline: Pipeline, paper: Paper) -> None:
+    a_set()
+    wanted = {"target": "set", "server": f"{NAME}:spare", "destination": "server", "confirm": "spare, other"}
+    plan = planned(**wanted)
+    assert SET in plan["page"]
+    assert plan["would_overwrite"] == [f"{NAME}: spare"]
+    done = restoring(plan, **wanted)
+    assert paper.restored[0].destination.name == "spare"
+    whole = run(SumUpOperator(task_id="sum_up", parts=[[done], None]))
+    assert (whole["what"], whole["verdict"], whole["report"]) == (f"restore of the set {SET}", "PASS", f"sets/{SET}")
+    [record] = pipeline.catalog.restores()
+    assert record.set_id == SET
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_part_that_was_not_proved_leaves_the_whole_set_unproved(paper: Paper) -> None:
+    a_set()
+    paper.checks = ()
+    done = restoring(planned(target="set"), target="set")
+    proved = done | {"verdict": "PASS"}
+    whole = run(SumUpOperator(task_id="sum_up", parts=[[proved], [done]]))
+    assert whole["verdict"] == "UNVERIFIED"
 
 
 # drill and judge -----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_a_form_asks_for_the_reason_that_the_engine_demands() -> None:
         (params.set_id(), "../../sets"),
         (params.backup(), "yesterday"),
         (params.path(), "relative/path"),
-        (params.server(["standby"]), "primary"),
+        (params.server(["standby"]), "standby; rm"),
         (params.days(30, "logs"), 0),
         (params.dry_run(), "no"),
     ],

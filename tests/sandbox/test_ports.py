@@ -85,3 +85,19 @@ def test_a_server_keeps_the_port_that_was_chosen_for_it(sandbox: Sandbox) -> Non
     first, second = sandbox.port("one"), sandbox.port("two")
     assert first != second
     assert sandbox.port("one") == first
+
+
+def test_two_runs_side_by_side_never_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    for run in (0, 1):
+        monkeypatch.setenv(ports.RANGE, ports.halves(run))
+        chosen.append({ports.free_port() for _ in range(20)})
+    assert not chosen[0] & chosen[1]
+    assert max(chosen[0]) < min(chosen[1])
+
+
+@pytest.mark.parametrize("text", ["20000", "20000-", "b-c", "3000-2000", "1-70000"])
+def test_a_range_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(ports.RANGE, text)
+    with pytest.raises(Misconfigured, match="is not a range of ports"):
+        ports.free_port()

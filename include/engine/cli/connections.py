@@ -13,15 +13,15 @@ from include.engine.contracts import Connection
 class ShellConnections:
     """The environment first; what it lacks comes from the demo's sandbox, and that is said.
 
-    Only the repository's own inventory describes the demo: another inventory never gets the demo's connections, or a
-    forgotten variable would send a restore to the wrong servers.
+    Only the repository's own inventory, and what the demo made of it, describe the demo: another inventory never gets the
+    demo's connections, or a forgotten variable would send a restore to the wrong servers.
 
     :param inventory: the inventory whose connections are asked for
     """
 
     def __init__(self, inventory: Path) -> None:
         self._environment = wiring.EnvironmentConnections()
-        self._demo = inventory.resolve() == (wiring.PROJECT / "include" / "config" / "inventory.yaml").resolve()
+        self._demo = _describes_the_demo(inventory)
         self._told = False
 
     def get(self, name: str) -> Connection:
@@ -43,3 +43,9 @@ class ShellConnections:
         if not self._told:
             notice("Using the connections of the demo (`./mainstay env` prints them)")
             self._told = True
+
+
+def _describes_the_demo(inventory: Path) -> bool:
+    from include.engine.cli.demo_sandbox import INVENTORY, existing_inventory
+
+    return inventory.resolve() in {INVENTORY.resolve(), existing_inventory()}

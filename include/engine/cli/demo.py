@@ -11,7 +11,7 @@ from include.engine.cli import figures
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, emit_json, leave, show, table
 from include.engine.cli.steps import Steps
-from include.engine.errors import NotFound
+from include.engine.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:
     from include.engine.cli.demo_sandbox import DemoSandbox
@@ -19,16 +19,40 @@ if TYPE_CHECKING:
 _WITH_AIRFLOW = typer.Option("--airflow/--no-airflow", help="also start Airflow; the other verbs work without it")
 
 
-def up(with_airflow: Annotated[bool, _WITH_AIRFLOW] = True) -> None:
-    """Start the demo: object store, PostgreSQL with a standby, WAL archive, traffic, Airflow.  Twice does no harm."""
-    from include.engine.cli.demo_sandbox import DemoSandbox
-
-    demo = DemoSandbox()
+def up(
+    with_airflow: Annotated[bool, _WITH_AIRFLOW] = True,
+    cassandra_nodes: Annotated[
+        int | None, typer.Option("--cassandra-nodes", help="1, or 3 with a rack and a copy each: 1 when it is new")
+    ] = None,
+) -> None:
+    """Start the demo: object store, PostgreSQL with a standby, Kafka and its mirror, Cassandra, Airflow.  Twice does no harm."""
+    demo = _sandbox(cassandra_nodes)
     steps = Steps()
     steps.title("Starting the demo")
     demo.up(steps, with_airflow=with_airflow)
     steps.title(f"Up after {figures.duration(steps.seconds)}.")
     show(*_next_steps(demo, with_airflow=with_airflow))
+
+
+def _sandbox(cassandra_nodes: int | None) -> DemoSandbox:
+    """Give the demo with as many nodes as were asked for.
+
+    :raises NotFound: when a program that its servers need is not installed
+    :raises Misconfigured: when a demo is there that has another number of them
+    """
+    from include.engine.cli.demo_sandbox import DemoSandbox
+    from include.engine.cli.prerequisites import require
+
+    require()
+    if cassandra_nodes not in (None, 1, 3):
+        raise Misconfigured(f"--cassandra-nodes {cassandra_nodes}: the demo has 1 or 3", hint="give 1 or 3")
+    demo = DemoSandbox(cassandra_nodes=cassandra_nodes or 1)
+    size = demo.clusters.cassandra.size
+    if cassandra_nodes not in (None, size):
+        raise Misconfigured(
+            f"the demo was made with {size} Cassandra node(s)", hint="`./mainstay down --wipe` first, then up again"
+        )
+    return demo
 
 
 def down(
@@ -103,10 +127,9 @@ def demo(
 
     The exit code is the drill's verdict.
     """
-    from include.engine.cli.demo_sandbox import DemoSandbox
     from include.engine.cli.demo_tour import report, tour
 
-    sandbox = DemoSandbox()
+    sandbox = _sandbox(None)
     steps = Steps()
     steps.title("Starting the demo")
     sandbox.up(steps)

@@ -1,4 +1,4 @@
-"""The servers of the demo, put together: object store, PostgreSQL with a standby, its WAL archive, customers, Airflow.
+"""The servers of the demo, put together: object store, PostgreSQL with a standby and its WAL archive, Kafka, Cassandra, Airflow.
 
 All listen on 127.0.0.1 only.  Ports are fixed, so that a bookmark stays good; each has a variable that moves it:
 
@@ -9,6 +9,10 @@ Airflow                                      8080  ``MAINSTAY_PORT_AIRFLOW``
 PostgreSQL primary                          15432  ``MAINSTAY_PORT_POSTGRES_MAIN``
 PostgreSQL standby                          15433  ``MAINSTAY_PORT_POSTGRES_STANDBY``
 object store (S3)                           17070  ``MAINSTAY_PORT_OBJECT_STORE_MAIN``
+Kafka                                       19092  ``MAINSTAY_PORT_KAFKA_MAIN``
+Kafka, the copy elsewhere                   19093  ``MAINSTAY_PORT_KAFKA_DR``
+Kafka Connect                               18083  ``MAINSTAY_PORT_CONNECT_DR``
+Cassandra (CQL)                             19042  ``MAINSTAY_PORT_CASSANDRA_MAIN``
 ========================================  =======  ====================================
 
 Secrets are made on the first start, in files of mode 0600; processes get them through their environment.
@@ -17,11 +21,16 @@ Secrets are made on the first start, in files of mode 0600; processes get them t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from include.engine.cli import probes, shop
+import yaml
+
+from include.engine.cli import demo_clusters, probes, shop
 from include.engine.cli.companion import Companion
+from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
 from include.engine.sandbox.accounts import ourselves
@@ -38,17 +47,29 @@ INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
 _FRESH_BEAT = 5.0  # seconds
-PORTS = {"airflow": 8080, "postgres-main": 15432, "postgres-standby": 15433, "object-store-main": 17070}
+_HEADER = "# Written by `./mainstay up` from include/config/inventory.yaml: change that one.\n"
+_TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
+PORTS = {
+    "airflow": 8080,
+    "postgres-main": 15432,
+    "postgres-standby": 15433,
+    "object-store-main": 17070,
+    **demo_clusters.PORTS,
+}
 
 
 class DemoSandbox:
-    """The demo, started or not.  Whoever constructs it, in this process or a later one, has the same demo."""
+    """The demo, started or not.  Whoever constructs it, in this process or a later one, has the same demo.
 
-    def __init__(self, sandbox: Sandbox | None = None) -> None:
+    :param cassandra_nodes: 1 or 3, when it was not started yet; else it has what it was started with
+    """
+
+    def __init__(self, sandbox: Sandbox | None = None, *, cassandra_nodes: int = 1) -> None:
         self.sandbox = sandbox or Home.of(PROJECT).sandbox(NAME)
         self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
         self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
         self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
+        self.clusters = Clusters(self.sandbox, cassandra_nodes=self._marked.get("cassandra_nodes", cassandra_nodes))
         self._spool = self.sandbox.directory("wal-archive-main", account=ourselves()) / "spool"
         command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(self._spool)]
         self.archiver = Companion(self.sandbox, "wal-archive-main", command)
@@ -69,12 +90,17 @@ class DemoSandbox:
     @property
     def made(self) -> bool:
         """Whether it was ever started, and not wiped since."""
-        return self._mark.exists()
+        return bool(self._marked)
 
     @property
     def wants_airflow(self) -> bool:
         """Whether it was last started with Airflow."""
-        return self.made and bool(json.loads(self._mark.read_text())["airflow"])
+        return bool(self._marked.get("airflow"))
+
+    @property
+    def inventory(self) -> Path:
+        """Its inventory: the repository's, and where on this machine its servers are."""
+        return self.sandbox.root / "inventory.yaml"
 
     def up(self, steps: Steps, *, with_airflow: bool = True) -> None:
         """Start whatever does not run, and wait until it works.  Started twice, it does no harm.
@@ -82,21 +108,24 @@ class DemoSandbox:
         :raises Contended: somebody else holds a port; the hint names the variable that moves the server
         :raises Unreachable: a server ended or did not answer in time; the hint shows its log
         """
+        self._mark.write_text(json.dumps({"airflow": with_airflow, "cassandra_nodes": self.clusters.cassandra.size}))
+        write_inventory(self.inventory, self.clusters.settings())
         with steps.step(f"Object store, port {self.store.port}"):
             self.store.start()
             self.store.create_bucket(BUCKET)
         with steps.step(f"PostgreSQL primary, port {self.primary.port}"):
             self.primary.start()
             self.primary.create_backup_role()
+        clusters = self.clusters.start()
         with steps.step("A shop with customers and orders"):
             password = shop.open_shop(self.primary)
-            self._mark.write_text(json.dumps({"airflow": with_airflow}))
         with steps.step(f"PostgreSQL standby, port {self.standby.port}"):
             self.standby.start()
             self.standby.wait_until_streaming()
         with steps.step("WAL archive"):
             self.archiver.start(self.environment(), ready=lambda: probes.archived(self.primary)[0])
-        with steps.step("Traffic: orders, and a heartbeat every 2 s"):
+        clusters.wait(steps)
+        with steps.step("Traffic: orders, users, events, and a heartbeat every 2 s"):
             self.traffic.start(self._traffic_environment(password), ready=self._beats)
         if with_airflow:
             with steps.step(f"Airflow, port {self.airflow.port}"):
@@ -123,6 +152,7 @@ class DemoSandbox:
         running = [record.name for record in self.sandbox.running()]
         if any(name.startswith("airflow-") for name in running):
             self.airflow.stop()  # its parts side by side: each takes some seconds
+        self.clusters.stop()
         if wipe:
             self.sandbox.destroy()
         else:
@@ -144,11 +174,12 @@ class DemoSandbox:
                 password=self.store.secret_key,
                 extra={"endpoint_url": self.store.endpoint, "region_name": self.store.region},
             ),
+            **self.clusters.connections(),
         }
 
     def settings(self) -> dict[str, str]:
         """Variables without secrets that everything of the demo runs with."""
-        return {"MAINSTAY_INVENTORY": str(INVENTORY), "MAINSTAY_HOME": str(self.sandbox.home.root)}
+        return {"MAINSTAY_INVENTORY": str(self.inventory), "MAINSTAY_HOME": str(self.sandbox.home.root)}
 
     def environment(self) -> dict[str, str]:
         """The variables with which a process finds the demo, secrets included: for a subprocess or a person's shell."""
@@ -162,6 +193,8 @@ class DemoSandbox:
         return {
             traffic.HEARTBEAT_CONNINFO: self.primary.conninfo("postgres", user=shop.ROLE, password=password),
             traffic.SHOP_CONNINFO: self.primary.conninfo(shop.DATABASE, user=shop.ROLE, password=password),
+            traffic.KAFKA: as_variable("kafka_main", self.clusters.kafka.connection()),
+            traffic.CASSANDRA: as_variable("cassandra_admin", self.clusters.cassandra.connection()),
         }
 
     def _beats(self) -> bool:
@@ -172,11 +205,33 @@ class DemoSandbox:
     def _mark(self) -> Path:
         return self.sandbox.root / "made"
 
+    @property
+    def _marked(self) -> dict[str, Any]:
+        return json.loads(self._mark.read_text()) if self._mark.exists() else {}
+
+
+def write_inventory(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the demo's inventory: the repository's with *settings*, by target, added."""
+    document = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))
+    for target, added in settings.items():
+        system, _, name = target.partition("/")
+        document[system][name] |= added
+    draft = path.with_suffix(".draft")
+    draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    draft.replace(path)  # Airflow may be reading it
+
 
 def existing() -> DemoSandbox | None:
     """Give the demo when it was made on this machine, and leave no trace when it was not."""
     home = Home.of(PROJECT)
     return DemoSandbox() if (home.root / "sandboxes" / NAME / "made").exists() else None
+
+
+def existing_inventory() -> Path | None:
+    """Give the inventory of the demo when it was made on this machine."""
+    home = Home.of(PROJECT)
+    path = home.root / "sandboxes" / NAME / "inventory.yaml"
+    return path if path.exists() else None
 
 
 def existing_connections() -> dict[str, str]:
@@ -189,7 +244,7 @@ def as_variable(name: str, connection: Connection) -> str:
     """Write a connection as Airflow reads it from the environment."""
     return json.dumps(
         {
-            "conn_type": "postgres" if name.startswith("postgres") else "aws",
+            "conn_type": _TYPES.get(name.partition("_")[0], "aws"),
             "host": connection.host,
             "port": connection.port,
             "login": connection.login,

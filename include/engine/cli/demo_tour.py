@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from include.engine.cli import figures
-from include.engine.cli.demo_sandbox import INVENTORY, DemoSandbox
+from include.engine.cli.demo_sandbox import DemoSandbox
 from include.engine.cli.drill import objectives_table
 from include.engine.cli.output import checks_table, coloured, show, table
 from include.engine.contracts import Connection
@@ -54,6 +54,10 @@ def tour(demo: DemoSandbox, steps: Steps) -> Tour:
     sealed = pipeline.catalog.set(backup_id(datetime.fromisoformat(ended.run_after)))
     with steps.step("Waiting until the log that the backup needs is archived"):
         demo.wait_until_archived()
+    steps.title("Airflow: the mirror DAG")
+    mirrored = run_dag(client, "mirror", steps)
+    if mirrored.state != "success":
+        raise failure_of(client, mirrored)
     steps.title("Airflow: the drill DAG")
     before = {report.id for report in pipeline.catalog.drills()}
     ended = run_dag(client, "drill", steps)
@@ -68,14 +72,14 @@ def open_demo(demo: DemoSandbox) -> Pipeline:
     """Open the demo's pipeline with the demo's own connections, whatever the environment says."""
     from include.engine import wiring
 
-    return wiring.open_pipeline(wiring.load_inventory(INVENTORY), _Connections(demo))
+    return wiring.open_pipeline(wiring.load_inventory(demo.inventory), _Connections(demo))
 
 
 class _Connections:
     """The demo's connections by name."""
 
     def __init__(self, demo: DemoSandbox) -> None:
-        self._known = demo.connections()
+        self._known, self._inventory = demo.connections(), demo.inventory
 
     def get(self, name: str) -> Connection:
         try:
@@ -83,7 +87,7 @@ class _Connections:
         except KeyError:
             raise PermanentError(
                 f"the demo has no connection {name}",
-                hint=f"use {INVENTORY} as it is, or run `./mainstay up` with your own",
+                hint=f"use {self._inventory} as it is, or run `./mainstay up` with your own",
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Fetches what the tests need besides the locked Python environment: server programs, and what apt has where that is allowed."""
+"""What the demo and the tests need besides the locked Python environment: looked for, and fetched where that is allowed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from include.engine.cli.steps import Steps
+from include.engine.errors import NotFound
 from include.engine.sandbox.home import Home
 from include.engine.wiring import PROJECT
 
@@ -47,6 +48,17 @@ def fetch(*, browser: bool) -> None:
     if missing:
         with steps.step(f"{', '.join(missing)}, by apt"):
             _install(steps, missing)
+
+
+def require(names: Sequence[str] = ("java", "mvn", "curl")) -> None:
+    """Check that the system has the programs *names*: by default what the demo's servers need.
+
+    :raises NotFound: naming all that are missing; the hint is the command that installs them
+    """
+    missing = [name for name in names if shutil.which(name, path=_PATH) is None]
+    if missing:
+        packages = " ".join(package for name in missing for package in _PROGRAMS[name])
+        raise NotFound(f"{', '.join(missing)} not found on this machine", hint=f"apt-get install {packages}")
 
 
 def _install(steps: Steps, missing: Mapping[str, Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ import typer
 from include.engine.cli import figures
 
 _PROJECT = Path(__file__).resolve().parents[3]
+_SIDE_BY_SIDE = 2  # test runs, each with servers of its own: more would need more memory than a small machine has
 _LANES = ("unit", "contracts", "integration", "e2e", "sabotage")
 
 
@@ -55,7 +56,9 @@ def run_tests(
 ) -> None:
     """Run the tests: unit, contracts, integration, e2e and sabotage.  Further arguments go to pytest.
 
-    Lists the slowest and the skipped.  With CI=true in the environment a skipped test is a failure.
+    Two processes share them; `-n 0` runs them in one.  Lists the slowest and the skipped.
+
+    With CI=true in the environment a skipped test is a failure.
     """
     from include.engine.cli.prerequisites import fetch
 
@@ -66,7 +69,7 @@ def run_tests(
     arguments = pytest_arguments(lane, slow=slow, in_ci=os.environ.get("CI") == "true")
     os.chdir(_PROJECT)
     sys.stdout.flush()
-    # In this process's place: one pytest, which gets the signals and whose exit code is the answer.
+    # In this process's place: pytest gets the signals, and its exit code is the answer.
     command = [sys.executable, "-m", "pytest", *arguments, *context.args]
     os.execve(sys.executable, command, _environment())  # noqa: S606 - there is nothing to escape
 
@@ -84,6 +87,7 @@ def pytest_arguments(lane: str | None, *, slow: bool, in_ci: bool) -> list[str]:
         *(["-m", marks[lane]] if marks[lane] else []),
         *(["tests/contracts"] if lane == "contracts" else []),
         *(["-p", "tests.no_skips"] if in_ci else []),
+        *("-n", str(_SIDE_BY_SIDE), "--dist", "loadgroup"),
         *("--durations=10", "--durations-min=2"),
     ]
 

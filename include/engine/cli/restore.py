@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,7 +17,16 @@ from include.engine.cli.output import Json, checks_table, emit_json, leave, show
 from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.errors import Misconfigured, Refused
-from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target, Verdict
+from include.engine.model import (
+    DestinationKind,
+    PointKind,
+    RecoveryPoint,
+    Restored,
+    RestorePlan,
+    SetPlan,
+    Target,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
@@ -26,7 +36,9 @@ if TYPE_CHECKING:
 def restore(
     whence: Whence,
     *,
-    target: Annotated[str, typer.Argument(help="<system>/<name>, as the catalog names it")],
+    target: Annotated[
+        str, typer.Argument(help="<system>/<name>, or a whole set: set/<id>, or latest-set for the newest")
+    ],
     at: Annotated[
         str | None, typer.Option("--at", help="recover to this time, with its zone: 2026-11-23T14:05:00Z")
     ] = None,
@@ -36,44 +48,110 @@ def restore(
     backup: Annotated[
         str | None, typer.Option("--backup", help="start from this backup, not from the best one")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="into this directory: new or empty")] = None,
-    to_server: Annotated[str | None, typer.Option("--to-server", help="onto a server that the inventory names")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", help="into this directory, new or empty; each part of a set into a folder of its own in it"
+        ),
+    ] = None,
+    to_server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to-server",
+            "--server",
+            help="onto a server that the inventory names, or into the running cluster of this connection; for a set "
+            "TARGET:NAME, once per part",
+        ),
+    ] = None,
     to_sandbox: Annotated[bool, typer.Option("--to-sandbox", help="into a throw-away server")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="only this topic, keyspace or table; for a set TARGET or TARGET:PART. Repeatable"),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename", help="OLD=NEW: bring it back under another name; for a set TARGET:OLD=NEW. Repeatable"
+        ),
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="add to topics and tables that hold something, instead of refusing them")
+    ] = False,
     confirm: Annotated[
-        str, typer.Option("--confirm", help="the name of what would be overwritten, typed to allow it")
-    ] = "",
+        list[str] | None,
+        typer.Option("--confirm", help="the name of what would be overwritten, typed to allow it. Repeatable"),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="why; it is recorded")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: Json = False,
 ) -> None:
-    """Restore one target from a backup, to any point that the backups and the log archive reach.
+    """Restore one target, or all parts of a set, from a backup, to any point that the backups and the log archive reach.
 
     Shows what would be done before it is done.  Needs the bucket only: see --bucket.
     """
     from include.engine.verbs import restore as verb
+    from include.engine.verbs import restore_set
+    from include.engine.verbs.wishes import Wishes
 
-    wanted = Target.parse(target)
+    whole = restore_set.is_set(target)
     stopping_point = _point(at, point)
-    kind = _destination(to, to_server, to_sandbox)
-    pipeline = whence.pipeline()
-    plan = verb.plan(
-        pipeline,
-        wanted,
-        point=stopping_point,
-        backup=backup,
-        destination=kind,
+    wishes = Wishes(
+        destination=_destination(to, to_server, to_sandbox, whole=whole),
         path=str(to.expanduser().absolute()) if to else "",
-        server=to_server or "",
-        confirm=confirm,
+        servers=to_server or (),
+        confirm=confirm or (),
+        only=only or (),
+        rename=rename or (),
+        append=append,
     )
+    if whole:
+        if backup is not None:
+            raise Misconfigured("--backup goes with one target", hint="name the set: set/<id>")
+        pipeline = whence.pipeline()
+        _restore_set(
+            pipeline,
+            restore_set.plan(pipeline, restore_set.find(pipeline, target), wishes, point=stopping_point),
+            reason,
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+        )
+    wanted, wish = Target.parse(target), wishes.of_one()
+    pipeline = whence.pipeline()
+    plan = verb.plan_wish(pipeline, wanted, wish, point=stopping_point, backup=backup)
     if dry_run:
         emit_json(plan) if as_json else show_plan(plan)
         return
     if not as_json:
         show_plan(plan)
-    why = _agreed(plan, reason, yes=yes or as_json)
+    why = _agreed([plan], reason, yes=yes or as_json)
     _leave_with(_carry_out(pipeline, plan, why), as_json=as_json)
+
+
+def _restore_set(
+    pipeline: Pipeline, plan: SetPlan, reason: str, *, dry_run: bool, yes: bool, as_json: bool
+) -> NoReturn:
+    from include.engine.verbs import restore_set
+
+    if as_json and dry_run:
+        emit_json(plan)
+    elif not as_json:
+        show_set_plan(plan)
+    if dry_run:
+        raise typer.Exit
+    why = _agreed(plan.parts, reason, yes=yes or as_json)
+    with stopping() as stop, ShellProgress() as progress:
+        restored = restore_set.restore_set(
+            pipeline, plan, reason=why, by=getpass.getuser(), progress=progress, stop=stop, clock=now
+        )
+    if as_json:
+        emit_json(restored)
+    else:
+        for part in restored.parts:
+            _show(part)
+        show(f"set {restored.set_id}: {restored.verdict}")
+    raise typer.Exit(restored.verdict.exit_code)
 
 
 def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str) -> Restored:
@@ -100,22 +178,47 @@ def _point(at: str | None, point: str | None) -> str:
     return point or str(PointKind.LATEST)
 
 
-def _destination(to: Path | None, to_server: str | None, to_sandbox: bool) -> DestinationKind:
+def _destination(to: Path | None, to_server: Sequence[str] | None, to_sandbox: bool, *, whole: bool) -> DestinationKind:
     given = [
         kind
         for kind, said in (
             (DestinationKind.DIRECTORY, to is not None),
-            (DestinationKind.SERVER, to_server is not None),
+            (DestinationKind.SERVER, bool(to_server)),
             (DestinationKind.SANDBOX, to_sandbox),
         )
         if said
     ]
-    if len(given) != 1:
+    if not given or (len(given) > 1 and not whole):  # the parts of a set may go to different places
         raise Misconfigured(
             "a restore needs one destination, not " + ("none" if not given else " and ".join(given)),
             hint="give one of --to DIR, --to-server NAME and --to-sandbox",
         )
-    return given[0]
+    return given[-1]
+
+
+def show_set_plan(plan: SetPlan) -> None:
+    """Show what the restore of a set would do, all parts on one page."""
+    rows = [
+        (
+            str(part.target),
+            part.backup,
+            f"{part.destination.kind} {part.destination.path or part.destination.name}".strip(),
+            figures.size(part.bytes_to_fetch),
+            figures.size(part.bytes_needed),
+            figures.duration(part.seconds_expected) if part.seconds_expected else "not known",
+        )
+        for part in plan.parts
+    ]
+    expected = figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known"
+    rows.append(("all", "", "", figures.size(plan.bytes_to_fetch), figures.size(plan.bytes_needed), expected))
+    columns = ("part", "from", "into", ">to fetch", ">space needed", ">expected")
+    show(table(columns, rows, title=f"Restore of the set {plan.set_id}"))
+    show(table(("part", "step"), [(part.target, step) for part in plan.parts for step in part.steps]))
+    warnings = [f"{part.target}: {warning}" for part in plan.parts for warning in part.warnings]
+    for warning in (*plan.warnings, *warnings):
+        show(f"warning: {warning}")
+    for thing in plan.would_overwrite:
+        show(f"WOULD OVERWRITE {thing}")
 
 
 def show_plan(plan: RestorePlan) -> None:
@@ -141,14 +244,14 @@ def show_plan(plan: RestorePlan) -> None:
         show(f"WOULD OVERWRITE {thing}")
 
 
-def _agreed(plan: RestorePlan, reason: str, *, yes: bool) -> str:
+def _agreed(plans: Sequence[RestorePlan], reason: str, *, yes: bool) -> str:
     """Give the reason of a restore that a person agreed to.
 
     A sandbox and an empty directory endanger nothing, so there the reason may go unsaid; a server needs a real one.
 
     :raises Refused: when nobody agreed
     """
-    harmless = plan.destination.kind is not DestinationKind.SERVER and not plan.would_overwrite
+    harmless = all(plan.destination.kind is not DestinationKind.SERVER and not plan.would_overwrite for plan in plans)
     if not yes:
         if not sys.stdin.isatty():
             raise Refused(

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.cli import figures, probes
+from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.demo_sandbox import BUCKET, TARGET, DemoSandbox
 from include.engine.contracts import Connection
 from include.engine.errors import MainstayError
@@ -17,6 +19,7 @@ from include.engine.sandbox.record import Record
 from include.engine.store.bucket import Bucket
 
 if TYPE_CHECKING:
+    from include.engine.systems.kafka.server import KafkaCluster
     from include.engine.systems.postgres.server import PostgresServer
 
 _LATE_BEAT = 15.0  # seconds: the heartbeat is written every two
@@ -47,7 +50,11 @@ def look(demo: DemoSandbox) -> list[ServerStatus]:
     if not demo.wants_airflow:
         asked = {name: probe for name, probe in asked.items() if name in records or not name.startswith("airflow-")}
     with ThreadPoolExecutor(len(asked), thread_name_prefix="status") as pool:
-        return list(pool.map(lambda name: _status(name, records.get(name), asked[name]), asked))
+        found = list(pool.map(lambda name: _status(name, records.get(name), asked[name]), asked))
+    # What Cassandra records first is the port of its management interface.
+    nodes = {node.label for node in demo.clusters.cassandra.nodes if node.running}
+    port = demo.clusters.cassandra.native_port
+    return [msgspec.structs.replace(one, port=port) if one.name in nodes else one for one in found]
 
 
 def _status(name: str, record: Record | None, probe: Probe) -> ServerStatus:
@@ -74,9 +81,48 @@ def _probes(demo: DemoSandbox) -> Iterator[tuple[str, Probe]]:
     yield demo.primary.label, lambda: _primary(demo.primary)
     yield demo.standby.label, lambda: _standby(demo)
     yield demo.archiver.name, lambda: _archive(demo)
+    yield from _clusters(demo.clusters)
     yield demo.traffic.name, lambda: _traffic(demo.primary)
     for component in ("api-server", "scheduler", "dag-processor", "triggerer"):
         yield f"airflow-{component}", lambda component=component: _airflow(demo, component)  # type: ignore[misc]
+
+
+def _clusters(clusters: Clusters) -> Iterator[tuple[str, Probe]]:
+    for node in clusters.cassandra.nodes:
+        yield node.label, lambda address=node.address: _cassandra(clusters, address)  # type: ignore[misc]
+    for cluster in (clusters.kafka, clusters.copy):
+        yield cluster.label, lambda cluster=cluster: _kafka(cluster)  # type: ignore[misc]
+    yield clusters.connect.label, lambda: _connect(clusters)
+
+
+def _cassandra(clusters: Clusters, address: str) -> str:
+    from include.engine.systems.cassandra.client import Cql
+
+    with Cql(msgspec.structs.replace(clusters.cassandra.connection(), host=address), timeout=5) as cql:
+        return f"answers; it knows {len(cql.ring())} node(s)"
+
+
+def _kafka(cluster: KafkaCluster) -> str:
+    from include.engine.systems.kafka.client import open_admin
+
+    with open_admin(cluster.connection(), patience=2) as admin:
+        topics = admin.topics()
+    partitions = [(name, partition) for name, topic in topics.items() for partition in topic.partitions]
+    weak = sorted({name for name, partition in partitions if len(partition.isr) < len(partition.replicas)})
+    if weak:
+        raise Unhealthy(f"copies are missing of {', '.join(weak)}")
+    return f"answers; {len(topics)} topics, {len(partitions)} partitions in sync"
+
+
+def _connect(clusters: Clusters) -> str:
+    from include.engine.systems.kafka.connect import Connect
+
+    connect = Connect(clusters.connect.connection(), patience=0)
+    names = connect.names()
+    failed = [name for name in names if connect.status(name).failed]
+    if failed:
+        raise Unhealthy(f"tasks have failed: {', '.join(failed)}")
+    return f"answers; {len(names)} connectors"
 
 
 def _store(demo: DemoSandbox) -> str:

@@ -94,10 +94,11 @@ class Whence:
 
     @property
     def path(self) -> Path:
-        """Where the inventory is looked for."""
+        """Where the inventory is looked for: said, else the demo's, which knows where its servers are, else the repository's."""
         from include.engine import wiring
+        from include.engine.cli.demo_sandbox import existing_inventory
 
-        return self.inventory_file or wiring.inventory_path()
+        return self.inventory_file or existing_inventory() or wiring.inventory_path()
 
     def store(self) -> Connection | None:
         """Give how to log in to the bucket; nothing for the platform's own credentials.

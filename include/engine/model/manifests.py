@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from include.engine.model.documents import MANIFEST_VERSION, JsonValue
 from include.engine.model.names import Target
-from include.engine.model.verdicts import Check
+from include.engine.model.verdicts import Check, Verdict, worst
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -37,11 +37,25 @@ class SourceIdentity(Struct, frozen=True, kw_only=True):
     address: str = ""
 
 
+class Flow(Struct, frozen=True, kw_only=True):
+    """One way of a stream, from a topic to a table, as far as the consistency of a set depends on it."""
+
+    name: str
+    topic: str
+    table: str  # keyspace.table
+    idempotent: bool | None = None  # whether a replay writes the same rows; None when it could not be told
+    why: str = ""  # what that was judged by
+
+
 class Cut(Struct, frozen=True, kw_only=True):
     """The point that a backup stands for, fixed in the freeze."""
 
     at: datetime
     position: str  # an LSN, a snapshot tag, "offsets": what a person would quote
+    # By topic and partition: of a log, where it ends (exclusive); of what reads a log, the record that it reads next.
+    offsets: dict[str, dict[int, int]] = field(default_factory=dict)
+    begins: dict[str, dict[int, int]] = field(default_factory=dict)  # of a log: the first record that is still there
+    flows: tuple[Flow, ...] = ()  # of what reads a log: where its records go
     detail: dict[str, JsonValue] = field(default_factory=dict)
 
 
@@ -96,6 +110,53 @@ class Part(Struct, frozen=True, kw_only=True):
     recoverable_to: datetime
 
 
+class Frozen(Struct, frozen=True, kw_only=True):
+    """When one target was frozen."""
+
+    target: Target
+    began: datetime
+    ended: datetime
+
+
+class Consistency(Struct, frozen=True, kw_only=True):
+    """What makes the parts of a set fit together, as it was judged when the set was sealed."""
+
+    checks: tuple[Check, ...]
+    freeze_seconds: float  # from the beginning of the first freeze to the end of the last
+    skew_seconds: float  # between the first cut and the last: how much a stream has to replay, at least
+    replay_records: int | None = None  # offsets between what the streams had read and the ends of the logs
+
+
+class Coverage(Struct, frozen=True, kw_only=True):
+    """What is on the live systems and in no backup, by target."""
+
+    gaps: dict[str, tuple[str, ...]]
+    unread: dict[str, str] = field(default_factory=dict)  # targets that could not be asked, and why
+
+
+class Reconciled(Struct, frozen=True, kw_only=True):
+    """One flow's records in a window of its log, against what became of them.
+
+    :param records: in the window, duplicates counted once
+    :param rows: of these, found in the table
+    :param dead_letters: of these, found among the dead letters
+    :param missing: keys of some that are in neither
+    """
+
+    flow: str
+    since: datetime | None
+    until: datetime | None
+    records: int
+    rows: int
+    dead_letters: int
+    missing: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """How many records are neither in the table nor among the dead letters."""
+        return self.records - self.rows - self.dead_letters
+
+
 class SetManifest(Struct, frozen=True, kw_only=True):
     """The commit record of a backup set: the backups of one run over all targets, with their common cut."""
 
@@ -107,8 +168,17 @@ class SetManifest(Struct, frozen=True, kw_only=True):
     finished: datetime
     parts: tuple[Part, ...]
     left_out: tuple[str, ...] = ()  # targets of the inventory that this run was not asked to take
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...] = ()  # of consistency, coverage and reconciliation; none in a set of an older Mainstay
     by_hand: str = ""  # how to restore it with stock tools only
+    order: tuple[Frozen, ...] = ()
+    consistency: Consistency | None = None
+    coverage: Coverage | None = None
+    reconciled: tuple[Reconciled, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether its parts fit together and are all there is, as far as that could be told."""
+        return worst([check.verdict for check in self.checks])
 
     @property
     def bytes(self) -> int:
@@ -125,3 +195,4 @@ class Freeze(Struct, frozen=True, kw_only=True):
     frozen: datetime
     cuts: dict[str, Cut]  # by str(target)
     left_out: tuple[str, ...] = ()
+    order: tuple[Frozen, ...] = ()  # as it was done; none in a set of an older Mainstay

@@ -102,6 +102,21 @@ class Stage(Struct, frozen=True, kw_only=True):
     counts: bool = True
 
 
+class Position(Struct, frozen=True, kw_only=True):
+    """A place in a log: the record of a partition that would be read next."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Moved(Struct, frozen=True, kw_only=True):
+    """Where a place in a log is after the log was restored: before the same record, under the topic's new name."""
+
+    before: Position
+    after: Position
+
+
 class Restored(Struct, frozen=True, kw_only=True):
     """What a restore did, read back from the restored system."""
 
@@ -112,6 +127,49 @@ class Restored(Struct, frozen=True, kw_only=True):
     stages: tuple[Stage, ...]
     checks: tuple[Check, ...] = ()
     detail: dict[str, JsonValue] = field(default_factory=dict)
+    moved: tuple[Moved, ...] = ()  # of a log: where the positions are now that the job asked about
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the checks say together."""
+        return worst([check.verdict for check in self.checks])
+
+
+class SetPlan(Struct, frozen=True, kw_only=True):
+    """What the restore of a set would do: its parts, in the order in which they are restored."""
+
+    set_id: str
+    parts: tuple[RestorePlan, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Of all parts."""
+        return sum(part.bytes_to_fetch for part in self.parts)
+
+    @property
+    def bytes_needed(self) -> int:
+        """Free space that the destinations must have together."""
+        return sum(part.bytes_needed for part in self.parts)
+
+    @property
+    def seconds_expected(self) -> float | None:
+        """When the parts are restored one after the other; None when no drill has measured one of them."""
+        known = [part.seconds_expected for part in self.parts if part.seconds_expected is not None]
+        return sum(known) if len(known) == len(self.parts) else None
+
+    @property
+    def would_overwrite(self) -> tuple[str, ...]:
+        """Of all parts, each with the part's name."""
+        return tuple(f"{part.target}: {thing}" for part in self.parts for thing in part.would_overwrite)
+
+
+class SetRestored(Struct, frozen=True, kw_only=True):
+    """What the restore of a set did."""
+
+    set_id: str
+    parts: tuple[Restored, ...]
+    checks: tuple[Check, ...]  # of all parts, each with the part's name
 
     @property
     def verdict(self) -> Verdict:
@@ -131,3 +189,4 @@ class RestoreRecord(Struct, frozen=True, kw_only=True):
     finished: datetime
     verdict: Verdict
     error: str = ""
+    set_id: str | None = None  # when it was a part of the restore of a set

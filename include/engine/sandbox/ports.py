@@ -11,19 +11,22 @@ from include.engine.errors import Contended, Misconfigured
 from include.engine.sandbox import procfs
 
 LOOPBACK = "127.0.0.1"
+RANGE = "MAINSTAY_PORTS"
 
 _TRIES = 200
+_WIDTH = 12_000  # ports below the ephemeral range from which free ones are taken
 
 
 def free_port() -> int:
     """A port that nobody listens on now.
 
-    It lies below the kernel's ephemeral range: a port from inside it can be taken by any outgoing connection while
-    the server that owns it restarts.
+    It lies in ``$MAINSTAY_PORTS`` (``20000-25999``) when set, else below the kernel's ephemeral range: a port from inside
+    that can be taken by any outgoing connection while the server that owns it restarts.
+
+    :raises Misconfigured: the variable holds no range
     """
-    top = _first_ephemeral_port()
-    ports = random.SystemRandom().sample(range(max(1024, top - 12_000), top), _TRIES)
-    for port in ports:
+    ports = _range()
+    for port in random.SystemRandom().sample(ports, min(_TRIES, len(ports))):
         if is_free(port):
             return port
     with socket.socket() as probe:
@@ -75,6 +78,27 @@ def require_free(name: str, port: int) -> None:
         f"Port {port}, which {name} needs, is held by {holder}",
         hint=f"Stop it, or choose another port with {variable_of(name)}",
     )
+
+
+def halves(number: int) -> str:
+    """Give one half of the default range, for ``$MAINSTAY_PORTS``: two test runs side by side never choose the same port.
+
+    :param number: which half; 2 is the first again
+    """
+    top = _first_ephemeral_port()
+    first = top - _WIDTH // (1 + number % 2)
+    return f"{first}-{first + _WIDTH // 2 - 1}"
+
+
+def _range() -> range:
+    text = os.environ.get(RANGE, "").strip()
+    if not text:
+        top = _first_ephemeral_port()
+        return range(max(1024, top - _WIDTH), top)
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 65_535):
+        raise Misconfigured(f"{RANGE}={text} is not a range of ports", hint=f"Set {RANGE} to one like 20000-25999")
+    return range(int(first), int(last) + 1)
 
 
 def _first_ephemeral_port() -> int:

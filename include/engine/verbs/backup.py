@@ -17,11 +17,26 @@ import msgspec
 
 from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
-from include.engine.model import Freeze, Manifest, Part, SetManifest, Target, backup_time
+from include.engine.model import (
+    Check,
+    Coverage,
+    Cut,
+    Freeze,
+    Frozen,
+    Manifest,
+    Part,
+    Reconciled,
+    SetManifest,
+    Target,
+    Verdict,
+    backup_time,
+)
 from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
+from include.engine.streaming import Reconciles
+from include.engine.verbs.consistency import judge_consistency, judge_coverage, judge_reconciliation
 from include.engine.verbs.pipeline import Pipeline
 
 
@@ -39,10 +54,16 @@ def freeze(pipeline: Pipeline, set_id: str, targets: Sequence[Target], *, clock:
             "a set over no target would prove nothing", hint="name at least one target, or add one to the inventory"
         )
     started = clock()
-    cuts = {str(target): pipeline.lookup.source(target).freeze(set_id, clock) for target in targets}
+    cuts: dict[str, Cut] = {}
+    order: list[Frozen] = []
+    # One after the other, in the order of pipeline.targets, whatever order they are named in: docs/consistency.md.
+    for target in (target for target in pipeline.targets if target in targets):
+        began = clock()
+        cuts[str(target)] = pipeline.lookup.source(target).freeze(set_id, clock)
+        order.append(Frozen(target=target, began=began, ended=clock()))
     left_out = tuple(str(target) for target in pipeline.targets if target not in targets)
     return pipeline.catalog.commit_freeze(
-        Freeze(id=set_id, started=started, frozen=clock(), cuts=cuts, left_out=left_out)
+        Freeze(id=set_id, started=started, frozen=clock(), cuts=cuts, left_out=left_out, order=tuple(order))
     )
 
 
@@ -121,6 +142,11 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
         for manifest in manifests.values()
         if manifest is not None
     )
+    consistency = judge_consistency(
+        frozen.order, {manifest.target: manifest.cut for manifest in manifests.values() if manifest is not None}
+    )
+    coverage = cover(pipeline, [Target.parse(name) for name in frozen.cuts])
+    reconciled, unread = reconcile(pipeline, frozen)
     return catalog.commit_set(
         SetManifest(
             id=set_id,
@@ -131,8 +157,46 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
             parts=parts,
             left_out=frozen.left_out,
             by_hand=by_hand,
+            order=frozen.order,
+            consistency=consistency,
+            coverage=coverage,
+            reconciled=reconciled,
+            checks=(
+                *consistency.checks,
+                judge_coverage(coverage),
+                *(judge_reconciliation(one) for one in reconciled),
+                *unread,
+            ),
         )
     )
+
+
+def cover(pipeline: Pipeline, targets: Sequence[Target]) -> Coverage:
+    """Ask the live systems what is in no backup.  One that does not answer is named, and counts as not covered."""
+    gaps: dict[str, tuple[str, ...]] = {}
+    unread: dict[str, str] = {}
+    for target in targets:
+        try:
+            gaps[str(target)] = tuple(pipeline.lookup.source(target).inventory_gaps())
+        except MainstayError as error:
+            unread[str(target)] = error.message
+    return Coverage(gaps=gaps, unread=unread)
+
+
+def reconcile(pipeline: Pipeline, frozen: Freeze) -> tuple[tuple[Reconciled, ...], tuple[Check, ...]]:
+    """Compare what the streams had read with what became of it; give also the checks that could not be made."""
+    found: list[Reconciled] = []
+    unread: list[Check] = []
+    for name, cut in frozen.cuts.items():
+        source: object = pipeline.lookup.source(Target.parse(name)) if cut.flows else None
+        if not isinstance(source, Reconciles):
+            continue
+        try:
+            found += source.reconcile(cut)
+        except MainstayError as error:
+            check = Check(name=f"reconciliation of {name}", verdict=Verdict.UNVERIFIED, detail=error.message)
+            unread.append(check)
+    return tuple(found), tuple(unread)
 
 
 def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> None:

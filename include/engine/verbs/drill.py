@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from include.engine.contracts import Clock, Progress, Rehearsal, Stop
-from include.engine.errors import MainstayError, NotFound, TransientError
+import msgspec
+
+from include.engine.contracts import Clock, Progress, Stop
+from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
-from include.engine.model import Check, DestinationKind, DrillReport, PointKind, Stage, Target, Verdict, worst
-from include.engine.verbs import restore
+from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
 from include.engine.verbs.pipeline import Pipeline
+from include.engine.verbs.rehearsal import Rehearsals
+from include.engine.verbs.restore_set import positions_of, waves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,35 +60,25 @@ def drill(
     did not allow to look at is UNVERIFIED.  Only a stop comes through as an error.
     """
     started = clock()
-    checks: list[Check] = []
-    stages: list[Stage] = []
-    ages: list[float | None] = []
-    size = 0
+    checks, asked = _of_the_set(pipeline, exercise)
     with ExitStack() as sandboxes:
-        for target, backup in exercise.backups:
+        seen = Rehearsals(
+            pipeline=pipeline, point=point, asked=asked, sandboxes=sandboxes, progress=progress, stop=stop, clock=clock
+        )
+        for target, backup in in_order(exercise):
             stop.check()
-            try:
-                plan = restore.plan(pipeline, target, point=point, backup=backup, destination=DestinationKind.SANDBOX)
-                size += plan.bytes_to_fetch
-                job = restore.job(pipeline, plan, progress=progress, stop=stop, clock=clock)
-                disaster = clock()
-                rehearsal = sandboxes.enter_context(pipeline.lookup.engine(target).rehearse(job))
-            except MainstayError as error:
-                stop.check()
-                verdict = Verdict.UNVERIFIED if isinstance(error, TransientError) else Verdict.FAIL
-                checks.append(Check(name=f"{target}: restore", verdict=verdict, detail=str(error)))
-                continue
-            checks += [_named(target, check) for check in rehearsal.checks]
-            stages += [_staged(target, stage) for stage in rehearsal.restored.stages]
-            ages.append(_age(rehearsal, disaster if point == str(PointKind.LATEST) else None))
+            if target.system is System.SPARK and len(exercise.backups) > 1:
+                seen.resume(target, backup)
+            else:
+                seen.restore(target, backup)
     report = judge(
         drill_id=drill_id,
         exercise=exercise,
-        checks=checks,
-        stages=stages,
-        ages=ages,
+        checks=[*seen.checks, *checks] if seen.checks else [],
+        stages=seen.stages,
+        ages=list(seen.ages.values()),
         objectives=_objectives(pipeline, exercise),
-        size=size,
+        size=seen.size,
         started=started,
         finished=clock(),
     )
@@ -144,19 +137,33 @@ def _within(name: str, achieved: float | None, objective: timedelta) -> Check:
     return Check(name=name, verdict=verdict, detail=f"achieved {achieved:.1f} s, the objective is {limit:.0f} s")
 
 
-def _age(rehearsal: Rehearsal, disaster: datetime | None) -> float | None:
-    lost_at = rehearsal.newest_at_source or disaster
-    if rehearsal.newest_record is None or lost_at is None:
-        return None
-    return max(0.0, (lost_at - rehearsal.newest_record).total_seconds())
+def in_order(exercise: Exercise) -> list[tuple[Target, str]]:
+    """Give what to restore in the order in which one needs the other.  Pure."""
+    backups = dict(exercise.backups)
+    return [(target, backups[target]) for wave in waves(backups) for target in wave]
 
 
-def _named(target: Target, check: Check) -> Check:
-    return Check(name=f"{target}: {check.name}", verdict=check.verdict, detail=check.detail, seconds=check.seconds)
+def _of_the_set(pipeline: Pipeline, exercise: Exercise) -> tuple[list[Check], tuple[Position, ...]]:
+    """Give what can be said of a set before it is restored, and what its log has to be asked about.
 
-
-def _staged(target: Target, stage: Stage) -> Stage:
-    return Stage(name=f"{target}: {stage.name}", seconds=stage.seconds, bytes=stage.bytes, counts=stage.counts)
+    A drill of one target says nothing about the pipeline, and is not held against it.
+    """
+    if exercise.set_id is None:
+        return [], ()
+    sealed = pipeline.catalog.set(exercise.set_id)
+    if {target for target, _ in exercise.backups} != {part.target for part in sealed.parts}:
+        return [], ()
+    streams = {target for target, _ in exercise.backups if target.system is System.SPARK}
+    checks = []
+    if streams and sealed.consistency is not None:
+        checks = [msgspec.structs.replace(one, name=f"set: {one.name}") for one in sealed.consistency.checks]
+    missing = sorted(str(one) for one in pipeline.targets if one.system is System.SPARK and one not in streams)
+    if missing:
+        detail = (
+            f"{', '.join(missing)} is declared and is not in the set: nobody knows whether the pipeline would run again"
+        )
+        checks.append(Check(name="pipeline: stream", verdict=Verdict.UNVERIFIED, detail=detail))
+    return checks, positions_of(sealed)
 
 
 def _objectives(pipeline: Pipeline, exercise: Exercise) -> Objectives:

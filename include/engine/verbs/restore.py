@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
 
 from include.engine.contracts import Clock, PlanRequest, Progress, RestoreJob, Stop
 from include.engine.errors import MainstayError, NotFound, Refused
 from include.engine.model import (
     DestinationKind,
+    Moved,
+    Position,
     RecoveryPoint,
     Restored,
     RestorePlan,
@@ -17,6 +22,7 @@ from include.engine.model import (
 )
 from include.engine.store.vault import VaultReader
 from include.engine.verbs.pipeline import Pipeline, Terms
+from include.engine.verbs.wishes import Wish
 
 MINIMUM_REASON = 10  # characters
 
@@ -63,24 +69,62 @@ def plan(
     )
 
 
+def plan_wish(
+    pipeline: Pipeline, target: Target, wish: Wish, *, point: str = "latest", backup: str | None = None
+) -> RestorePlan:
+    """Plan what a person asked for (see :func:`plan`); each of the names that were typed may be the one that is wanted."""
+
+    def confirmed_by(name: str) -> RestorePlan:
+        return plan(
+            pipeline,
+            target,
+            point=point,
+            backup=backup,
+            destination=wish.destination,
+            path=wish.path,
+            server=wish.server,
+            confirm=name,
+            only=wish.only,
+            rename=wish.rename,
+            append=wish.append,
+        )
+
+    *others, last = wish.confirm or ("",)
+    for name in others:
+        with suppress(Refused):
+            return confirmed_by(name)
+    return confirmed_by(last)
+
+
 def restore(
-    pipeline: Pipeline, plan: RestorePlan, *, reason: str, by: str, progress: Progress, stop: Stop, clock: Clock
+    pipeline: Pipeline,
+    plan: RestorePlan,
+    *,
+    reason: str,
+    by: str,
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+    set_id: str | None = None,
+    positions: Sequence[Position] = (),
+    moved: Sequence[Moved] = (),
 ) -> Restored:
     """Do what *plan* says, read back that it was done, and record it in the bucket, however it ended.
 
     :param reason: why, for the record
     :param by: who approved it, for the record
+    :param set_id: the set that it is a part of, for the record
+    :param positions: asked of a log (see ``contracts.RestoreJob``)
+    :param moved: told to what reads a log (see ``contracts.RestoreJob``)
     :raises Refused: without a reason
     """
-    if len(reason.strip()) < MINIMUM_REASON:
-        raise Refused(
-            "a restore needs a reason", hint=f"say why, in at least {MINIMUM_REASON} characters: it is recorded"
-        )
+    require_reason(reason)
     started = clock()
     restored: Restored | None = None
     failed = ""
     try:
         work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
+        work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved))
         restored = pipeline.lookup.engine(plan.target).restore(work)
     except MainstayError as error:
         failed = str(error)
@@ -95,6 +139,7 @@ def restore(
             finished=clock(),
             verdict=restored.verdict if restored is not None else Verdict.FAIL,
             error=failed,
+            set_id=set_id,
         )
         try:
             pipeline.catalog.record_restore(record)
@@ -102,6 +147,17 @@ def restore(
             # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
             progress.say(f"the restore could not be recorded in the bucket: {error}")
     return restored
+
+
+def require_reason(reason: str) -> None:
+    """Refuse to go on without one.
+
+    :raises Refused: when it is too short to say anything
+    """
+    if len(reason.strip()) < MINIMUM_REASON:
+        raise Refused(
+            "a restore needs a reason", hint=f"say why, in at least {MINIMUM_REASON} characters: it is recorded"
+        )
 
 
 def job(pipeline: Pipeline, plan: RestorePlan, *, progress: Progress, stop: Stop, clock: Clock) -> RestoreJob:

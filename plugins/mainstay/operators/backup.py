@@ -137,12 +137,16 @@ class VerifyOperator(Step):
         manifests = [catalog.backup(part.target, part.backup) for part in catalog.set(set_id).parts]
         for manifest in manifests:
             events[BACKUPS].add(backups_of(manifest.target), extra=_summary(manifest))
-        # The pipeline can be recovered to where all of its parts can.
+        # The pipeline can be recovered to where all of its parts can.  Parts that are snapshots stand for moments that are
+        # seconds apart: then it is the span of the cut.
+        begin, end = sorted(
+            (max(one.recoverable_from for one in manifests), min(one.recoverable_to for one in manifests))
+        )
         extra: Summary = {
             "id": set_id,
             "bytes": sum(manifest.bytes for manifest in manifests),
-            "recoverable_from": max(manifest.recoverable_from for manifest in manifests).isoformat(),
-            "recoverable_to": min(manifest.recoverable_to for manifest in manifests).isoformat(),
+            "recoverable_from": begin.isoformat(),
+            "recoverable_to": end.isoformat(),
             "targets": [str(manifest.target) for manifest in manifests],
         }
         events[sets_of(self.pipeline.name)].extra = extra

@@ -1,14 +1,18 @@
-"""Restore: plan, and when a person has approved the plan, do it."""
+"""Restore: plan, and when a person has approved the plan, do it.  One target, or all parts of a set under one approval."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.engine.cli import figures
+import msgspec
+from airflow.sdk import TriggerRule
+
 from include.engine.errors import Refused
-from include.engine.model import DestinationKind, RestorePlan, Target
+from include.engine.model import DestinationKind, Moved, RestorePlan, SetPlan, Target, Verdict, worst
 from mainstay.operators.judge import told
+from mainstay.operators.plan_page import page_of, page_of_set, place_of
 from mainstay.operators.step import Step, Summary, clock
+from mainstay.params import SET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,12 +20,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.engine.verbs.pipeline import Pipeline
+    from include.engine.verbs.wishes import Wishes
 
 
 class PlanOperator(Step):
     """Say what the restore would do.  Changes nothing; refuses what must not be done.
 
-    Its summary has the plan as a page for the person who approves it (``page``).
+    Its summary has the plan as a page for the person who approves it (``page``), and the parts to restore: those of ``first``
+    side by side, those of ``then`` after them.
     """
 
     def __init__(self, *, runbook: str = "restore-failed", **kwargs: Any) -> None:
@@ -29,67 +35,101 @@ class PlanOperator(Step):
 
     def execute(self, context: Context) -> Summary:
         """Plan."""
+        from include.engine.verbs import restore, restore_set
+
         params = context["params"]
-        plan = _plan(self.pipeline, params, params["backup"])
-        page = page_of(plan, params["reason"])
+        wishes = wishes_of(params)
+        if params["target"] == SET:
+            word = f"set/{params['backup']}" if params["backup"] else restore_set.LATEST
+            manifest = restore_set.find(self.pipeline, word)
+            whole = restore_set.plan(self.pipeline, manifest, wishes, point=params["point"])
+            self.report = f"sets/{whole.set_id}"
+            page = page_of_set(whole, params["reason"])
+        else:
+            target = Target.parse(params["target"])
+            plan = restore.plan_wish(
+                self.pipeline, target, wishes.of_one(), point=params["point"], backup=params["backup"]
+            )
+            whole = SetPlan(set_id="", parts=(plan,))
+            page = page_of(plan, params["reason"])
         self.log.info("%s", page)
+        first = restore_set.waves(plan.target for plan in whole.parts)[0]
         return {
-            "target": str(plan.target),
-            "backup": plan.backup,
-            "point": str(plan.point),
-            "destination": place_of(plan),
-            "bytes_to_fetch": plan.bytes_to_fetch,
-            "bytes_needed": plan.bytes_needed,
-            "seconds_expected": plan.seconds_expected,
-            "would_overwrite": list(plan.would_overwrite),
+            "bytes_to_fetch": whole.bytes_to_fetch,
+            "bytes_needed": whole.bytes_needed,
+            "seconds_expected": whole.seconds_expected,
+            "would_overwrite": list(whole.would_overwrite),
             "page": page,
+            "first": [_told(whole.set_id, plan) for plan in whole.parts if plan.target in first],
+            "then": [_told(whole.set_id, plan) for plan in whole.parts if plan.target not in first],
         }
 
 
+class PartsOperator(Step):
+    """Give the parts of a plan to map the restores over.
+
+    :param plan: the summary of :class:`PlanOperator` (templated)
+    :param which: ``first`` or ``then``
+    """
+
+    template_fields = ("plan",)
+
+    def __init__(self, *, plan: Any, which: str, runbook: str = "restore-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, **kwargs)
+        self.plan = plan
+        self.which = which
+
+    def execute(self, context: Context) -> list[Summary]:
+        """Give them."""
+        return list(self.plan[self.which])
+
+
 class RestoreOperator(Step):
-    """Restore what was planned and approved.
+    """Restore one part of what was planned and approved.
 
     It plans again first: the destination may have filled up since, or turned out to be the source.  It starts from the backup
     that was approved, and refuses when more would be overwritten than the person has seen.
 
-    :param plan: the summary of :class:`PlanOperator` (templated)
+    :param part: one of the parts of :class:`PlanOperator` (templated; map over them)
     :param approval: what the person answered (templated)
+    :param before: the summaries of the parts that were restored before, which say where positions in a log are now (templated)
     """
 
-    template_fields = ("plan", "approval")
+    template_fields = ("part", "approval", "before")
 
-    def __init__(self, *, plan: Any, approval: Any, runbook: str = "restore-failed", **kwargs: Any) -> None:
+    def __init__(
+        self, *, part: Any, approval: Any, before: Any = (), runbook: str = "restore-failed", **kwargs: Any
+    ) -> None:
         super().__init__(runbook=runbook, **kwargs)
-        self.plan = plan
+        self.part = part
         self.approval = approval
+        self.before = before
 
     def execute(self, context: Context) -> Summary:
         """Restore."""
-        from include.engine.verbs import restore
+        from include.engine.verbs import restore, restore_set
 
         params = context["params"]
-        plan = _plan(self.pipeline, params, self.plan["backup"])
-        more = sorted(set(plan.would_overwrite) - set(self.plan["would_overwrite"]))
-        if more or place_of(plan) != self.plan["destination"]:
-            raise Refused(
-                f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
-                hint="look at the destination, then run the restore again and read its plan",
-            )
+        plan = self._planned_again(params)
         who = approver(self.approval)
         self.log.info("restoring %s from %s into %s, approved by %s", plan.target, plan.backup, place_of(plan), who)
         with self.progress() as progress:
-            restored = restore.restore(
-                self.pipeline,
-                plan,
-                reason=params["reason"],
-                by=who,
-                progress=progress,
-                stop=self.stop,
-                clock=clock,
-            )
+            recorded: dict[str, Any] = {
+                "reason": params["reason"],
+                "by": who,
+                "progress": progress,
+                "stop": self.stop,
+                "clock": clock,
+            }
+            if self.part["set"]:
+                moved = [msgspec.convert(one, Moved) for done in self.before for one in done["moved"]]
+                restored = restore_set.restore_part(self.pipeline, self.part["set"], plan, moved=moved, **recorded)
+            else:
+                restored = restore.restore(self.pipeline, plan, **recorded)
         return {
             "what": f"restore of {restored.target} from {restored.backup}",
-            "verdict": str(restored.verdict),
+            "set": self.part["set"],
+            "verdict": str(restored.verdict if restored.checks else Verdict.UNVERIFIED),
             "problems": told(restored.checks),
             "checks": len(restored.checks),
             "address": restored.address,
@@ -98,6 +138,49 @@ class RestoreOperator(Step):
             "bytes": plan.bytes_to_fetch,
             "reason": params["reason"],
             "approved_by": who,
+            "moved": msgspec.to_builtins(restored.moved),
+        }
+
+    def _planned_again(self, params: Mapping[str, Any]) -> RestorePlan:
+        plan = _plan_part(self.pipeline, params, self.part)
+        more = sorted(set(plan.would_overwrite) - set(self.part["would_overwrite"]))
+        if more or place_of(plan) != self.part["destination"]:
+            raise Refused(
+                f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
+                hint="look at the destination, then run the restore again and read its plan",
+            )
+        return plan
+
+
+class SumUpOperator(Step):
+    """Join the summaries of all parts that were restored into one, for the task that judges it.
+
+    It runs when nothing has failed: of a set without a reader of a log, the second group is skipped.
+
+    :param parts: the summaries (templated); lists of them, or nothing where a part of the DAG was skipped
+    """
+
+    template_fields = ("parts",)
+
+    def __init__(self, *, parts: Any, runbook: str = "restore-failed", **kwargs: Any) -> None:
+        super().__init__(runbook=runbook, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS, **kwargs)
+        self.parts = parts
+
+    def execute(self, context: Context) -> Summary:
+        """Join."""
+        done = [one for group in self.parts for one in group or ()]
+        whole = done[0]["set"] if done else ""
+        problems = [f"{one['what']}: {problem}" for one in done for problem in one["problems"]]
+        if whole:
+            self.report = f"sets/{whole}"
+        return {
+            "what": f"restore of the set {whole}" if whole else ", ".join(one["what"] for one in done),
+            "verdict": str(worst([Verdict(one["verdict"]) for one in done])),
+            "problems": problems,
+            "checks": sum(one["checks"] for one in done),
+            "bytes": sum(one["bytes"] for one in done),
+            "seconds": sum(one["seconds"] for one in done),
+            "report": self.report,
         }
 
 
@@ -107,51 +190,43 @@ def approver(approval: Mapping[str, Any]) -> str:
     return str(user.get("name") or user.get("id") or "nobody known")
 
 
-def place_of(plan: RestorePlan) -> str:
-    """Name where a restore goes."""
-    place = plan.destination.path or plan.destination.name
-    return f"{plan.destination.kind} {place}".strip()
+def wishes_of(params: Mapping[str, Any]) -> Wishes:
+    """Read what the form says.  Names in one field are separated by commas."""
+    from include.engine.verbs.wishes import Wishes
 
-
-def page_of(plan: RestorePlan, reason: str) -> str:
-    """Write the plan as Markdown for the person who approves it."""
-    expected = (
-        figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill has measured it yet"
-    )
-    overwritten = ", ".join(f"**{_plain(one)}**" for one in plan.would_overwrite) or "nothing"
-    facts = [
-        ("Target", f"`{plan.target}`"),
-        ("From", " → ".join(f"`{one}`" for one in plan.chain)),
-        ("To the point", f"`{plan.point}`"),
-        ("Into", f"`{_plain(place_of(plan))}`"),
-        ("Would overwrite", overwritten),
-        ("To fetch", figures.size(plan.bytes_to_fetch)),
-        ("Space needed", figures.size(plan.bytes_needed)),
-        ("Expected to take", expected),
-        ("Reason", _plain(reason)),
-    ]
-    table = "\n".join(["| | |", "|---|---|", *(f"| **{name}** | {value} |" for name, value in facts)])
-    steps = "\n".join(f"{number}. {_plain(step)}" for number, step in enumerate(plan.steps, start=1))
-    warnings = "".join(f"\n> **Warning:** {_plain(one)}\n" for one in plan.warnings)
-    return f"{table}\n{warnings}\n**Steps**\n\n{steps}\n"
-
-
-def _plain(text: str) -> str:
-    """Keep what people typed from breaking the table or becoming markup."""
-    flat = " ".join(text.split())
-    return "".join(f"\\{letter}" if letter in "\\|<>[]*_`#" else letter for letter in flat)
-
-
-def _plan(pipeline: Pipeline, params: Mapping[str, Any], backup: str | None) -> RestorePlan:
-    from include.engine.verbs import restore
-
-    return restore.plan(
-        pipeline,
-        Target.parse(params["target"]),
-        point=params["point"],
-        backup=backup,
+    return Wishes(
         destination=DestinationKind(params["destination"]),
         path=params["path"] or "",
-        server=params["server"] or "",
-        confirm=params["confirm"] or "",
+        servers=_names(params["server"]),
+        confirm=_names(params["confirm"]),
+        only=params["only"] or (),
+        rename=params["rename"] or (),
+        append=params["append"],
     )
+
+
+def _names(text: str | None) -> list[str]:
+    return [name for name in (part.strip() for part in (text or "").split(",")) if name]
+
+
+def _told(set_id: str, plan: RestorePlan) -> Summary:
+    return {
+        "set": set_id,
+        "target": str(plan.target),
+        "backup": plan.backup,
+        "point": str(plan.point),
+        "destination": place_of(plan),
+        "would_overwrite": list(plan.would_overwrite),
+    }
+
+
+def _plan_part(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str, Any]) -> RestorePlan:
+    from include.engine.verbs import restore
+
+    wishes, target = wishes_of(params), Target.parse(part["target"])
+    if part["set"]:
+        parts = [one.target for one in pipeline.catalog.set(part["set"]).parts]
+        wish = wishes.of_parts(sorted(parts))[target]
+    else:
+        wish = wishes.of_one()
+    return restore.plan_wish(pipeline, target, wish, point=params["point"], backup=part["backup"])

@@ -149,12 +149,18 @@ class CassandraRestore:
             # What was acknowledged before the snapshot began is in it: that moment is the age of the newest proved record.
             proved = all(check.verdict is Verdict.PASS for check in restored.checks)
             newest = job.chain[-1].cut.at if proved else None
-            yield Rehearsal(restored=restored, checks=restored.checks, newest_record=newest, newest_at_source=None)
+            yield Rehearsal(
+                restored=restored,
+                checks=restored.checks,
+                newest_record=newest,
+                newest_at_source=None,
+                connection=server.connection(),
+            )
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
         from include.engine.systems.cassandra.server import CassandraServer
 
-        sandbox = self.home.sandbox(f"restore-{self.target.name[:24]}-{job.plan.backup.lower()}")
+        sandbox = self.home.sandbox(f"restore-cassandra-{self.target.name[:24]}-{job.plan.backup.lower()}")
         return self._into_node(job, CassandraServer(sandbox, "restored", jolokia=False).start())
 
     def _into_node(self, job: RestoreJob, server: CassandraServer) -> Restored:

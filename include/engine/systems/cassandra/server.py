@@ -59,7 +59,7 @@ class CassandraServer:
         self.name = name
         self.size = size
         self.label = f"cassandra-{name}"
-        self.native_port = port or sandbox.port(self.label)
+        self.native_port = sandbox.port(self.label, port)
         self.storage_port = sandbox.port(f"{self.label}-storage")
         self.settings = settings
         self.jolokia = jolokia

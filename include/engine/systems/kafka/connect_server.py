@@ -37,7 +37,7 @@ class ConnectWorker:
         self.sandbox = sandbox
         self.cluster = cluster
         self.label = f"connect-{cluster.name}"
-        self.port = port or sandbox.port(self.label)
+        self.port = sandbox.port(self.label, port)
 
     @property
     def url(self) -> str:

@@ -93,7 +93,9 @@ def take(
             if (kept := tuple(position for position in held if position.topic in topics))
         },
     )
-    return Cut(at=at, position="offsets", detail=msgspec.to_builtins(found))
+    ends = {name: dict(enumerate(topic.high)) for name, topic in found.topics.items()}
+    begins = {name: dict(enumerate(topic.low)) for name, topic in found.topics.items()}
+    return Cut(at=at, position="offsets", offsets=ends, begins=begins, detail=msgspec.to_builtins(found))
 
 
 def read(cut: Cut) -> KafkaCut:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from include.engine.contracts import Reader
+from include.engine import model
+from include.engine.contracts import Reader, RestoreJob
 from include.engine.systems.kafka.client import TP, Admin
+from include.engine.systems.kafka.cut import Position
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.loading import LoadedPartition
 from include.engine.systems.kafka.rank import Offsets, rank
@@ -27,8 +29,18 @@ class Moved(Struct, frozen=True, kw_only=True):
     metadata: str
 
 
-def translate(saved: Saved, partitions: Sequence[LoadedPartition], *, until: int | None, reader: Reader) -> list[Moved]:
-    """Give every group's new positions.  Reads a segment only where its offsets have holes."""
+def translate(
+    saved: Saved,
+    partitions: Sequence[LoadedPartition],
+    *,
+    until: int | None,
+    reader: Reader,
+    groups: Mapping[str, Sequence[Position]] | None = None,
+) -> list[Moved]:
+    """Give every group's new positions.  Reads a segment only where its offsets have holes.
+
+    :param groups: instead of those of the backup
+    """
     cache: dict[str, Offsets] = {}
     by_content = {_key(s.facts): s for s in saved.detail.segments}
 
@@ -45,7 +57,7 @@ def translate(saved: Saved, partitions: Sequence[LoadedPartition], *, until: int
 
     restored = {partition.source: partition for partition in partitions}
     moved = []
-    for group, positions in sorted(saved.cut.groups.items()):
+    for group, positions in sorted((saved.cut.groups if groups is None else groups).items()):
         for position in positions:
             source = TP(position.topic, position.partition)
             partition = restored.get(source)
@@ -64,6 +76,21 @@ def translate(saved: Saved, partitions: Sequence[LoadedPartition], *, until: int
                 )
             )
     return moved
+
+
+def find(
+    saved: Saved, partitions: Sequence[LoadedPartition], job: RestoreJob, *, until: int | None
+) -> tuple[model.Moved, ...]:
+    """Give where the positions that *job* asks about are in the restored partitions; those of other topics are left out."""
+    asked = [Position(topic=one.topic, partition=one.partition, offset=one.offset) for one in job.positions]
+    found = translate(saved, partitions, until=until, reader=job.reader, groups={"": asked})
+    return tuple(
+        model.Moved(
+            before=model.Position(topic=one.source.topic, partition=one.source.partition, offset=one.before),
+            after=model.Position(topic=one.target.topic, partition=one.target.partition, offset=one.after),
+        )
+        for one in found
+    )
 
 
 def apply(admin: Admin, moved: Sequence[Moved]) -> None:

@@ -47,6 +47,12 @@ def new_cluster(path: Path, name: str) -> KafkaCluster:
     return KafkaCluster(home.sandbox("kafka"), name, quick=False).start()
 
 
+def lasting_cluster(target: Target, backup: str) -> KafkaCluster:
+    """Start a cluster of one broker in a sandbox that stays; called again, it is the same one."""
+    name = f"restore-kafka-{target.name[:24]}-{backup.lower()}"
+    return KafkaCluster(Home.of(_PROJECT).sandbox(name), target.name).start()
+
+
 @contextmanager
 def sandbox_cluster(target: Target, backup: str) -> Iterator[KafkaCluster]:
     """Start a cluster of one broker that is destroyed at the end, whatever happens."""

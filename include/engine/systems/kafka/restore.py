@@ -18,6 +18,7 @@ from include.engine.model import (
     Destination,
     DestinationKind,
     Manifest,
+    Moved,
     PointKind,
     RecoveryPoint,
     Restored,
@@ -32,9 +33,8 @@ from include.engine.systems.kafka.by_hand import instructions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
 from include.engine.systems.kafka.decisions import Decisions, Existing, decide, holding
 from include.engine.systems.kafka.detail import Saved
-from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.loading import MARKER, LoadedPartition, Loading
-from include.engine.systems.kafka.places import admit_directory, new_cluster, sandbox_cluster
+from include.engine.systems.kafka.places import admit_directory, lasting_cluster, new_cluster, sandbox_cluster
 
 
 def open_engine(
@@ -59,7 +59,8 @@ class _Loaded:
     """A cluster after the records are in."""
 
     partitions: list[LoadedPartition]
-    moved: list[Moved]
+    moved: list[groups.Moved]
+    asked: tuple[Moved, ...]  # where the positions are that the job asked about
     stages: list[Stage] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
@@ -106,12 +107,11 @@ class KafkaRestore:
             connection = self._connection(destination.name)
             # The plan may be a day old: what is there now decides.
             return self._into(connection, saved, decisions, job, stages=[])
-        if destination.kind is DestinationKind.DIRECTORY:
-            began = time.monotonic()
-            cluster = new_cluster(Path(destination.path), self.target.name)
-            stages = [Stage(name="start", seconds=time.monotonic() - began)]
-            return self._into(cluster.connection(), saved, decisions, job, stages=stages)
-        raise Misconfigured("a sandbox is only for drills", hint="name a directory or a server to restore to")
+        began, path = time.monotonic(), Path(destination.path)
+        lasting = destination.kind is DestinationKind.SANDBOX
+        cluster = lasting_cluster(self.target, saved.manifest.id) if lasting else new_cluster(path, self.target.name)
+        stages = [Stage(name="start", seconds=time.monotonic() - began)]
+        return self._into(cluster.connection(), saved, decisions, job, stages=stages)
 
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
@@ -130,6 +130,7 @@ class KafkaRestore:
                 # newest point, though an idle topic's newest record may be older.
                 newest_record=saved.manifest.cut.at if proved else None,
                 newest_at_source=None,
+                connection=cluster.connection(),
             )
 
     def by_hand(self, manifest: Manifest) -> str:
@@ -163,6 +164,7 @@ class KafkaRestore:
                 "groups": [msgspec.to_builtins(moved) for moved in loaded.moved],
                 "warnings": list(decisions.warnings),
             },
+            moved=loaded.asked,
         )
 
     def _connection(self, name: str) -> Connection:
@@ -199,10 +201,11 @@ def _load(
     began = time.monotonic()
     moved = groups.translate(saved, partitions, until=decisions.until, reader=job.reader)
     groups.apply(admin, moved)
+    asked = groups.find(saved, partitions, job, until=decisions.until)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
     loading.finish()
     found += checks.after_finish(admin, decisions, moved)
-    return _Loaded(partitions=partitions, moved=moved, stages=stages, checks=found)
+    return _Loaded(partitions=partitions, moved=moved, asked=asked, stages=stages, checks=found)
 
 
 def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:

@@ -66,7 +66,7 @@ class KafkaCluster:
         chosen = list(ports)
         labels = [self.label if size == 1 else f"{self.label}-{number}" for number in range(1, size + 1)]
         self.nodes = [
-            KafkaNode(self, number, label, chosen[number - 1] if chosen else sandbox.port(label))
+            KafkaNode(self, number, label, sandbox.port(label, chosen[number - 1] if chosen else None))
             for number, label in enumerate(labels, start=1)
         ]
 

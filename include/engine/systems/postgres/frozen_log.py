@@ -12,7 +12,6 @@ from datetime import datetime
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
-from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import Manifest, RecoveryPoint, Target
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.archive import read_histories
@@ -22,7 +21,6 @@ from include.engine.systems.postgres.selection import choose_way
 from include.engine.systems.postgres.wal_audit import Archive
 from include.engine.systems.postgres.wal_objects import fetch, list_wal
 
-_TRIES = 5
 _LOOK_EVERY = 1.0  # seconds
 
 
@@ -41,23 +39,12 @@ def freeze_log(bucket: Bucket, target: Target, size: int, identities: Sequence[s
     """Take the archive as it is now.
 
     :param size: bytes of a segment
-    :raises Unreachable: when it changes faster than it can be read
+    :raises Corrupt: naming it, when the newest part of a segment is damaged or missing
     """
-    last: Corrupt | None = None
-    for _ in range(_TRIES):
-        archive = Archive(list_wal(bucket, target), size)
-        at = clock()
-        newest = [partials[max(partials)] for partials in archive.partial.values()]
-        try:
-            return FrozenLog(at=at, archive=archive, held={wal.key: fetch(bucket, wal, identities) for wal in newest})
-        except Corrupt as error:
-            # Listed and gone: a longer part has taken its place.  One that is damaged is there, and stays.
-            if all(bucket.exists(wal.key) for wal in newest):
-                raise
-            last = error
-    raise Unreachable(
-        f"the log archive of {target} changed {_TRIES} times while it was read", hint="run the drill again"
-    ) from last
+    archive = Archive(list_wal(bucket, target), size)
+    at = clock()
+    newest = [partials[max(partials)] for partials in archive.partial.values()]
+    return FrozenLog(at=at, archive=archive, held={wal.key: fetch(bucket, wal, identities) for wal in newest})
 
 
 def await_samples(

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from include.engine.errors import Contended, Misconfigured, Refused
+from include.engine.contracts import PlanRequest
+from include.engine.errors import Contended, Misconfigured, Refused, Unsupported
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account, own
 
@@ -66,6 +67,18 @@ class Occupation(Struct, frozen=True, kw_only=True):
     system_identifier: str = ""
     entries: int = 0
     marker: Marker | None = None
+
+
+def require_whole(request: PlanRequest) -> None:
+    """Refuse to restore a part: the files of a cluster belong together.
+
+    :raises Unsupported: when a part, another name or appending was asked for
+    """
+    if request.only or request.rename or request.append:
+        raise Unsupported(
+            "a PostgreSQL cluster is restored whole: --only, --rename and --append do not go with it",
+            hint="restore it beside the source, to a directory, and take the tables from there with pg_dump",
+        )
 
 
 def look(path: Path) -> Occupation:

@@ -65,7 +65,6 @@ class PostgresRestore:
 
     :param home: where sandboxes are made
     :param identities: age secret keys; needed when the WAL archive is encrypted
-    :param servers: destinations by name
     """
 
     def __init__(
@@ -87,6 +86,7 @@ class PostgresRestore:
         :raises NotFound: when no backup or no log reaches the point, or PostgreSQL of that version is not here
         :raises Refused: when the destination is in use, the source, not empty, or too small
         """
+        guards.require_whole(request)
         point = RecoveryPoint.parse(request.point)
         choice = choose_chain(request.manifests, point, backup=request.backup)
         archive, histories = self.survey(choice.manifest)

@@ -21,13 +21,14 @@ from enum import StrEnum
 import zstandard
 from msgspec import Struct
 
-from include.engine.errors import Corrupt, NotFound, Refused
+from include.engine.errors import Corrupt, NotFound, Refused, Unreachable
 from include.engine.model import Target, decode, encode
 from include.engine.store import encryption
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.systems.postgres.lsn import Segment, format_lsn, parse_history_name, valid_segment_size
 
 _LEVEL = 3
+_REPLACED = 5  # times that an object may be replaced between listing and reading it
 _KEY = re.compile(r"/wal/([0-9A-F]{8})/([^/]+?)\.zst(\.age)?$")
 _PARTIAL = re.compile(r"^([0-9A-F]{24})\.partial-([0-9A-F]+)$")
 # XLogLongPageHeaderData: magic, info, timeline, page address, remaining length, padding, system id, segment size
@@ -158,12 +159,31 @@ def unpack(key: str, chunks: Iterable[bytes], identities: Sequence[str]) -> byte
 def fetch(bucket: Bucket, wal: WalObject, identities: Sequence[str]) -> bytes:
     """Read an object of the archive.
 
+    The archiver replaces the stored part of a segment by a longer one, or by the whole: when that happened since
+    *wal* was listed, the bytes are read from what took its place.  A log only grows, so they are the same.
+
     :raises Corrupt: naming it, when it is missing though it was listed, or damaged
     """
-    try:
-        return unpack(wal.key, [bucket.read(wal.key)], identities)
-    except NotFound as error:
-        raise Corrupt(f"{wal.key} was listed and is missing now", hint=HINT_DAMAGED) from error
+    place = wal
+    for _ in range(_REPLACED):
+        try:
+            content = unpack(place.key, [bucket.read(place.key)], identities)
+        except NotFound as error:
+            longer = _longer(bucket, wal) if wal.kind is WalKind.PARTIAL else None
+            if longer is None:
+                raise Corrupt(f"{wal.key} was listed and is missing now", hint=HINT_DAMAGED) from error
+            place = longer
+        else:
+            return content[: wal.valid] if place is not wal else content
+    raise Unreachable(f"{wal.key} was replaced {_REPLACED} times while it was read", hint="try again")
+
+
+def _longer(bucket: Bucket, wal: WalObject) -> WalObject | None:
+    """Find what took the place of the part of a segment: the whole, or the longest part."""
+    found = (WalObject.parse(stored) for stored in bucket.list(wal.key.rpartition("/")[0]))
+    same = [one for one in found if one is not None and one.name == wal.name and one.timeline == wal.timeline]
+    enough = [one for one in same if one.kind is WalKind.SEGMENT or one.valid >= wal.valid]
+    return max(enough, key=lambda one: (one.kind is WalKind.SEGMENT, one.valid), default=None)
 
 
 def check_segment(key: str, content: bytes, segment: Segment, system_identifier: str | None, valid: int = 0) -> None:

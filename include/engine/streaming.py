@@ -1,0 +1,50 @@
+"""What the verbs ask of a system that is a stream: it reads a log, writes tables, and keeps a checkpoint of how far it is.
+
+Besides being backed up and restored like every target, a stream can tell what became of the records that it had read, and
+it can be resumed beside a restored log and restored tables, which is what proves that a pipeline came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from include.engine.contracts import Connection, RestoreJob
+from include.engine.model import Check, Cut, Reconciled, Restored
+
+
+@runtime_checkable
+class Reconciles(Protocol):
+    """A source that can tell what became of the records that it had read when it was frozen."""
+
+    def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
+        """Look at a window of records before *cut*, flow by flow.
+
+        :raises MainstayError: when the log or the tables cannot be read
+        """
+        ...
+
+
+class Resumed(Struct, frozen=True, kw_only=True):
+    """A stream that runs again beside what was restored, has replayed, and was checked."""
+
+    restored: Restored
+    checks: Sequence[Check]
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A restore engine that can run its stream again."""
+
+    def resume(self, job: RestoreJob, *, log: Connection, tables: Connection) -> AbstractContextManager[Resumed]:
+        """Restore the checkpoint into a sandbox, run the stream from it until it has replayed, and send one marked record through.
+
+        ``job.moved`` says where the checkpoint's positions are in the restored log.  The stream ends with the context.
+
+        :param log: the restored log
+        :param tables: the restored tables
+        """
+        ...

@@ -1,0 +1,177 @@
+"""Whether the parts of a set fit together: the order of the cuts, what the streams had read, what a replay does.  Pure.
+
+The claim, and why it holds, is in docs/consistency.md.  In short: a stream had read a log up to O when its checkpoint was
+frozen.  The snapshot of the tables came after that, so every record before O is in it, or was refused as a dead letter.  The
+end of the log was read after the snapshot, so every record that is in the tables is in the log's backup.  A replay from O to
+the end writes again what the snapshot has of these records, and adds what it lacks; if writing twice is writing once, nothing
+is lost and nothing doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from include.engine.model import (
+    FREEZE_ORDER,
+    Check,
+    Consistency,
+    Coverage,
+    Cut,
+    Frozen,
+    Reconciled,
+    System,
+    Target,
+    Verdict,
+)
+
+_TOLD = 5  # partitions, gaps or keys that a detail names
+
+
+def judge_consistency(order: Sequence[Frozen], cuts: Mapping[Target, Cut]) -> Consistency:
+    """Judge a set by how it was frozen and by what was frozen.
+
+    :param order: when each target was frozen; empty when nobody measured it
+    :param cuts: of all parts
+    """
+    logs = {target: cut for target, cut in cuts.items() if target.system is System.KAFKA}
+    tables = {target: cut for target, cut in cuts.items() if target.system is System.CASSANDRA}
+    streams = {target: cut for target, cut in sorted(cuts.items()) if target.system is System.SPARK}
+    checks = [_in_order(order, cuts)]
+    replay: int | None = 0
+    for target, cut in streams.items():
+        found = _offsets(target, cut, logs)
+        checks += [found, _sink_after(target, tables, order), *_idempotent(target, cut)]
+        replay = None if replay is None or found.verdict is not Verdict.PASS else replay + _behind(cut, logs)
+    moments = [cut.at for cut in cuts.values()]
+    return Consistency(
+        checks=tuple(checks),
+        freeze_seconds=(order[-1].ended - order[0].began).total_seconds() if order else 0.0,
+        skew_seconds=(max(moments) - min(moments)).total_seconds() if moments else 0.0,
+        replay_records=replay if streams else None,
+    )
+
+
+def judge_coverage(coverage: Coverage) -> Check:
+    """Judge what is in no backup: a gap is a failure, a target that could not be asked leaves it open."""
+    gaps = [f"{target}: {gap}" for target, found in sorted(coverage.gaps.items()) for gap in found]
+    if gaps:
+        return Check(name="coverage", verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
+    if coverage.unread:
+        unread = [f"{target}: {why}" for target, why in sorted(coverage.unread.items())]
+        return Check(name="coverage", verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
+    asked = ", ".join(sorted(coverage.gaps))
+    return Check(name="coverage", verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
+
+
+def judge_reconciliation(found: Reconciled) -> Check:
+    """Judge whether every record that a stream had read is in its table, or explained by a dead letter."""
+    name = f"reconciliation of {found.flow}"
+    told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters"
+    if found.lost == 0:
+        return Check(name=name, verdict=Verdict.PASS, detail=told)
+    keys = f", such as {_some(found.missing)}" if found.missing else ""
+    return Check(name=name, verdict=Verdict.FAIL, detail=f"{told}; {found.lost} are in neither{keys}")
+
+
+def _in_order(order: Sequence[Frozen], cuts: Mapping[Target, Cut]) -> Check:
+    name = "order of the freeze"
+    if {one.target for one in order} != set(cuts) or not order:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="nobody noted when each target was frozen")
+    text = ", ".join(f"{one.target} {(one.ended - one.began).total_seconds():.1f} s" for one in order)
+    for before, after in pairwise(order):
+        late = FREEZE_ORDER.index(before.target.system) > FREEZE_ORDER.index(after.target.system)
+        if late or before.ended > after.began:
+            return Check(
+                name=name, verdict=Verdict.FAIL, detail=f"{after.target} was frozen before {before.target}: {text}"
+            )
+    early = [one for one in order if cuts[one.target].at > one.ended]
+    if early:
+        return Check(name=name, verdict=Verdict.FAIL, detail=f"the cut of {early[0].target} is later than its freeze")
+    return Check(name=name, verdict=Verdict.PASS, detail=text)
+
+
+def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut]) -> Check:
+    """Check that what *target* had read, and what it reads next, is in the backup of the log."""
+    name = f"{target}: read up to"
+    if not cut.offsets:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the checkpoint tells no offsets")
+    if not logs:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the set has no log to replay from")
+    wrong = [text for topic, reads in sorted(cut.offsets.items()) for text in _wrong(topic, reads, logs)]
+    if wrong:
+        return Check(name=name, verdict=Verdict.FAIL, detail=_some(wrong))
+    at = ", ".join(f"{topic} {sum(reads.values())}" for topic, reads in sorted(cut.offsets.items()))
+    return Check(name=name, verdict=Verdict.PASS, detail=f"{at} (sums of offsets); {_behind(cut, logs)} to replay")
+
+
+def _wrong(topic: str, reads: Mapping[int, int], logs: Mapping[Target, Cut]) -> Iterator[str]:
+    log = _log_of(topic, logs)
+    if log is None:
+        yield f"the topic {topic} is in no log of the set"
+        return
+    ends, begins = log.offsets[topic], log.begins.get(topic, {})
+    for partition, offset in sorted(reads.items()):
+        if partition not in ends:
+            yield f"{topic}-{partition} is not in the log: the topic was made anew with fewer partitions"
+        elif offset > ends[partition]:
+            yield f"{topic}-{partition} was read up to {offset}, and the log ends at {ends[partition]}: it is another topic"
+        elif offset < begins.get(partition, 0):
+            yield (
+                f"{topic}-{partition} was read up to {offset}, and the log begins at {begins[partition]}: "
+                "retention was faster than the stream"
+            )
+
+
+def _behind(cut: Cut, logs: Mapping[Target, Cut]) -> int:
+    """How many offsets lie between what was read and the end.  Partitions that the stream has not seen yet are read whole."""
+    total = 0
+    for topic, reads in cut.offsets.items():
+        log = _log_of(topic, logs)
+        ends = log.offsets[topic] if log else {}
+        begins = log.begins.get(topic, {}) if log else {}
+        total += sum(end - reads.get(partition, begins.get(partition, 0)) for partition, end in ends.items())
+    return total
+
+
+def _log_of(topic: str, logs: Mapping[Target, Cut]) -> Cut | None:
+    return next((log for _, log in sorted(logs.items()) if topic in log.offsets), None)
+
+
+def _sink_after(target: Target, tables: Mapping[Target, Cut], order: Sequence[Frozen]) -> Check:
+    name = f"{target}: tables after the checkpoint"
+    if not tables:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the set has no tables that it writes to")
+    frozen = next((one.ended for one in order if one.target == target), None)
+    if frozen is None:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="nobody noted when the checkpoint was frozen")
+    early = [str(one) for one, cut in sorted(tables.items()) if cut.at < frozen]
+    if early:
+        return Check(
+            name=name,
+            verdict=Verdict.FAIL,
+            detail=f"the snapshot of {', '.join(early)} is older than the checkpoint: records in between would be lost",
+        )
+    gap = min((cut.at - frozen).total_seconds() for cut in tables.values())
+    return Check(name=name, verdict=Verdict.PASS, detail=f"the snapshot began {gap:.1f} s after it")
+
+
+def _idempotent(target: Target, cut: Cut) -> Iterator[Check]:
+    if not cut.flows:
+        yield Check(
+            name=f"{target}: replay writes the same rows",
+            verdict=Verdict.UNVERIFIED,
+            detail="the checkpoint's backup does not say where its records go",
+        )
+    verdicts = {True: Verdict.PASS, False: Verdict.FAIL, None: Verdict.UNVERIFIED}
+    for flow in cut.flows:
+        yield Check(
+            name=f"{target}: replay of {flow.name} writes the same rows",
+            verdict=verdicts[flow.idempotent],
+            detail=flow.why or "it could not be told",
+        )
+
+
+def _some(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _TOLD} more" if len(words) > _TOLD else ""
+    return "; ".join(words[:_TOLD]) + more

@@ -1,0 +1,125 @@
+"""The sandboxes of a drill: each part restored beside the others, and the stream resumed among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from include.engine.contracts import Clock, Progress, Rehearsal, RestoreJob, Stop
+from include.engine.errors import MainstayError, TransientError
+from include.engine.model import (
+    Check,
+    DestinationKind,
+    PointKind,
+    Position,
+    RestorePlan,
+    Stage,
+    System,
+    Target,
+    Verdict,
+)
+from include.engine.streaming import Resumes
+from include.engine.verbs import restore
+from include.engine.verbs.pipeline import Pipeline
+
+
+@dataclass
+class Rehearsals:
+    """What was restored so far, still up, and what was seen of it.
+
+    Everything that happens becomes a check: a restore that fails is a FAIL with its error, what the store or the sandbox did
+    not allow to look at is UNVERIFIED.  Only a stop comes through as an error.
+
+    :param asked: what a restored log is asked about (see ``contracts.RestoreJob``)
+    :param sandboxes: holds what is up until the drill is over
+    """
+
+    pipeline: Pipeline
+    point: str
+    asked: Sequence[Position]
+    sandboxes: ExitStack
+    progress: Progress
+    stop: Stop
+    clock: Clock
+    checks: list[Check] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    ages: dict[Target, float | None] = field(default_factory=dict)
+    size: int = 0
+    up: dict[Target, tuple[RestorePlan, Rehearsal]] = field(default_factory=dict)
+
+    def restore(self, target: Target, backup: str) -> None:
+        """Restore *backup* into a sandbox of its own and check it."""
+        try:
+            job = self._job(target, backup)
+            if target.system is System.KAFKA:
+                job = msgspec.structs.replace(job, positions=tuple(self.asked))
+            disaster = self.clock() if self.point == str(PointKind.LATEST) else None
+            found = self.sandboxes.enter_context(self.pipeline.lookup.engine(target).rehearse(job))
+        except MainstayError as error:
+            self._failed(target, error)
+            return
+        self.up[target] = (job.plan, found)
+        self._saw(target, found.checks, found.restored.stages)
+        self.ages[target] = _age(found, disaster)
+
+    def resume(self, target: Target, backup: str) -> None:
+        """Run the stream *target* again, beside the log that it reads and the tables that it writes to."""
+        engine = self.pipeline.lookup.engine(target)
+        log = self._log_of(target, backup)
+        tables = [one for one in sorted(self.up) if one.system is System.CASSANDRA]
+        reads = self.up[log][1] if log is not None else None
+        writes = self.up[tables[0]][1] if len(tables) == 1 else None
+        if not isinstance(engine, Resumes):
+            self._unproved(target, "this Mainstay cannot run it again")
+            return
+        if log is None or reads is None or reads.connection is None:
+            self._unproved(target, "the log that it reads did not come back")
+            return
+        if writes is None or writes.connection is None:
+            self._unproved(target, "the tables that it writes to did not come back, or there are several")
+            return
+        try:
+            job = msgspec.structs.replace(self._job(target, backup), moved=reads.restored.moved)
+            resumed = self.sandboxes.enter_context(engine.resume(job, log=reads.connection, tables=writes.connection))
+        except MainstayError as error:
+            self._failed(target, error)
+            return
+        self._saw(target, resumed.checks, resumed.restored.stages)
+        # What it had not read when it was frozen is in the log: the pipeline has lost what the log has lost.
+        self.ages[target] = self.ages[log]
+
+    def _job(self, target: Target, backup: str) -> RestoreJob:
+        plan = restore.plan(self.pipeline, target, point=self.point, backup=backup, destination=DestinationKind.SANDBOX)
+        self.size += plan.bytes_to_fetch
+        return restore.job(self.pipeline, plan, progress=self.progress, stop=self.stop, clock=self.clock)
+
+    def _log_of(self, target: Target, backup: str) -> Target | None:
+        catalog = self.pipeline.catalog
+        topics = set(catalog.backup(target, backup).cut.offsets)
+        logs = [one for one in sorted(self.up) if one.system is System.KAFKA]
+        return next(
+            (one for one in logs if topics <= set(catalog.backup(one, self.up[one][0].backup).cut.offsets)), None
+        )
+
+    def _unproved(self, target: Target, why: str) -> None:
+        self.checks.append(Check(name=f"{target}: resume", verdict=Verdict.UNVERIFIED, detail=why))
+
+    def _failed(self, target: Target, error: MainstayError) -> None:
+        self.stop.check()
+        verdict = Verdict.UNVERIFIED if isinstance(error, TransientError) else Verdict.FAIL
+        self.checks.append(Check(name=f"{target}: restore", verdict=verdict, detail=str(error)))
+
+    def _saw(self, target: Target, checks: Sequence[Check], stages: Sequence[Stage]) -> None:
+        self.checks += [msgspec.structs.replace(check, name=f"{target}: {check.name}") for check in checks]
+        self.stages += [msgspec.structs.replace(stage, name=f"{target}: {stage.name}") for stage in stages]
+
+
+def _age(rehearsal: Rehearsal, disaster: datetime | None) -> float | None:
+    lost_at = rehearsal.newest_at_source or disaster
+    if rehearsal.newest_record is None or lost_at is None:
+        return None
+    return max(0.0, (lost_at - rehearsal.newest_record).total_seconds())

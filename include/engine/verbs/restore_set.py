@@ -1,0 +1,209 @@
+"""Restore a set: every part planned together, restored in the order in which one needs the other, judged together.
+
+A log (Kafka) gets new offsets when it is restored.  What reads it (a stream's checkpoint) is restored after it, and is told
+where its positions are now: they travel as data, so no system knows another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from include.engine.contracts import Clock, Progress, Stop
+from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused, TransientError
+from include.engine.model import (
+    Check,
+    Moved,
+    Position,
+    Restored,
+    RestorePlan,
+    SetManifest,
+    SetPlan,
+    SetRestored,
+    System,
+    Target,
+    backup_time,
+)
+from include.engine.verbs import restore
+from include.engine.verbs.pipeline import Pipeline
+from include.engine.verbs.wishes import Wishes
+
+LATEST = "latest-set"
+_PREFIX = "set/"
+
+# Restored side by side, then what needs them: a checkpoint needs the offsets of the restored log, and its job what it writes to.
+_WAVES = ((System.KAFKA, System.CASSANDRA, System.POSTGRES), (System.SPARK,))
+
+
+def is_set(word: str) -> bool:
+    """Whether *word* names a set rather than a target."""
+    return word == LATEST or word.startswith(_PREFIX)
+
+
+def find(pipeline: Pipeline, word: str) -> SetManifest:
+    """Give the set that ``set/<id>`` or ``latest-set`` names.
+
+    :raises NotFound: when there is none
+    """
+    if word in (LATEST, f"{_PREFIX}latest"):
+        sets = pipeline.catalog.sets()
+        if not sets:
+            raise NotFound(
+                f"{pipeline.catalog.bucket.url} holds no set", hint="check the URL; `./mainstay catalog` lists all"
+            )
+        return sets[-1]
+    set_id = word.removeprefix(_PREFIX)
+    backup_time(set_id)
+    return pipeline.catalog.set(set_id)
+
+
+def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
+    """Order targets: those of one wave side by side, and each wave after the one before it.  Pure."""
+    wanted = sorted(set(targets))
+    ordered = (tuple(target for target in wanted if target.system in systems) for systems in _WAVES)
+    return tuple(wave for wave in ordered if wave)
+
+
+def plan(pipeline: Pipeline, manifest: SetManifest, wishes: Wishes, *, point: str = "latest") -> SetPlan:
+    """Say what the restore of a set would do, all parts together.  Changes nothing.
+
+    :param point: ``latest``, each part as far as its log reaches, or ``backup``, each part at the end of its backup
+    :raises Refused: naming every part that cannot be restored, and why
+    """
+    if point not in ("latest", "backup"):
+        raise Misconfigured(
+            f"a set is restored to the point that it stands for, not to {point}",
+            hint="use latest or backup; to reach another point, restore the target that needs it by itself",
+        )
+    backups = {part.target: part.backup for part in manifest.parts}
+    asked = wishes.of_parts(sorted(backups))
+    plans: list[RestorePlan] = []
+    wrong: dict[Target, MainstayError] = {}
+    for target in (target for wave in waves(asked) for target in wave):
+        try:
+            plans.append(restore.plan_wish(pipeline, target, asked[target], point=point, backup=backups[target]))
+        except MainstayError as error:
+            wrong[target] = error
+    if wrong:
+        raise _together(manifest, wrong)
+    _require_apart(plans)
+    return SetPlan(set_id=manifest.id, parts=tuple(plans), warnings=_warnings(manifest, asked))
+
+
+def restore_set(
+    pipeline: Pipeline, plan: SetPlan, *, reason: str, by: str, progress: Progress, stop: Stop, clock: Clock
+) -> SetRestored:
+    """Do what *plan* says, one part after the other, and judge all of them.
+
+    A part that fails ends it: what was restored before stays, and the records in the bucket say how each part ended.
+
+    :raises Refused: without a reason
+    """
+    restore.require_reason(reason)
+    done: list[Restored] = []
+    for part in plan.parts:
+        stop.check()
+        done.append(
+            restore_part(
+                pipeline,
+                plan.set_id,
+                part,
+                moved=[one for restored in done for one in restored.moved],
+                reason=reason,
+                by=by,
+                progress=progress,
+                stop=stop,
+                clock=clock,
+            )
+        )
+    return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
+
+
+def restore_part(
+    pipeline: Pipeline,
+    set_id: str,
+    plan: RestorePlan,
+    *,
+    moved: Sequence[Moved],
+    reason: str,
+    by: str,
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+) -> Restored:
+    """Restore one part of a set, and record it.
+
+    :param moved: what the parts that were restored before have told (``Restored.moved``)
+    """
+    return restore.restore(
+        pipeline,
+        plan,
+        reason=reason,
+        by=by,
+        progress=progress,
+        stop=stop,
+        clock=clock,
+        set_id=set_id,
+        positions=positions_of(pipeline.catalog.set(set_id)) if plan.target.system is System.KAFKA else (),
+        moved=moved,
+    )
+
+
+def positions_of(manifest: SetManifest) -> tuple[Position, ...]:
+    """Give every position of the set's readers of a log: what the restored log is asked about.  Pure."""
+    found = {
+        (topic, partition, offset)
+        for part in manifest.parts
+        if part.target.system is System.SPARK
+        for topic, partitions in part.cut.offsets.items()
+        for partition, offset in partitions.items()
+    }
+    return tuple(Position(topic=topic, partition=p, offset=offset) for topic, p, offset in sorted(found))
+
+
+def checks_of(parts: Sequence[Restored]) -> tuple[Check, ...]:
+    """Give the checks of all parts, each with the part's name.  A part that nobody checked is not proved.  Pure."""
+    found = []
+    for part in parts:
+        checks = part.checks or (Check(name="checks", verdict=part.verdict, detail="nothing was checked"),)
+        found += [msgspec.structs.replace(check, name=f"{part.target}: {check.name}") for check in checks]
+    return tuple(found)
+
+
+def _together(manifest: SetManifest, wrong: Mapping[Target, MainstayError]) -> MainstayError:
+    if len(wrong) == 1:
+        (error,) = wrong.values()
+        return error
+    kind = TransientError if all(isinstance(error, TransientError) for error in wrong.values()) else Refused
+    return kind(
+        f"{len(wrong)} parts of the set {manifest.id} cannot be restored there: "
+        + "; ".join(f"{target}: {error.message}" for target, error in wrong.items()),
+        hint="; ".join(f"{target}: {error.hint}" for target, error in wrong.items()),
+    )
+
+
+def _require_apart(plans: Sequence[RestorePlan]) -> None:
+    """Refuse two parts of one system at one place.
+
+    :raises Refused: naming them
+    """
+    seen: dict[tuple[System, str, str], Target] = {}
+    for plan in plans:
+        place = (plan.target.system, plan.destination.path, plan.destination.name)
+        if any(place[1:]) and place in seen:
+            raise Refused(
+                f"{seen[place]} and {plan.target} would go to the same place, {' '.join(filter(None, place[1:]))}",
+                hint="name another server or directory for one of them",
+            )
+        seen[place] = plan.target
+
+
+def _warnings(manifest: SetManifest, asked: Iterable[Target]) -> tuple[str, ...]:
+    left = sorted(str(part.target) for part in manifest.parts if part.target not in set(asked))
+    found = []
+    if left:
+        found.append(f"not asked for, and left as they are: {', '.join(left)}: the parts may not fit together")
+    if manifest.left_out:
+        found.append(f"the set was taken without {', '.join(manifest.left_out)}: they do not come back with it")
+    return tuple(found)
