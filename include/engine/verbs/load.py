@@ -80,6 +80,11 @@ def run(
     """
     earlier = loads.find(id_)
     if earlier is not None:
+        if (earlier.profile, earlier.target) != (wish.profile.name, wish.target):
+            raise Refused(
+                f"the load test {id_} is one of {earlier.profile} on {earlier.target}",
+                hint="start a new run: a test is named after its run, and a result is never overwritten",
+            )
         return earlier
     profile = wish.profile
     schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
@@ -270,7 +275,9 @@ def _cleared(engine: LoadEngine, prefix: str) -> bool:
 def _notes(ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep], removed: Sequence[str]) -> list[str]:
     notes = [ended.why] if ended.why else []
     highest = max((step.target_rate for step in steps), default=0.0)
-    if limit is not None and highest * _NEAR > limit.rate * limit.processes:
+    if limit is not None and not limit.rate:
+        notes.append("the generator's own limit could not be measured: nothing was answered in a second")
+    elif limit is not None and highest * _NEAR > limit.rate * limit.processes:
         notes.append(
             f"the generator's own limit of {limit.rate * limit.processes:,.0f} a second is near the rate:"
             " what was measured may be the generator"
