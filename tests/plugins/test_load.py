@@ -135,7 +135,9 @@ def test_a_load_is_named_after_its_run_kept_and_judged_by_the_next_task(
     assert told["verdict"] == "UNVERIFIED"
     with pytest.raises(PermanentError, match="p999"):
         JudgeOperator(task_id="judge", summary=told, runbook="load-failed").execute(task())
+    assert operator.execute(task()) == told  # cleared: the result stands
+    other = LoadTestOperator(task_id="load", load={"profile": "postgres-steady", "target": "postgres/main"})
+    with pytest.raises(Refused, match="is one of kafka-steady on kafka/main"):
+        other.execute(task())
     with pytest.raises(Refused, match="max_seconds"):
-        LoadTestOperator(task_id="load", load={"profile": "postgres-steady", "target": "postgres/main"}).execute(
-            task(duration=5)
-        )
+        other.execute(task(duration=5) | {"ti": SimpleNamespace(map_index=1)})
