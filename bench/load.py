@@ -1,6 +1,6 @@
 """Load generators against stock ones, both sides in one run, on the same server and in turn.
 
-    python -m bench.load [records] [rounds]
+    python -m bench.load [--records N] [--rounds N] [kafka] [postgres] [cassandra]
 
 Kafka: records of 1 KiB as fast as each can, acks=all, against kafka-producer-perf-test.  PostgreSQL: select-only at a rate that
 neither can keep, against pgbench without a rate.  Cassandra: writes as fast as each can, against the driver's own
@@ -9,10 +9,11 @@ execute_concurrent_with_args.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -119,15 +120,20 @@ def cassandra(sandbox: Sandbox, rounds: int, count: int = 4000) -> dict[str, lis
 
 
 def main() -> None:
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("systems", nargs="*", default=["kafka", "postgres", "cassandra"])
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    benches: dict[str, Callable[[Sandbox], dict[str, list[float]]]] = {
+        "kafka": lambda sandbox: kafka(sandbox, asked.records, asked.rounds),
+        "postgres": lambda sandbox: postgres(sandbox, asked.rounds),
+        "cassandra": lambda sandbox: cassandra(sandbox, asked.rounds),
+    }
     rows: list[dict[str, Any]] = []
     with Home.of(PROJECT).sandbox("bench-load") as sandbox:
-        for name, found in (
-            ("kafka", kafka(sandbox, records, rounds)),
-            ("postgres", postgres(sandbox, rounds)),
-            ("cassandra", cassandra(sandbox, rounds)),
-        ):
+        for name in asked.systems:
+            found = benches[name](sandbox)
             ours, (stock, theirs) = median(found["mainstay"]), next(iter(found.items()))
             rows.append({"system": name, "stock": stock, "rounds": found, "ratio": round(ours / median(theirs), 2)})
             print(
