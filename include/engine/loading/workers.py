@@ -7,6 +7,7 @@ shares an interpreter's lock with the others.
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -119,6 +120,14 @@ def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> Generat
         worker, Schedule.steady(_MORE_THAN_CAN_BE, 0.75, warm_up=0.25), processes=1, bound=bound, grace=0.0, stop=Stop()
     )
     return GeneratorLimit(rate=measured.step.achieved_rate, processes=processes, how=how)
+
+
+def machine() -> dict[str, str]:
+    """Say on what the generator runs."""
+    return {
+        "generator on": f"{os.cpu_count()} processors, {platform.machine()}, load {os.getloadavg()[0]:.1f} before the test",
+        "python": platform.python_version(),
+    }
 
 
 class _Process:

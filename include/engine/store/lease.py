@@ -107,6 +107,10 @@ def turn(bucket: Bucket, folder: str, *, until: datetime, clock: Clock) -> Itera
     key = f"{folder}/{LEASE}"
     old = _find(bucket, key)
     if old is not None and (not old.live(clock()) or _died(old)):
+        # Only one may remove a dead lease: the others would remove that of whoever came after it.
+        heir = f"{folder}/ended-{old.started:%Y%m%dT%H%M%S%f}-{old.host}-{old.pid}.json"
+        if not bucket.create(heir, encode(old)):
+            raise Contended(f"somebody else is taking over {folder}", hint="try again in a minute")
         bucket.delete([key])
     lease = _take(bucket, key, folder, until, clock)
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ from include.engine.loading.permission import LoadPermission, admit
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
 from include.engine.loading.search import Found, found, next_rate
+from include.engine.loading.workers import machine
 from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Reading, Verdict, worst
 from include.engine.probing import Probe
 from include.engine.store.loads import Loads
@@ -89,7 +88,7 @@ def run(
     profile = wish.profile
     schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
     plan = profile.plan(most=wish.permission.max_rate)
-    bytes_each = int(getattr(profile.workload, "operation_bytes", 0))
+    bytes_each = _bytes_each(profile)
     longest = schedule.seconds
     if wish.search:
         longest = plan.limit
@@ -114,7 +113,7 @@ def run(
         prefix = prefix_of(pipeline)
         removed = _remove(engine, prefix)
         progress.stage("measure the generator")
-        environment = {**_machine(), **engine.environment()}
+        environment = {**machine(), **engine.environment()}
         limit = engine.limit()
         inner = Stop()
         stop.on_stop(lambda: inner.stop(stop.reason))
@@ -170,10 +169,15 @@ def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, s
     if not wish.search:
         once(schedule)
         return Found(index=0, why="")
-    plan, began = wish.profile.plan(most=wish.permission.max_rate), time.monotonic()
+    plan, began, made = wish.profile.plan(most=wish.permission.max_rate), time.monotonic(), 0
     while (rate := next_rate(plan, seen.steps, time.monotonic() - began)) is not None:
+        one = Schedule.steady(rate, plan.step_seconds, warm_up=plan.warm_up)
+        made += one.operations
+        if made * _bytes_each(wish.profile) > wish.permission.max_bytes:
+            ended = found(plan, seen.steps, time.monotonic() - began)
+            return Found(index=ended.index, why=f"{ended.why}; ended before {rate:,.6g} a second by max_bytes")
         run.progress.say(f"{rate:,.6g} operations a second")
-        once(Schedule.steady(rate, plan.step_seconds, warm_up=plan.warm_up))
+        once(one)
         last = seen.steps[-1]
         run.progress.say(f"{rate:,.6g} a second: {last.verdict}, p99 {last.from_intended.p99:,.1f} ms")
     return found(plan, seen.steps, time.monotonic() - began)
@@ -257,6 +261,10 @@ def _reader(
     return read
 
 
+def _bytes_each(profile: Profile) -> int:
+    return int(getattr(profile.workload, "operation_bytes", 0))
+
+
 def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
     names = engine.leftovers(prefix)
     if names:
@@ -285,10 +293,3 @@ def _notes(ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep]
     if removed:
         notes.append(f"a test that died had left {', '.join(removed)}; it is removed")
     return notes
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "generator on": f"{os.cpu_count()} processors, {platform.machine()}, load {os.getloadavg()[0]:.1f} before the test",
-        "python": platform.python_version(),
-    }
