@@ -19,11 +19,11 @@ def test_airflow_is_asked_and_runs_tasks_and_nothing_of_it_stays(live: Live, tmp
     range_ = Range("airflow", Connection(host=airflow.url, login="admin", password=airflow.password("admin")), tmp_path)
     gates = {"p50": 600_000, "figures": {"tasks_failed": {"most": 0}}}
     profile = range_.profile(stages=[{"rate": 5, "lasts": "3s"}], gates=gates, workload={"tasks": 4})
-    result = range_.run(profile)
+    result = range_.run(profile, permission={"guards": {"load.canary": {"above": 50}}})
     step = result.step
     assert step is not None
     assert step.errors == {}
-    assert step.from_intended.count == 15
+    assert step.from_intended.count == 14  # 17 are due, three of them in the warm-up
     assert set(step.kinds) == {"monitor/health", "dags", f"dags/{PROBE}"}
     assert step.figures["tasks_failed"] == 0
     assert step.figures["first_task_seconds"] > 0

@@ -15,6 +15,7 @@ from statistics import median
 
 from msgspec import Struct
 
+from include.engine.loading.contracts import LOAD_BEFORE
 from include.engine.model import LoadInterval, LoadResult, LoadStep, Verdict
 
 P_LIMIT = 0.01
@@ -81,7 +82,7 @@ def compare(before: LoadResult, after: LoadResult, *, earlier: Sequence[LoadResu
     notes += [
         f"{key} differs: {before.environment.get(key, 'unknown')} and {after.environment.get(key, 'unknown')}"
         for key in sorted(set(before.environment) | set(after.environment))
-        if before.environment.get(key) != after.environment.get(key)
+        if key != LOAD_BEFORE and before.environment.get(key) != after.environment.get(key)
     ]
     first, second = before.step, after.step
     if first is None or second is None:

@@ -11,6 +11,7 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.loading.schedule import Schedule
 from include.engine.model import GeneratorLimit, LoadStep, Reading
 
+LOAD_BEFORE = "load average before the test"  # differs from test to test, and is no change of what is tested
 UNANSWERED = "no answer by the end of the test"
 UNSENT = "never sent: the generator was still behind when the test ended"
 

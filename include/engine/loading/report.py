@@ -149,7 +149,7 @@ def _history(result: LoadResult, earlier: Sequence[LoadResult]) -> str:
     runs = [*reversed([one for one in earlier if one.step is not None]), result]
     values = [
         (
-            one.id[4:13].replace("T", " ") + ("Z" if one is not result else "Z ←"),
+            f"{one.started:%m-%d %H:%M}" + (" ←" if one is result else ""),
             one.step.from_intended.p99,
             _style(one, result),
         )

@@ -20,7 +20,7 @@ import msgspec
 from include.engine import errors
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import TransientError, Unreachable
-from include.engine.loading.contracts import Measured, Worker
+from include.engine.loading.contracts import LOAD_BEFORE, Measured, Worker
 from include.engine.loading.distribution import encoded
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule
@@ -125,7 +125,8 @@ def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> Generat
 def machine() -> dict[str, str]:
     """Say on what the generator runs."""
     return {
-        "generator on": f"{os.cpu_count()} processors, {platform.machine()}, load {os.getloadavg()[0]:.1f} before the test",
+        "generator on": f"{os.cpu_count()} processors, {platform.machine()}",
+        LOAD_BEFORE: f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
     }
 

@@ -77,30 +77,12 @@ def run(
     :raises Contended: when another load test runs
     :raises Interrupted: when a person stopped it; what it had created is removed all the same
     """
-    earlier = loads.find(id_)
-    if earlier is not None:
-        if (earlier.profile, earlier.target) != (wish.profile.name, wish.target):
-            raise Refused(
-                f"the load test {id_} is one of {earlier.profile} on {earlier.target}",
-                hint="start a new run: a test is named after its run, and a result is never overwritten",
-            )
-        return earlier
+    kept = _kept(loads, id_, wish)
+    if kept is not None:
+        return kept
     profile = wish.profile
     schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
-    plan = profile.plan(most=wish.permission.max_rate)
-    bytes_each = _bytes_each(profile)
-    longest = schedule.seconds
-    if wish.search:
-        longest = plan.limit
-        admit(
-            wish.target,
-            wish.permission,
-            Schedule.steady(plan.end, plan.step_seconds),
-            bytes_each=bytes_each,
-            seconds=longest,
-        )
-    else:
-        admit(wish.target, wish.permission, schedule, bytes_each=bytes_each)
+    longest = _admitted(wish, schedule)
     started = clock()
     with loads.alone(until=started + timedelta(seconds=longest) + _AROUND, clock=clock):
         guard = Guard(wish.permission, _reader(engine, probes, wish.permission, clock))
@@ -156,6 +138,29 @@ def comparison(loads: Loads, before: str, after: str) -> Comparison:
     first, second = loads.get(before), loads.get(after)
     others = loads.newest(profile=first.profile, target=first.target, before=first.id)
     return compare(first, second, earlier=others)
+
+
+def _kept(loads: Loads, id_: str, wish: Wish) -> LoadResult | None:
+    """Give the result that a test of this name has already."""
+    kept = loads.find(id_)
+    if kept is not None and (kept.profile, kept.target) != (wish.profile.name, wish.target):
+        raise Refused(
+            f"the load test {id_} is one of {kept.profile} on {kept.target}",
+            hint="start a new run: a test is named after its run, and a result is never overwritten",
+        )
+    return kept
+
+
+def _admitted(wish: Wish, schedule: Schedule) -> float:
+    """Refuse what the inventory does not allow; give how many seconds the load may be on."""
+    bytes_each = _bytes_each(wish.profile)
+    if not wish.search:
+        admit(wish.target, wish.permission, schedule, bytes_each=bytes_each)
+        return schedule.seconds
+    plan = wish.profile.plan(most=wish.permission.max_rate)
+    one = Schedule.steady(plan.end, plan.step_seconds)
+    admit(wish.target, wish.permission, one, bytes_each=bytes_each, seconds=plan.limit)
+    return plan.limit
 
 
 def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, seen: _Seen) -> Found:
