@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
-from mainstay import params
+from mainstay import stream_params
 from mainstay.defaults import DEFAULT_ARGS, STREAMS, Tag, on_schedule
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
@@ -32,12 +32,12 @@ if STREAMS:
         max_active_runs=1,
         default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="stream-failed")},
         params={
-            "job": params.stream(STREAMS),
-            "users": params.number(100, "Users"),
-            "events": params.number(500, "Events"),
-            "seed": params.seed(),
-            "api": params.api("https://randomuser.me/api/"),
+            "job": stream_params.stream(STREAMS),
+            "users": stream_params.number(100, "Users"),
+            "events": stream_params.number(500, "Events"),
+            "seed": stream_params.seed(),
+            "api": stream_params.api("https://randomuser.me/api/"),
         },
         tags=[Tag.STREAM, Tag.KAFKA, Tag.TIER_3],
     ):
-        IngestOperator(task_id="send", job="{{ params.job }}")
+        IngestOperator(task_id="send", job="{{ stream_params.job }}")

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from mainstay import params
+from mainstay import params, stream_params
 from mainstay.defaults import DEFAULT_ARGS, STREAMS, Pool, Tag, on_schedule
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
@@ -33,7 +33,7 @@ if STREAMS:
         catchup=False,
         max_active_runs=1,
         default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="stream-failed")},
-        params={"job": params.stream(STREAMS), "action": params.stream_action(), "reason": params.reason()},
+        params={"job": stream_params.stream(STREAMS), "action": stream_params.stream_action(), "reason": params.reason()},
         tags=[Tag.STREAM, Tag.SPARK, Tag.TIER_2],
     ):
         WishStreamOperator(

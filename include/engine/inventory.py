@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from include.engine.errors import Misconfigured, NotFound
+from include.engine.loading.permission import LoadPermission, LoadTargets
 from include.engine.model import System, Target
 from include.engine.sections import Cron, Duration, Mistake, Section, mistakes_of, read_yaml
 from include.engine.watching import DeploymentSection, ExpectSection, NotifySection, SweepSection
@@ -75,6 +76,7 @@ class Schedule(Section):
     sweep: Cron | None = "*/5 * * * *"
     checklist_morning: Cron | None = "0 6 * * *"
     checklist_evening: Cron | None = "0 18 * * *"
+    load_test: Cron | None = "0 3 * * 6"
 
 
 class TargetSettings(Section):
@@ -85,6 +87,7 @@ class TargetSettings(Section):
     encryption: Encryption | None = Field(None, description="instead of the pipeline's")
     timeout: Duration = Field(timedelta(hours=12), description="a backup that takes longer is stopped")
     queue: str | None = Field(None, description="Airflow queue whose workers are near the data")
+    load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
 
 
 class ServerSection(Section):
@@ -117,6 +120,7 @@ class Inventory(Section):
     expect: ExpectSection = ExpectSection()
     notify: dict[str, NotifySection] = Field(default_factory=dict, description="who is told of findings, by any name")
     deployment: DeploymentSection = DeploymentSection()
+    load: LoadTargets = LoadTargets()
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 

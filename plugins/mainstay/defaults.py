@@ -20,6 +20,8 @@ TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 MIRRORS = wiring.mirrors(INVENTORY)
 WATCHED = lookout.systems(INVENTORY)  # what a sweep looks at, one task each
 STREAMS = wiring.streams(INVENTORY)
+LOAD_TARGETS = sorted(wiring.load_targets(INVENTORY))
+LOAD_PROFILES = wiring.load_profiles()
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.
@@ -60,6 +62,7 @@ class Tag(StrEnum):
     SWEEP = "sweep"
     CHECKLIST = "checklist"
     STREAM = "stream"
+    LOAD = "load"
     POSTGRES = "system:postgres"
     CASSANDRA = "system:cassandra"
     KAFKA = "system:kafka"

@@ -12,7 +12,7 @@ from include.engine.model import DestinationKind, System
 MINIMUM_REASON = 10  # as the engine demands; not imported from there, because a form must not load the store's clients
 UNREMEMBERED = "mainstay_unremembered"  # in a context: changes that no history could take, for who tells them
 SET = "set"  # instead of a target
-_ID = r"^\d{8}T\d{6}Z$"
+SET_ID = r"^\d{8}T\d{6}Z$"
 
 
 def targets(known: Sequence[str]) -> Param:
@@ -65,7 +65,7 @@ def set_id() -> Param:
     return Param(
         None,
         type=["null", "string"],
-        pattern=_ID,
+        pattern=SET_ID,
         title="Set",
         description_md="A backup set such as *20261123T020000Z*. Empty: the newest.",
     )
@@ -76,7 +76,7 @@ def backup() -> Param:
     return Param(
         None,
         type=["null", "string"],
-        pattern=_ID,
+        pattern=SET_ID,
         title="Backup or set",
         description_md="The backup or set to start from, such as *20261123T020000Z*: a backup has the name of its set. "
         "Empty: the newest that reaches the point; of sets, the newest.",
@@ -246,58 +246,4 @@ def note() -> Param:
     """Say something with an answer."""
     return Param(
         "", type="string", title="Note", description_md="What whoever reads the report should know. It is kept."
-    )
-
-
-def stream(known: Sequence[str]) -> Param:
-    """Choose a streaming job."""
-    return Param(
-        known[0],
-        type="string",
-        enum=list(known),
-        title="Job",
-        description_md="The streaming job, as the inventory declares it: *spark/name*.",
-    )
-
-
-def stream_action() -> Param:
-    """Say what a streaming job is to do."""
-    return Param(
-        "stop",
-        type="string",
-        enum=["stop", "drain", "run"],
-        title="Action",
-        values_display={
-            "stop": "stop: after the current batch",
-            "drain": "drain: stop after all that is there now",
-            "run": "run: again, and forget how it ended before",
-        },
-        description_md="It holds until another: nobody launches a job that is wished to rest.",
-    )
-
-
-def number(default: int, what: str) -> Param:
-    """Give a number of records."""
-    return Param(
-        default,
-        type="integer",
-        minimum=0,
-        maximum=1_000_000,
-        title=what,
-        description_md=f"How many {what.lower()} to send.",
-    )
-
-
-def seed() -> Param:
-    """Choose what is generated."""
-    return Param(1, type="integer", title="Seed", description_md="The same seed makes the same users.")
-
-
-def api(default: str) -> Param:
-    """Say where real records come from."""
-    return Param(
-        default,
-        type=["null", "string"],
-        title="API",
-        description_md="A Random User API. When it does not answer, or is empty, users are made from the seed.",
     )

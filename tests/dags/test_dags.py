@@ -30,6 +30,8 @@ NAMES = [
     "drill",
     "failover",
     "ingest",
+    "load_probe",
+    "load_test",
     "mirror",
     "restore",
     "stream",

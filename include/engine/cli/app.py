@@ -15,6 +15,7 @@ from include.engine.cli.drill import drill
 from include.engine.cli.evidence import evidence
 from include.engine.cli.inventory import inventory
 from include.engine.cli.keys import keys
+from include.engine.cli.load import load
 from include.engine.cli.mirror import failover, mirror
 from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
@@ -43,6 +44,7 @@ for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
 for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover, stream):
     app.command(rich_help_panel=_VERBS)(command)
+app.add_typer(load, name="load", rich_help_panel=_VERBS)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 app.command("commit-log-archive", rich_help_panel=_VERBS)(commit_log_archive)
 for command in (retention, expire, keep, unkeep, upkeep):

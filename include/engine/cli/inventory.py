@@ -51,7 +51,12 @@ def named_connections(found: Inventory) -> list[str]:
     """Name every connection that the inventory needs, once."""
     names = [found.store.connection, found.encryption.identity]
     for settings in found.targets.values():
-        names += [settings.connection, settings.encryption.identity if settings.encryption else None]
+        names += [
+            settings.connection,
+            settings.encryption.identity if settings.encryption else None,
+            settings.load.connection,
+        ]
+    names += [name for one in found.load.airflow.values() for name in (one.connection, one.load.connection)]
     watch = found.sweep
     names += [watch.history, watch.metrics_token, *(one.connection for one in watch.airflow.values())]
     names += [*(one.connection for one in watch.endpoints.values()), *(one.connection for one in found.notify.values())]

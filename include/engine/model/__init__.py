@@ -9,6 +9,7 @@ from __future__ import annotations
 from include.engine.model.archives import ArchiveReach, RecoverableWindow
 from include.engine.model.checklists import Chapter, ChecklistReport, Item, Plot, SignOff, Table
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
+from include.engine.model.loads import GeneratorLimit, LoadInterval, LoadResult, LoadStep, Spread
 from include.engine.model.manifests import (
     Consistency,
     Coverage,
@@ -64,8 +65,12 @@ __all__ = [
     "Freeze",
     "Frozen",
     "Item",
+    "GeneratorLimit",
     "JsonValue",
     "Kind",
+    "LoadInterval",
+    "LoadResult",
+    "LoadStep",
     "Manifest",
     "Moved",
     "Part",
@@ -85,6 +90,7 @@ __all__ = [
     "SetRestored",
     "SignOff",
     "SourceIdentity",
+    "Spread",
     "Stage",
     "System",
     "Table",

@@ -95,6 +95,44 @@ def sweeping(bucket: Bucket, target: Target, *, clock: Clock) -> Iterator[tuple[
                 bucket.delete([key])
 
 
+@contextmanager
+def turn(bucket: Bucket, folder: str, *, until: datetime, clock: Clock) -> Iterator[Lease]:
+    """Let one at a time, of all that use this bucket, do what *folder* stands for.
+
+    A lease that ran out is taken over, and so is one of this machine whose process is gone: it was killed.
+
+    :param until: when the lease runs out should this process die where nobody sees it
+    :raises Contended: when somebody else has the turn
+    """
+    key = f"{folder}/{LEASE}"
+    old = _find(bucket, key)
+    if old is not None and (not old.live(clock()) or _died(old)):
+        # Only one may remove a dead lease: the others would remove that of whoever came after it.
+        heir = f"{folder}/ended-{old.started:%Y%m%dT%H%M%S%f}-{old.host}-{old.pid}.json"
+        if not bucket.create(heir, encode(old)):
+            raise Contended(f"somebody else is taking over {folder}", hint="try again in a minute")
+        bucket.delete([key])
+    lease = _take(bucket, key, folder, until, clock)
+    try:
+        yield lease
+    finally:
+        with suppress(MainstayError):
+            if _find(bucket, key) == lease:  # else ours ran out, and it is somebody else's now
+                bucket.delete([key])
+
+
+def _died(lease: Lease) -> bool:
+    if lease.host != socket.gethostname():
+        return False
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def attempt_of(key: str) -> str | None:
     """Give the folder of the attempt that an object belongs to, or nothing when it is not an attempt's."""
     parts = key.split("/")

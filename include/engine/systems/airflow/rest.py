@@ -39,6 +39,13 @@ class RestClient:
         """PATCH ``/api/v2/<path>`` with *body*."""
         return self._request("PATCH", path, body)
 
+    def delete(self, path: str) -> None:
+        """Delete *path* below ``/api/v2/``.
+
+        :raises NotFound: it is not there
+        """
+        self._request("DELETE", path, None)
+
     def bearer(self) -> str:
         """Log in when that was not done yet, and give the token."""
         if not self._token:

@@ -109,6 +109,11 @@ class Cql:
             except Exception as error:
                 raise translated(error, at.address if at else ",".join(self.hosts), statement) from error
 
+    @property
+    def session(self) -> Any:
+        """The driver's own session, for whoever sends without waiting."""
+        return self._session
+
     def prepared(self, statement: str) -> Any:
         """Prepare *statement* for :meth:`many`."""
         try:

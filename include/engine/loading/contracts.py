@@ -1,0 +1,109 @@
+"""What a load test asks of a system, in ``systems/<system>/load.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from include.engine.contracts import Clock, Progress, Stop
+from include.engine.loading.schedule import Schedule
+from include.engine.model import GeneratorLimit, LoadStep, Reading
+
+LOAD_BEFORE = "load average before the test"  # differs from test to test, and is no change of what is tested
+UNANSWERED = "no answer by the end of the test"
+UNSENT = "never sent: the generator was still behind when the test ended"
+
+
+class Done(Protocol):
+    """Called once for each operation, from any thread: with the error in a few words or None, and the kind of operation."""
+
+    def __call__(self, error: str | None, kind: str = "") -> None:
+        """Note the answer."""
+        ...
+
+
+class Operation(Protocol):
+    """Sends operations to a target without waiting for their answers.  Lives in a process of its own."""
+
+    def submit(self, index: int, done: Done) -> None:
+        """Send operation *index*, and call *done* when it is answered.
+
+        Must not block; an error that is known at once may be raised, or given to *done*.
+        """
+        ...
+
+    def poll(self, seconds: float) -> None:
+        """Let answers come in, for at most so long; returns early when there is something to send."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the target."""
+        ...
+
+
+class Worker(Struct, frozen=True, kw_only=True):
+    """What a generator's process is to do.
+
+    :param module: has ``open_operation(parameters) -> Operation``
+    :param parameters: for it, credentials too: they travel through the process's standard input
+    """
+
+    module: str
+    parameters: dict[str, Any]
+
+
+class LoadRun(Struct, frozen=True, kw_only=True):
+    """One load test that runs, as an engine sees it."""
+
+    name: str  # what everything that the test creates begins with, ``mainstay_load_<pipeline>_<id>``
+    progress: Progress
+    stop: Stop
+    clock: Clock
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """One measurement of an engine: the step without its verdict, and its histograms."""
+
+    step: LoadStep
+    histograms: dict[str, str]
+
+
+class LoadEngine(Protocol):
+    """Puts load on one target: in things of its own, which it creates and removes."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Say what is loaded and with what: versions, sizes, settings that decide about speed."""
+        ...
+
+    def limit(self) -> GeneratorLimit | None:
+        """Measure what the generator itself can do here; nothing when it is a stock tool that measures itself."""
+        ...
+
+    def prepare(self, run: LoadRun) -> None:
+        """Create what the test needs, all of it named after the run."""
+        ...
+
+    def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
+        """Put the load on.  May be called again, for the next rate of a search.
+
+        :raises Interrupted: when it was asked to stop; what was measured until then is lost
+        """
+        ...
+
+    def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Ask production something small, and say how long it took: ``load.canary`` in seconds, and what else is cheap to read.
+
+        :param timeout: seconds after which nobody waits for the answer any more
+        :raises Unreachable: when it did not answer
+        """
+        ...
+
+    def leftovers(self, prefix: str) -> Sequence[str]:
+        """Name what there is on the target that begins with *prefix*, of this and of dead tests."""
+        ...
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove what :meth:`leftovers` has named.  Removing what is not there is no error."""
+        ...

@@ -1,0 +1,103 @@
+"""From a measurement to a verdict: what was promised, whether it was kept, and whether the measurement may be believed at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from include.engine.loading.contracts import UNSENT
+from include.engine.model import Check, LoadStep, Verdict, worst
+
+REACHED = 0.95  # of the target rate: below it, the test was another one than the profile asked for
+_LATE = 0.05  # share of operations that the generator itself may send late
+_BEYOND = 5  # operations that must lie beyond a percentile before it says anything
+_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+
+
+class Bound(Struct, frozen=True, kw_only=True):
+    """What a figure must keep to."""
+
+    most: float | None = None
+    least: float | None = None
+
+
+class Gates(Struct, frozen=True, kw_only=True):
+    """What a test must keep to be passed.
+
+    :param latencies: milliseconds from the intended time, by percentile: p50, p90, p99, p999, max
+    :param errors: share of operations that may fail
+    :param figures: of the system's own
+    """
+
+    latencies: Mapping[str, float] = {}
+    errors: float = 0.0
+    figures: Mapping[str, Bound] = {}
+
+
+def judged(step: LoadStep, gates: Gates) -> LoadStep:
+    """Give *step* with its checks and its verdict."""
+    checks = tuple(judge(step, gates))
+    return msgspec.structs.replace(step, checks=checks, verdict=worst([check.verdict for check in checks]))
+
+
+def judge(step: LoadStep, gates: Gates) -> Sequence[Check]:
+    """Hold a measurement against *gates*, and against what makes it one."""
+    checks = [_reached(step), _errors(step, gates.errors)]
+    if step.behind > _LATE:
+        detail = f"{step.behind:.1%} of the operations were sent late by the generator itself, and not because the target was slow"
+        checks.append(Check(name="schedule kept", verdict=Verdict.UNVERIFIED, detail=detail))
+    checks += [_latency(step, name, most) for name, most in gates.latencies.items()]
+    checks += [_figure(step, name, bound) for name, bound in gates.figures.items()]
+    return checks
+
+
+def _reached(step: LoadStep) -> Check:
+    share = step.achieved_rate / step.target_rate if step.target_rate else 0.0
+    detail = f"{step.achieved_rate:,.1f} of {step.target_rate:,.1f} operations a second, {share:.1%}"
+    if share >= REACHED:
+        return Check(name="rate reached", verdict=Verdict.PASS, detail=detail)
+    # What failed was answered, too; whether it may fail is the error gate's business.
+    if step.waited >= 0.05:
+        whose = f"the target did not answer in time: for {step.waited:.0%} of the time, no more operations could be in flight"
+    elif step.behind > _LATE or UNSENT in step.errors:
+        whose = "the generator could not send more: give it more processes, or a machine of its own"
+    elif step.errors:
+        whose = "operations failed"
+    else:
+        whose = "the answers came too late"
+    return Check(name="rate reached", verdict=Verdict.UNVERIFIED, detail=f"{detail}; {whose}")
+
+
+def _errors(step: LoadStep, most: float) -> Check:
+    count = step.from_intended.count
+    if not count:
+        return Check(name="errors", verdict=Verdict.UNVERIFIED, detail="no operation was made after the warm-up")
+    share = step.error_count / count
+    causes = ", ".join(
+        f"{number} x {cause}" for cause, number in sorted(step.errors.items(), key=lambda one: -one[1])[:3]
+    )
+    detail = f"{step.error_count} of {count}, {share:.2%}; at most {most:.2%}" + (f": {causes}" if causes else "")
+    return Check(name="errors", verdict=Verdict.PASS if share <= most else Verdict.FAIL, detail=detail)
+
+
+def _latency(step: LoadStep, name: str, most: float) -> Check:
+    found = step.from_intended
+    value = float(getattr(found, name))
+    detail = f"{value:,.2f} ms from the intended time; at most {most:,.2f} ms"
+    if found.count * (1 - _SHARES.get(name, 0.0)) < _BEYOND - 1e-9:
+        detail = f"{detail}; {found.count} operations are too few to say"
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail=detail)
+    return Check(name=name, verdict=Verdict.PASS if value <= most else Verdict.FAIL, detail=detail)
+
+
+def _figure(step: LoadStep, name: str, bound: Bound) -> Check:
+    value = step.figures.get(name)
+    if value is None:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="it was not measured")
+    wanted = [f"at most {bound.most:,.6g}"] if bound.most is not None else []
+    wanted += [f"at least {bound.least:,.6g}"] if bound.least is not None else []
+    kept = (bound.most is None or value <= bound.most) and (bound.least is None or value >= bound.least)
+    verdict = Verdict.PASS if kept else Verdict.FAIL
+    return Check(name=name, verdict=verdict, detail=f"{value:,.6g}; {' and '.join(wanted)}")

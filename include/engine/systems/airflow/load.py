@@ -1,0 +1,146 @@
+"""Load on Airflow: questions to its API server, then a run of many small tasks, and how long each took to get going."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from include.engine.contracts import Clock, Connection
+from include.engine.errors import NotFound, Unreachable
+from include.engine.loading.contracts import LoadRun, Measured, Worker
+from include.engine.loading.permission import CANARY
+from include.engine.loading.profiles import Profile
+from include.engine.loading.schedule import Schedule
+from include.engine.loading.workers import generate, limit_of
+from include.engine.model import GeneratorLimit, Reading
+from include.engine.systems.airflow.client import AirflowClient
+from include.engine.systems.airflow.workload import PROBE, Workload
+
+_POLL = 1.0
+_PAGE = 100  # Airflow gives no more task instances at once
+
+
+class AirflowLoad:
+    """Asks one Airflow, and has it run tasks.
+
+    :param connection: host (a URL), login and password of a user who may trigger DAGs
+    """
+
+    def __init__(self, connection: Connection, profile: Profile) -> None:
+        assert isinstance(profile.workload, Workload)
+        url = connection.host if "://" in connection.host else f"http://{connection.host}:{connection.port or 8080}"
+        self._place = {"url": url, "username": connection.login, "password": connection.password}
+        self._client = AirflowClient(url, connection.login, connection.password)
+        self._profile = profile
+        self._workload = profile.workload
+
+    def environment(self) -> Mapping[str, str]:
+        """Say which Airflow it is."""
+        return {"airflow": str(self._client.get("version")["version"])}
+
+    def limit(self) -> GeneratorLimit:
+        """Measure the loop alone: the HTTP client's own cost comes on top."""
+        worker = Worker(module="include.engine.loading.nothing", parameters={})
+        how = "an operation that does nothing; the HTTP client's own work comes on top"
+        return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
+
+    def prepare(self, run: LoadRun) -> None:
+        """Let the DAG of the tasks run."""
+        if self._workload.tasks:
+            run.progress.say(f"unpausing {PROBE}")
+            self._client.wait_for_dag(PROBE)
+            self._client.unpause(PROBE)
+
+    def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
+        """Ask, and afterwards run the tasks."""
+        load = self._workload
+        parameters = {**self._place, "paths": load.paths, "connections": load.connections}
+        measured = generate(
+            Worker(module="include.engine.systems.airflow.question_load", parameters=parameters),
+            schedule,
+            processes=self._profile.processes,
+            bound=self._profile.in_flight,
+            grace=self._profile.grace.total_seconds(),
+            stop=run.stop,
+            progress=run.progress,
+        )
+        if not load.tasks:
+            return measured
+        figures = {**measured.step.figures, **self._run_tasks(run)}
+        return msgspec.structs.replace(measured, step=msgspec.structs.replace(measured.step, figures=figures))
+
+    def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Ask for its health."""
+        began = time.monotonic()
+        health = self._client.health()
+        took = time.monotonic() - began
+        if health.get("metadatabase") != "healthy" or took > timeout:
+            raise Unreachable("Airflow is not healthy", hint="see its components; load tests come after that")
+        return [Reading(metric=CANARY, value=took, unit="s", at=clock())]
+
+    def leftovers(self, prefix: str) -> Sequence[str]:
+        """Name runs of the tasks' DAG."""
+        try:
+            return sorted(run for run in self._client.runs(PROBE, limit=_PAGE) if run.startswith(prefix))
+        except NotFound:
+            return ()
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete runs, with their tasks."""
+        for name in names:
+            try:
+                self._client.delete(f"dags/{PROBE}/dagRuns/{quote(name)}")
+            except NotFound:
+                continue
+
+    def _run_tasks(self, run: LoadRun) -> dict[str, float]:
+        count = self._workload.tasks
+        where = f"dags/{PROBE}/dagRuns/{quote(run.name)}"
+        run.progress.say(f"running {count} tasks of {PROBE}")
+        body = {"logical_date": None, "dag_run_id": run.name, "conf": {"tasks": count}}
+        self._client.post(f"dags/{PROBE}/dagRuns", body)
+        deadline = time.monotonic() + self._workload.tasks_timeout_seconds
+        while (found := self._client.get(where))["state"] not in ("success", "failed"):
+            run.stop.check()
+            if time.monotonic() > deadline:
+                raise Unreachable(f"{count} tasks were not done in time", hint="look at the scheduler and the pools")
+            time.sleep(_POLL)
+        tasks: list[dict[str, Any]] = []
+        for offset in range(0, count + 1, _PAGE):
+            tasks += self._client.get(f"{where}/taskInstances", limit=_PAGE, offset=offset)["task_instances"]
+        return figures_of(str(found["queued_at"]), [task for task in tasks if task["map_index"] >= 0])
+
+
+def figures_of(queued_at: str, tasks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sum up when the tasks of a run began and ended, all by Airflow's own clock."""
+    begun = [_time(task["start_date"]) for task in tasks if task["start_date"]]
+    ended = [_time(task["end_date"]) for task in tasks if task["end_date"]]
+    figures = {"tasks_failed": float(sum(task["state"] != "success" for task in tasks))}
+    if begun and ended:
+        took = max(ended) - min(begun)
+        figures |= {
+            "first_task_seconds": min(begun) - _time(queued_at),
+            "tasks_per_minute": 60 * len(ended) / max(took, 1e-3),
+            "all_tasks_seconds": max(ended) - _time(queued_at),
+        }
+    waits = [
+        _time(t["start_date"]) - _time(t["queued_when"]) for t in tasks if t["start_date"] and t.get("queued_when")
+    ]
+    if waits:
+        figures["queued_to_started_seconds"] = median(waits)
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def open_load(connection: Connection, profile: Profile) -> AirflowLoad:
+    """Give the engine for one Airflow.  Asks nothing of it yet."""
+    return AirflowLoad(connection, profile)
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

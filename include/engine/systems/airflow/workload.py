@@ -1,0 +1,29 @@
+"""What a load profile may say about Airflow: what is asked of its API server, and how many tasks it has to run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from include.engine.sections import Section
+
+PROBE = "load_probe"  # the DAG whose tasks do nothing
+
+
+class Workload(Section):
+    """Questions to the API server, and then a run of the DAG ``load_probe`` with so many mapped tasks."""
+
+    paths: dict[str, int] = Field(
+        default_factory=lambda: {"monitor/health": 1, "dags?limit=50": 2, f"dags/{PROBE}": 1},
+        min_length=1,
+        description="what is asked for by GET below /api/v2/, with weights",
+    )
+    connections: int = Field(8, ge=1, le=500, description="questions at the same time, at most, of each process")
+    tasks: int = Field(
+        0, ge=0, le=1000, description="mapped tasks of one run of load_probe, after the questions; 0 for none"
+    )
+    tasks_timeout_seconds: int = Field(900, ge=10, description="after which that run has failed")
+
+    @property
+    def operation_bytes(self) -> int:
+        """What one operation writes."""
+        return 0

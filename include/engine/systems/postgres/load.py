@@ -1,0 +1,238 @@
+"""Load on PostgreSQL, by its own pgbench, in a database of the test's own.
+
+pgbench draws the times between transactions at random (a Poisson process) and keeps them whatever the server does; its log says
+how late each transaction was sent, from which both latencies follow.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from psycopg import sql as q
+
+from include.engine.contracts import Clock, Connection
+from include.engine.errors import MainstayError, PermanentError, Unreachable
+from include.engine.loading.contracts import UNSENT, LoadRun, Measured
+from include.engine.loading.distribution import encoded
+from include.engine.loading.permission import CANARY
+from include.engine.loading.profiles import Profile
+from include.engine.loading.recording import Recording, step_of
+from include.engine.loading.schedule import SECOND, Schedule, Stage
+from include.engine.loading.workers import interval_of
+from include.engine.model import Reading
+from include.engine.sandbox.distributions import Shelf
+from include.engine.sandbox.home import Home
+from include.engine.systems.postgres.binaries import PostgresBinaries
+from include.engine.systems.postgres.client import place, sql
+from include.engine.systems.postgres.pgbench_log import transactions
+from include.engine.systems.postgres.workload import Workload
+
+_PROJECT = Path(__file__).resolve().parents[4]
+_LOST = ("server closed the connection", "terminating connection", "connection to server", "could not receive data")
+_SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
+
+
+class PostgresLoad:
+    """Runs pgbench on one cluster.
+
+    :param connection: of a role with CREATEDB
+    """
+
+    def __init__(self, connection: Connection, profile: Profile) -> None:
+        assert isinstance(profile.workload, Workload)
+        self._connection = connection
+        self._profile = profile
+        self._workload = profile.workload
+
+    def environment(self) -> Mapping[str, str]:
+        """Say which server with which settings it is."""
+        names = ("server_version", "shared_buffers", "synchronous_commit", "fsync", "max_wal_size", "full_page_writes")
+        with sql(self._connection) as client:
+            rows = client.execute(
+                "select name, setting from pg_settings where name = any(%s)", (list(names),)
+            ).fetchall()
+        found = {str(name): str(value) for name, value in rows}
+        version = found.pop("server_version")
+        return {"postgresql": version, "client": f"pgbench {self._binaries().version}", **found}
+
+    def limit(self) -> None:
+        """Measure nothing: pgbench says by itself how late it was."""
+
+    def prepare(self, run: LoadRun) -> None:
+        """Create the database and fill it."""
+        with sql(self._connection) as client:
+            client.execute(q.SQL("create database {}").format(q.Identifier(run.name)))
+        with tempfile.TemporaryDirectory() as folder:
+            self._pgbench(run, Path(folder), ["--initialize", "--quiet", "--scale", str(self._workload.scale)])
+
+    def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
+        """Run pgbench once for each steady part of the schedule."""
+        recording = Recording(interval_of(schedule))
+        begun = 0.0
+        for stage in _steady_parts(schedule):
+            self._one(run, stage, begun, recording)
+            begun += stage.seconds
+        step = step_of(recording, schedule, drawn=True)
+        kept = {"from_intended": recording.intended, "from_sent": recording.sent}
+        histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
+        return Measured(step=step, histograms=histograms)
+
+    def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Log in and ask for a one."""
+        began = time.monotonic()
+        extra = {**self._connection.extra, "options": f"-c statement_timeout={int(timeout * 1000)}"}
+        extra["connect_timeout"] = str(max(2, int(timeout)))
+        patient = Connection(
+            **{**{f: getattr(self._connection, f) for f in self._connection.__struct_fields__}, "extra": extra}
+        )
+        with sql(patient) as client:
+            client.execute("select 1")
+        return [Reading(metric=CANARY, value=time.monotonic() - began, unit="s", at=clock())]
+
+    def leftovers(self, prefix: str) -> Sequence[str]:
+        """Name databases of load tests."""
+        with sql(self._connection) as client:
+            rows = client.execute(
+                "select datname from pg_database where starts_with(datname, %s)", (prefix,)
+            ).fetchall()
+        return sorted(str(name) for (name,) in rows)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Drop databases, whoever is connected to them."""
+        with sql(self._connection) as client:
+            for name in names:
+                client.execute(q.SQL("drop database if exists {} with (force)").format(q.Identifier(name)))
+
+    def _one(self, run: LoadRun, stage: Stage, begun: float, recording: Recording) -> None:
+        load = self._workload
+        scripts = [part for name, weight in load.scripts.items() for part in ("--builtin", f"{name}@{weight}")]
+        # By their number and not by the time: at the end of a time, pgbench forgets the transactions that it is late with.
+        each = -(-int(stage.operations) // load.clients)
+        began_us = time.time_ns() // 1000
+        with tempfile.TemporaryDirectory() as folder:
+            ended = self._pgbench(
+                run,
+                Path(folder),
+                [
+                    *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
+                    *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
+                    *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
+                ],
+                timeout=stage.seconds + self._profile.grace.total_seconds(),
+            )
+            found = list(transactions(_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
+        given_up = time.time_ns() // 1000 - began_us
+        # pgbench began some time after we asked for it; its schedule begins with its first transaction, to within one.
+        offset = int(begun * SECOND) - min((one.due for one in found), default=0)
+        end = int((begun + stage.seconds) * SECOND)
+        due = [one for one in found if one.due + offset < end]
+        recording.add_many(
+            (one.due + offset, one.sent + offset, one.answered + offset, one.kind, None)
+            for one in due
+            if one.error is None
+        )
+        for one in due:
+            if one.error is not None:  # the log does not say how long it took
+                recording.add_error(one.due + offset, one.error)
+        if not ended:  # the last ones of the schedule are those that it still had to make
+            for index in range(len(found), int(stage.operations)):
+                late = int((begun + stage.time_of(index)) * SECOND)
+                recording.add_lost(late, max(late, given_up * 1000 + offset), UNSENT)
+
+    def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float = 600.0) -> bool:
+        """Run it to its end, or end it after *timeout*; say which."""
+        connection = self._connection
+        secret = {"PGPASSWORD": connection.password} if connection.password else {}
+        binaries = self._binaries()
+        with (folder / "said").open("w+") as said:
+            process = subprocess.Popen(
+                [
+                    *(str(binaries.tool("pgbench")), *arguments),
+                    *(
+                        "--host",
+                        connection.host,
+                        "--port",
+                        str(connection.port or 5432),
+                        "--username",
+                        connection.login,
+                    ),
+                    run.name,
+                ],
+                cwd=folder,
+                env={**_inherited(), **binaries.environment, **secret, **_tls(connection)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+            run.stop.on_stop(process.kill)
+            try:
+                code = process.wait(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                return False
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+                run.stop.check()
+            if code != 0:
+                said.seek(0)
+                raise _failure(code, said.read(), connection)
+            return True
+
+    def _binaries(self) -> PostgresBinaries:
+        with sql(self._connection) as client:
+            major = client.info.server_version // 10_000
+        shelf = Shelf.of(Home.of(_PROJECT))
+        try:
+            return PostgresBinaries.find(major, shelf)
+        except MainstayError:
+            return PostgresBinaries.find(17, shelf)  # pgbench talks to servers of other versions
+
+
+def open_load(connection: Connection, profile: Profile) -> PostgresLoad:
+    """Give the engine for one cluster.  Asks nothing of it yet."""
+    return PostgresLoad(connection, profile)
+
+
+def _steady_parts(schedule: Schedule) -> Iterator[Stage]:
+    for stage in schedule.stages:
+        if stage.to is None:
+            yield stage
+            continue
+        width = stage.seconds / _SLICES
+        for part in range(_SLICES):
+            middle = (part + 0.5) / _SLICES
+            yield Stage(rate=stage.rate + (stage.to - stage.rate) * middle, seconds=width)
+
+
+def _lines(folder: Path) -> Iterator[str]:
+    for file in sorted(folder.glob("load.*")):
+        with file.open() as stream:
+            yield from stream
+
+
+def _inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "TZ") if name in os.environ} | {"LC_ALL": "C"}
+
+
+def _tls(connection: Connection) -> dict[str, str]:
+    named = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
+    return {variable: connection.extra[key] for key, variable in named.items() if key in connection.extra}
+
+
+def _failure(code: int, said: str, connection: Connection) -> MainstayError:
+    text = said.replace(connection.password, "***") if connection.password else said
+    if any(lost in text for lost in _LOST):
+        first = next(line for line in text.splitlines() if any(lost in line for lost in _LOST))
+        return Unreachable(f"pgbench lost {place(connection)}: {first.strip()}", hint="check the server's log")
+    wrong = [line for line in text.strip().splitlines() if "error" in line.lower()] or text.strip().splitlines()[-1:]
+    return PermanentError(
+        f"pgbench ended with exit code {code}: {' '.join(wrong[:1]).strip()}",
+        hint="mend what it names, and run it again",
+    )

@@ -1,0 +1,300 @@
+"""Load test: ask for leave, clear up after the dead, measure, judge, remove, keep the result."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import msgspec
+
+from include.engine.contracts import Clock, Progress, Stop
+from include.engine.errors import Interrupted, MainstayError, Refused, Unreachable
+from include.engine.loading import report
+from include.engine.loading.comparison import Comparison, compare
+from include.engine.loading.contracts import LoadEngine, LoadRun, Measured
+from include.engine.loading.gates import judged
+from include.engine.loading.guarding import Guard
+from include.engine.loading.permission import LoadPermission, admit
+from include.engine.loading.profiles import Profile
+from include.engine.loading.schedule import Schedule
+from include.engine.loading.search import Found, found, next_rate
+from include.engine.loading.workers import machine
+from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Reading, Verdict, worst
+from include.engine.probing import Probe
+from include.engine.store.loads import Loads
+
+_PREFIX = "mainstay_load"
+_LONGEST_SLUG = 16  # a keyspace's name has at most 48 characters
+_AROUND = timedelta(minutes=10)  # besides the load itself: to prepare and to remove
+_NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a person or a schedule asks for."""
+
+    profile: Profile
+    target: str
+    permission: LoadPermission
+    rate: float | None = None  # instead of the profile's stages
+    seconds: float | None = None  # instead of the profile's
+    search: bool = False
+    reason: str = ""
+    baseline: str | None = None  # id of the test to compare with, besides the last ones
+
+
+@dataclass
+class _Seen:
+    """What has been measured so far: a guard may end it at any time."""
+
+    steps: list[LoadStep] = field(default_factory=list)
+    histograms: list[dict[str, str]] = field(default_factory=list)
+    stopped: str = ""
+    lost: str = ""
+
+
+def run(
+    pipeline: str,
+    loads: Loads,
+    engine: LoadEngine,
+    wish: Wish,
+    *,
+    id_: str,
+    probes: Sequence[Probe] = (),
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+) -> LoadResult:
+    """Run one load test.  A retry of a test that has a result gives that result.
+
+    :param pipeline: its name, which everything that the test creates carries
+    :param probes: where the guards' metrics come from, besides the engine's own question
+    :raises Refused: when the inventory does not allow it, or a guard has tripped before it began
+    :raises Contended: when another load test runs
+    :raises Interrupted: when a person stopped it; what it had created is removed all the same
+    """
+    kept = _kept(loads, id_, wish)
+    if kept is not None:
+        return kept
+    profile = wish.profile
+    schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
+    longest = _admitted(wish, schedule)
+    started = clock()
+    with loads.alone(until=started + timedelta(seconds=longest) + _AROUND, clock=clock):
+        guard = Guard(wish.permission, _reader(engine, probes, wish.permission, clock))
+        refused = guard.look()
+        if refused:
+            raise Refused(
+                f"{wish.target} is not loaded now: {refused}", hint="see to production first; load tests come after it"
+            )
+        progress.stage("clear up")
+        prefix = prefix_of(pipeline)
+        removed = _remove(engine, prefix)
+        progress.stage("measure the generator")
+        environment = {**machine(), **engine.environment()}
+        limit = engine.limit()
+        inner = Stop()
+        stop.on_stop(lambda: inner.stop(stop.reason))
+        running = LoadRun(name=f"{prefix}_{id_.lower()}", progress=progress, stop=inner, clock=clock)
+        seen = _Seen()
+        ended, cleared = _loaded(engine, running, wish, schedule, seen, guard=guard, stop=stop, prefix=prefix)
+        result = LoadResult(
+            id=id_,
+            profile=profile.name,
+            target=wish.target,
+            reason=wish.reason,
+            started=started,
+            finished=clock(),
+            environment=environment,
+            declared={**profile.declared(), "rate": wish.rate, "seconds": wish.seconds, "searched": wish.search},
+            limit=limit,
+            steps=tuple(seen.steps),
+            judged=ended.index,
+            histograms=seen.histograms[ended.index] if ended.index is not None else {},
+            checks=(),
+            verdict=Verdict.UNVERIFIED,
+            stopped=seen.stopped or seen.lost,
+            notes=tuple(_notes(ended, limit, seen.steps, removed)),
+        )
+        result = _judged(result, seen, guard.check(), cleared=cleared)
+        return loads.commit(result, _page(loads, result, wish.baseline))
+
+
+def prefix_of(pipeline: str) -> str:
+    """Give what everything begins with that load tests of *pipeline* create: another pipeline's is never removed."""
+    slug = re.sub("[^a-z0-9]+", "_", pipeline.lower()).strip("_")
+    if len(slug) > _LONGEST_SLUG or slug != pipeline:
+        digest = hashlib.sha256(pipeline.encode()).hexdigest()[:6]
+        slug = f"{slug[: _LONGEST_SLUG - 7]}_{digest}"
+    return f"{_PREFIX}_{slug}"
+
+
+def comparison(loads: Loads, before: str, after: str) -> Comparison:
+    """Compare two load tests; what tests of the same profile before the first one differ by counts as noise."""
+    first, second = loads.get(before), loads.get(after)
+    others = loads.newest(profile=first.profile, target=first.target, before=first.id)
+    return compare(first, second, earlier=others)
+
+
+def _kept(loads: Loads, id_: str, wish: Wish) -> LoadResult | None:
+    """Give the result that a test of this name has already."""
+    kept = loads.find(id_)
+    if kept is not None and (kept.profile, kept.target) != (wish.profile.name, wish.target):
+        raise Refused(
+            f"the load test {id_} is one of {kept.profile} on {kept.target}",
+            hint="start a new run: a test is named after its run, and a result is never overwritten",
+        )
+    return kept
+
+
+def _admitted(wish: Wish, schedule: Schedule) -> float:
+    """Refuse what the inventory does not allow; give how many seconds the load may be on."""
+    bytes_each = _bytes_each(wish.profile)
+    if not wish.search:
+        admit(wish.target, wish.permission, schedule, bytes_each=bytes_each)
+        return schedule.seconds
+    plan = wish.profile.plan(most=wish.permission.max_rate)
+    one = Schedule.steady(plan.end, plan.step_seconds)
+    admit(wish.target, wish.permission, one, bytes_each=bytes_each, seconds=plan.limit)
+    return plan.limit
+
+
+def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, seen: _Seen) -> Found:
+    gates = wish.profile.limits()
+
+    def once(one: Schedule) -> None:
+        measured: Measured = engine.measure(run, one)
+        seen.steps.append(judged(measured.step, gates))
+        seen.histograms.append(measured.histograms)
+
+    if not wish.search:
+        once(schedule)
+        return Found(index=0, why="")
+    plan, began, made = wish.profile.plan(most=wish.permission.max_rate), time.monotonic(), 0
+    while (rate := next_rate(plan, seen.steps, time.monotonic() - began)) is not None:
+        one = Schedule.steady(rate, plan.step_seconds, warm_up=plan.warm_up)
+        made += one.operations
+        if made * _bytes_each(wish.profile) > wish.permission.max_bytes:
+            ended = found(plan, seen.steps, time.monotonic() - began)
+            return Found(index=ended.index, why=f"{ended.why}; ended before {rate:,.6g} a second by max_bytes")
+        run.progress.say(f"{rate:,.6g} operations a second")
+        once(one)
+        last = seen.steps[-1]
+        run.progress.say(f"{rate:,.6g} a second: {last.verdict}, p99 {last.from_intended.p99:,.1f} ms")
+    return found(plan, seen.steps, time.monotonic() - began)
+
+
+def _loaded(
+    engine: LoadEngine,
+    running: LoadRun,
+    wish: Wish,
+    schedule: Schedule,
+    seen: _Seen,
+    *,
+    guard: Guard,
+    stop: Stop,
+    prefix: str,
+) -> tuple[Found, bool]:
+    """Prepare, measure, remove; give what a search has found, and whether all is removed."""
+    progress = running.progress
+    ended, cleared, loading = Found(index=None, why=""), True, False
+    try:
+        progress.stage("prepare")
+        engine.prepare(running)
+        progress.stage("load")
+        loading = True
+        with guard.watching(running.stop):
+            ended = _measure(engine, running, wish, schedule, seen)
+    except Interrupted:
+        stop.check()  # a person's wish ends it all; a guard's ends the load, and has a result
+        seen.stopped = running.stop.reason
+    except Unreachable as error:
+        if stop.stopped or not loading:
+            raise
+        seen.lost = error.message  # that the target died is a result, not a reason to load it again
+    finally:
+        progress.stage("remove")
+        cleared = _cleared(engine, prefix)
+    return ended, cleared
+
+
+def _judged(result: LoadResult, seen: _Seen, guards: Check, *, cleared: bool) -> LoadResult:
+    step = result.step
+    checks = list(step.checks) if step else []
+    if step is None and not result.stopped:
+        checks.append(
+            Check(name="search", verdict=Verdict.FAIL, detail=result.notes[0] if result.notes else "found nothing")
+        )
+    if seen.stopped:
+        checks.append(Check(name="finished", verdict=Verdict.UNVERIFIED, detail=f"it was stopped: {seen.stopped}"))
+    if seen.lost:
+        checks.append(Check(name="finished", verdict=Verdict.FAIL, detail=f"the target was lost: {seen.lost}"))
+    checks.append(guards)
+    detail = "all that the test had created is removed" if cleared else "something is left; the next test removes it"
+    checks.append(Check(name="removed", verdict=Verdict.PASS if cleared else Verdict.UNVERIFIED, detail=detail))
+    verdict = worst([check.verdict for check in checks])
+    return msgspec.structs.replace(result, checks=tuple(checks), verdict=verdict)
+
+
+def _page(loads: Loads, result: LoadResult, baseline: str | None) -> str:
+    earlier = loads.newest(profile=result.profile, target=result.target, before=result.id)
+    compared = []
+    if baseline and baseline != result.id:
+        compared.append(compare(loads.get(baseline), result, earlier=earlier))
+    elif earlier:
+        compared.append(compare(earlier[0], result, earlier=earlier[1:]))
+    return report.page(result, earlier=earlier, comparisons=compared)
+
+
+def _reader(
+    engine: LoadEngine, probes: Sequence[Probe], permission: LoadPermission, clock: Clock
+) -> Callable[[], Sequence[Reading]]:
+    limits = [guard.above for guard in permission.guards.values() if guard.above is not None]
+    timeout = max([2.0, *(2 * limit for limit in limits if limit < 60)])
+    wanted = [probe for probe in probes if set(probe.metrics) & set(permission.guards)]
+
+    def read() -> Sequence[Reading]:
+        return [
+            *engine.canary(clock, timeout=timeout),
+            *(reading for probe in wanted for reading in probe.read(clock, timeout=timeout)),
+        ]
+
+    return read
+
+
+def _bytes_each(profile: Profile) -> int:
+    return int(getattr(profile.workload, "operation_bytes", 0))
+
+
+def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
+    names = engine.leftovers(prefix)
+    if names:
+        engine.remove(names)
+    return names
+
+
+def _cleared(engine: LoadEngine, prefix: str) -> bool:
+    try:
+        _remove(engine, prefix)
+        return not engine.leftovers(prefix)
+    except MainstayError:
+        return False  # the result says so, and the next test tries again
+
+
+def _notes(ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep], removed: Sequence[str]) -> list[str]:
+    notes = [ended.why] if ended.why else []
+    highest = max((step.target_rate for step in steps), default=0.0)
+    if limit is not None and not limit.rate:
+        notes.append("the generator's own limit could not be measured: nothing was answered in a second")
+    elif limit is not None and highest * _NEAR > limit.rate * limit.processes:
+        notes.append(
+            f"the generator's own limit of {limit.rate * limit.processes:,.0f} a second is near the rate:"
+            " what was measured may be the generator"
+        )
+    if removed:
+        notes.append(f"a test that died had left {', '.join(removed)}; it is removed")
+    return notes

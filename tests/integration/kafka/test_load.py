@@ -1,0 +1,216 @@
+"""Load on real servers: what is measured, what is left behind, and what happens on bad days.
+
+The machine may be busy: what is asserted is the method (counts, injected stalls, what was removed), never how fast a server is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.errors import Contended, Interrupted, Refused
+from include.engine.loading.distribution import decoded
+from include.engine.model import Verdict
+from include.engine.systems.kafka.client import open_admin
+from include.engine.systems.kafka.server import KafkaCluster
+from include.engine.verbs import load
+from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
+
+pytestmark = pytest.mark.integration
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def kafka_range(kafka: KafkaCluster, tmp_path: Path) -> Range:
+    return Range("kafka", kafka.connection(), tmp_path)
+
+
+def topics(cluster: KafkaCluster) -> set[str]:
+    with open_admin(cluster.connection()) as admin:
+        return {name for name in admin.topics() if name.startswith("mainstay_load")}
+
+
+def test_a_load_on_kafka_counts_every_record_and_leaves_nothing(kafka_range: Range, kafka: KafkaCluster) -> None:
+    profile = kafka_range.profile(stages=SHORT, gates=WIDE, processes=2)
+    result = kafka_range.run(profile, reason="first")
+    step = result.step
+    assert step is not None
+    assert step.from_intended.count == 300
+    assert step.errors == {}
+    assert sum(one.intended for one in step.series) == 375  # with the warm-up
+    assert step.from_sent.p50 <= step.from_intended.p50
+    assert decoded(result.histograms["from_intended"]).get_total_count() == 300
+    assert result.limit is not None
+    assert result.limit.rate > 100
+    assert result.environment["kafka"].startswith("4.")
+    assert names(Verdict.FAIL, result.checks) == set()
+    assert topics(kafka) == set()
+    assert kafka_range.loads.get(result.id) == result
+    page = kafka_range.loads.page(result.id)
+    assert page.count("<svg") == 3
+    assert "<script" not in page
+    assert "http" not in page  # it needs nothing from anywhere
+    again = kafka_range.run(profile, id_=result.id)  # a retry after the result was written
+    assert again == result
+
+
+@contextmanager
+def stalled(pid: int, *, seconds: float, after: float) -> Iterator[list[float]]:
+    """Stop a process for a while; give how long it was really stopped, on a busy machine."""
+    took: list[float] = []
+
+    def stall() -> None:
+        time.sleep(after)
+        began = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            took.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    yield took
+    thread.join()
+
+
+def jvm(cluster: KafkaCluster) -> int:
+    return next(
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == "LISTEN" and one.pid and tuple(one.laddr)[1:] == (cluster.nodes[0].port,)
+    )
+
+
+def test_a_stall_of_two_seconds_is_in_the_percentiles_within_five_per_cent(
+    kafka_range: Range, kafka: KafkaCluster
+) -> None:
+    seconds = 12.0
+    profile = kafka_range.profile(stages=[{"rate": 200, "lasts": f"{seconds:g}s"}], gates={"p99": 1000}, in_flight=5000)
+    took: list[float] = []
+    begun = threading.Event()
+    stalls: list[threading.Thread] = []
+
+    def begin() -> None:
+        def stall() -> None:
+            begun.wait()
+            with stalled(jvm(kafka), seconds=2.0, after=4.0) as measured:
+                pass
+            took.extend(measured)
+
+        stalls.append(threading.Thread(target=stall))
+        stalls[0].start()
+
+    class Begun(Told):
+        def say(self, text: str) -> None:
+            begun.set()  # the first report: the generator is at work
+            super().say(text)
+
+    result = kafka_range.run(profile, progress=Begun({"load": begin}))
+    stalls[0].join()
+    step = result.step
+    assert step is not None
+    assert step.errors == {}
+    # Of T seconds at a steady rate, one stall of S: a share of q waits longer than S - q T.
+    assert step.from_intended.p99 / 1000 == pytest.approx(took[0] - 0.01 * seconds, rel=0.05)
+    assert names(Verdict.FAIL, result.checks) == {"p99"}
+    assert result.verdict is Verdict.FAIL
+
+
+def test_nothing_is_begun_when_production_is_not_well_or_does_not_answer(
+    kafka_range: Range, kafka: KafkaCluster
+) -> None:
+    with pytest.raises(Refused, match=r"load\.canary is .* above"):
+        kafka_range.run(permission={"guards": {"load.canary": {"above": 0.0}}})
+    with pytest.raises(Refused, match="disk was not read"):
+        kafka_range.run(permission={"guards": {"disk": {"below": 0.1}}})
+    with pytest.raises(Refused, match="not allowed"):
+        kafka_range.run(permission={"allowed": False})
+    assert topics(kafka) == set()
+    assert kafka_range.loads.ids() == []
+
+
+def test_a_person_who_says_stop_is_obeyed_and_nothing_is_left(kafka_range: Range, kafka: KafkaCluster) -> None:
+    stop = Stop()
+    timer = threading.Timer(2, stop.stop, args=("by a person",))
+    profile = kafka_range.profile(stages=[{"rate": 50, "lasts": "120s"}])
+    with pytest.raises(Interrupted):
+        kafka_range.run(profile, stop=stop, progress=Told({"load": timer.start}))
+    assert topics(kafka) == set()
+    assert kafka_range.loads.ids() == []
+    with kafka_range.loads.alone(until=clock() + timedelta(minutes=1), clock=clock):  # and the turn is free again
+        pass
+
+
+KILLED = """
+import json, sys
+from pathlib import Path
+from include.engine.contracts import Connection
+from tests.loading.range import Range, Told
+told = json.loads(sys.stdin.readline())
+range_ = Range("kafka", Connection(extra={"bootstrap.servers": told["servers"]}), Path(told["directory"]))
+begun = Told({"load": lambda: print("load", flush=True)})
+range_.run(range_.profile(stages=[{"rate": 50, "lasts": "300s"}]), id_="20260101T000000Z", progress=begun)
+"""
+
+
+def test_a_test_that_was_killed_is_cleared_up_by_the_next_and_two_never_run_at_once(
+    kafka_range: Range, kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    victim = subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'plugins'}"},
+        text=True,
+    )
+    assert victim.stdin is not None
+    assert victim.stdout is not None
+    victim.stdin.write(json.dumps({"servers": kafka.bootstrap, "directory": str(tmp_path)}) + "\n")
+    victim.stdin.flush()
+    assert victim.stdout.readline().strip() == "load"
+    generators = psutil.Process(victim.pid).children()
+    with pytest.raises(Contended):
+        kafka_range.run(kafka_range.profile(stages=SHORT))
+    victim.kill()
+    victim.communicate()
+    psutil.wait_procs(generators, timeout=20)
+    assert not [one for one in generators if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    left = topics(kafka)
+    assert left == {"mainstay_load_test_20260101t000000z"}
+    other = kafka_range.run(kafka_range.profile(stages=SHORT, gates=WIDE), pipeline="another")
+    assert topics(kafka) == left  # another pipeline's is not ours to remove
+    assert other.notes == () or "had left" not in " ".join(other.notes)
+    after = kafka_range.run(kafka_range.profile(stages=SHORT, gates=WIDE))
+    assert f"a test that died had left {left.pop()}; it is removed" in after.notes
+    assert topics(kafka) == set()
+    found = load.comparison(kafka_range.loads, other.id, after.id)
+    assert {change.verdict for change in found.changes} == {Verdict.UNVERIFIED}  # two seconds say nothing
+    assert f"Compared with {other.id}" in kafka_range.loads.page(after.id)
+
+
+def test_a_search_ends_with_a_rate_that_held_or_says_why_not(kafka_range: Range) -> None:
+    search = {"begin": 50, "end": 100, "factor": 2, "step": "1s", "limit": "60s"}
+    result = kafka_range.run(kafka_range.profile(stages=SHORT, gates=WIDE, search=search), search=True)
+    assert [round(step.target_rate) for step in result.steps][:1] == [50]
+    if result.judged is not None:
+        assert result.steps[result.judged].verdict is Verdict.PASS
+        assert result.histograms
+    else:
+        assert result.verdict is Verdict.FAIL
+    assert result.notes

@@ -1,0 +1,84 @@
+"""Load on a real PostgreSQL, by pgbench, and its bad days."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from include.engine.contracts import Connection
+from include.engine.model import Verdict
+from include.engine.systems.postgres.server import SUPERUSER, PostgresServer
+from tests.loading.range import SHORT, WIDE, Range, Told, names
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def postgres_range(postgres: PostgresServer, tmp_path: Path) -> Range:
+    connection = Connection(host=postgres.host, port=postgres.port, login=SUPERUSER, password=postgres.password)
+    return Range("postgres", connection, tmp_path)
+
+
+def test_a_load_on_postgresql_is_pgbench_with_both_latencies(postgres_range: Range, postgres: PostgresServer) -> None:
+    mix = {"script": None, "mix": {"select-only": 3, "simple-update": 1}}
+    result = postgres_range.run(postgres_range.profile(stages=SHORT, gates=WIDE, workload=mix))
+    step = result.step
+    assert step is not None
+    assert step.errors == {}
+    assert set(step.kinds) == {"select-only", "simple-update"}
+    # pgbench draws its times: 300 are due, give or take five standard deviations of a Poisson process.
+    assert step.from_intended.count == pytest.approx(300, abs=90)
+    assert sum(one.intended for one in step.series if not one.warm_up) == step.from_intended.count
+    assert step.from_sent.p50 <= step.from_intended.p50
+    with postgres.connect() as connection:
+        assert connection.execute(
+            "select count(*) from pg_database where datname like 'mainstay_load%'"
+        ).fetchone() == (0,)
+
+
+def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: PostgresServer, tmp_path: Path) -> None:
+    server = PostgresServer(postgres.sandbox, "dying").start()
+    connection = Connection(host=server.host, port=server.port, login="postgres", password=server.password)
+    range_ = Range("postgres", connection, tmp_path)
+    killer = threading.Timer(2.5, server.kill)
+    profile = range_.profile(stages=[{"rate": 50, "lasts": "30s"}], gates=WIDE, warm_up="0s")
+    try:
+        result = range_.run(profile, progress=Told({"load": killer.start}))
+    finally:
+        killer.join()
+        server.start()
+    assert result.verdict is Verdict.FAIL
+    assert names(Verdict.FAIL, result.checks) & {"guards", "finished"}
+    assert "removed" in names(Verdict.UNVERIFIED, result.checks)
+    # The next test of this pipeline removes what the dead server kept.
+    after = range_.run(range_.profile(stages=SHORT, gates=WIDE))
+    assert any("had left mainstay_load_test_" in note for note in after.notes)
+    assert range_.engine(profile).leftovers("mainstay_load") == []
+    server.stop()
+
+
+def test_a_guard_that_trips_ends_the_load_at_once_and_the_result_says_so(
+    postgres_range: Range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+    profile = postgres_range.profile(stages=[{"rate": 50, "lasts": "120s"}], gates=WIDE)
+    engine = postgres_range.engine(profile)
+    slow = threading.Event()
+    honest = engine.canary
+
+    def canary(*arguments: object, **more: object) -> object:
+        (reading,) = honest(*arguments, **more)  # type: ignore[arg-type]
+        return [msgspec.structs.replace(reading, value=reading.value + 60 * slow.is_set())]
+
+    monkeypatch.setattr(engine, "canary", canary)
+    monkeypatch.setattr(postgres_range, "engine", lambda _: engine)
+    result = postgres_range.run(profile, progress=Told({"load": slow.set}))
+    assert time.monotonic() - began < 100
+    assert result.verdict is Verdict.FAIL
+    assert result.stopped.startswith("guard: load.canary is ")
+    assert "guards" in names(Verdict.FAIL, result.checks)
+    assert engine.leftovers("mainstay_load") == []

@@ -1,0 +1,104 @@
+"""Profiles are read strictly, and what the inventory does not allow is refused before anything begins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from include.engine import wiring
+from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.loading import profiles
+from include.engine.loading.permission import LoadPermission, admit, tripped
+from include.engine.loading.schedule import Schedule
+from include.engine.model import Reading
+from include.engine.systems.kafka.workload import Workload
+
+WRONG = """\
+system: kafka
+description: ""
+stages:
+  - rate: -5
+    lasts: 10
+  - lasts: 10s
+    speed: 3
+gates:
+  p98: 5
+gates:
+  p99: x
+workload:
+  acks: maybe
+  payload_bytes: 200
+  colour: red
+"""
+
+
+def test_a_profile_with_mistakes_tells_all_of_them_with_their_lines() -> None:
+    with pytest.raises(Misconfigured) as told:
+        profiles.parse(WRONG, {"kafka": Workload}, name="wrong")
+    message = told.value.message
+    for line, what in [
+        (2, "description"),
+        (4, "stages.0.rate"),
+        (5, "stages.0.lasts: 10 is not a duration"),
+        (6, "stages.1.rate: is required"),
+        (7, "stages.1.speed: unknown key"),
+        (10, "gates: given twice"),
+        (11, "gates.p99"),
+        (13, "workload.acks"),
+        (15, "workload.colour: unknown key"),
+    ]:
+        assert any(one.strip().startswith(f"line {line}:") and what in one for one in message.splitlines()), (
+            line,
+            what,
+            message,
+        )
+    assert "docs/load-tests.md" in told.value.hint
+
+
+def test_a_system_that_is_none_and_a_profile_that_is_not_there() -> None:
+    with pytest.raises(Misconfigured, match="'mysql' is none that can be loaded"):
+        profiles.parse("system: mysql\ndescription: d\nstages: [{rate: 1, lasts: 5s}]", {"kafka": Workload}, name="p")
+    with pytest.raises(NotFound, match="no load profile nothing"):
+        wiring.load_profile("nothing")
+
+
+@pytest.mark.parametrize("name", wiring.load_profiles())
+def test_a_shipped_profile_is_right_and_long_enough_for_its_gates(name: str) -> None:
+    profile = wiring.load_profile(name)
+    schedule = profile.schedule()
+    counted = schedule.operations * (1 - profile.warm_up.total_seconds() / schedule.seconds)
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+    for gate in profile.limits().latencies:
+        assert counted * (1 - shares.get(gate, 0)) >= 5, gate
+    assert profile.limits().latencies
+
+
+def test_rate_and_duration_of_a_run_come_before_the_profiles() -> None:
+    profile = wiring.load_profile("kafka-steady")
+    schedule = profile.schedule(rate=50, seconds=4)
+    assert (schedule.highest_rate, schedule.seconds) == (50, 4 + profile.warm_up.total_seconds())
+
+
+LIMITS = LoadPermission.model_validate({"allowed": True, "max_rate": 100, "max_bytes": 10_000, "max_seconds": "20s"})
+
+
+def test_nothing_is_allowed_that_the_inventory_does_not_allow() -> None:
+    with pytest.raises(Refused, match="not allowed on kafka/main"):
+        admit("kafka/main", LoadPermission(), Schedule.steady(1, 1), bytes_each=1)
+    admit("kafka/main", LIMITS, Schedule.steady(100, 10), bytes_each=10)
+    with pytest.raises(Refused) as told:
+        admit("kafka/main", LIMITS, Schedule.steady(101, 21), bytes_each=10)
+    assert all(limit in told.value.message for limit in ("max_rate", "max_bytes", "max_seconds"))
+
+
+def test_a_guard_trips_at_its_limit_and_when_it_cannot_be_read() -> None:
+    def reading(metric: str, value: float, **labels: str) -> Reading:
+        return Reading(metric=metric, value=value, unit="s", at=datetime(2026, 1, 1, tzinfo=UTC), labels=labels)
+
+    permission = LoadPermission.model_validate({"guards": {"load.canary": {"above": 1}, "disk": {"below": 0.1}}})
+    well = [reading("load.canary", 1.0), reading("disk", 0.1, node="a"), reading("disk", 0.5, node="b")]
+    assert tripped(permission, well) == ""
+    assert tripped(permission, [*well, reading("disk", 0.05, node="c")]) == "disk (node c) is 0.05 s, below 0.1"
+    assert tripped(permission, [reading("load.canary", 1.1), *well[1:]]) == "load.canary is 1.1 s, above 1"
+    assert tripped(permission, well[:1]) == "disk was not read"

@@ -1,0 +1,116 @@
+"""What stock tools and servers say, read into the one form; and the page that is made of it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from include.engine.errors import Corrupt
+from include.engine.loading import report
+from include.engine.loading.comparison import compare
+from include.engine.loading.distribution import encoded, histogram
+from include.engine.loading.payloads import payloads
+from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
+from include.engine.systems.airflow.load import figures_of
+from include.engine.systems.postgres.pgbench_log import Transaction, transactions
+from tests.loading.test_judging import result
+
+# Written by pgbench 17 with --rate and two scripts; the third was refused by the server.
+LOG = """\
+0 1 2500 0 1700000001 002500 500
+1 1 12000 1 1700000001 020000 11000
+0 2 failed 0 1700000001 030000 200
+"""
+
+
+def test_a_log_of_pgbench_gives_both_latencies() -> None:
+    found = list(transactions(LOG.splitlines(), began_us=1_700_000_001_000_000, scripts=["a", "b"]))
+    assert found[0] == Transaction(due=0, sent=500_000, answered=2_500_000, kind="a")
+    assert found[1] == Transaction(due=8_000_000, sent=19_000_000, answered=20_000_000, kind="b")
+    assert found[2].error == "failed"
+
+
+@pytest.mark.parametrize("line", ["progress: 1.0 s, 100 tps", "0 1 2500", "0 1 2500 7 1700000001 002500 1"])
+def test_what_is_no_line_of_pgbench_is_refused(line: str) -> None:
+    with pytest.raises(Corrupt, match="no line of its format"):
+        list(transactions([line], began_us=0, scripts=["a", "b"]))
+
+
+def test_tasks_of_a_run_are_summed_up_by_airflows_own_clock() -> None:
+    def task(begin: int, end: int, state: str = "success") -> dict[str, str]:
+        at = "2026-11-23T02:00:{:02d}Z"
+        return {
+            "start_date": at.format(begin),
+            "end_date": at.format(end),
+            "queued_when": at.format(begin - 1),
+            "state": state,
+        }
+
+    figures = figures_of("2026-11-23T02:00:00Z", [task(5, 6), task(7, 9, "failed"), task(10, 35)])
+    assert figures == {
+        "tasks_failed": 1.0,
+        "first_task_seconds": 5.0,
+        "tasks_per_minute": 6.0,
+        "all_tasks_seconds": 35.0,
+        "queued_to_started_seconds": 1.0,
+    }
+    assert figures_of("2026-11-23T02:00:00Z", []) == {"tasks_failed": 0.0}
+
+
+@pytest.mark.parametrize("shape", ["json", "random"])
+def test_payloads_have_their_size_and_are_the_same_in_every_run(shape: str) -> None:
+    found = payloads(200, shape=shape, count=8)
+    assert {len(one) for one in found} == {200}
+    assert len(set(found)) == 8
+    assert found == payloads(200, shape=shape, count=8)
+
+
+def full(id_: str, latency: float, seed: int) -> LoadResult:
+    made = result(id_, latency, seed=seed)
+    found = histogram({int(latency * 1000): 90, int(latency * 9000): 10})
+    histograms = {"from_intended": encoded(found), "from_sent": encoded(found)}
+    checks = (Check(name="p99", verdict=Verdict.FAIL, detail="<b>slow & sad</b>"),)
+    limit = GeneratorLimit(rate=5000, processes=2, how="nothing")
+    changes = {"histograms": histograms, "checks": checks, "limit": limit, "reason": '<script>alert("x")</script>'}
+    return LoadResult(**{name: getattr(made, name) for name in made.__struct_fields__} | changes)
+
+
+def test_the_page_is_one_file_whose_plots_are_well_formed_and_whose_words_are_escaped() -> None:
+    before, after = full("20261116T030000Z", 10, 1), full("20261123T030000Z", 20, 2)
+    page = report.page(after, earlier=[before], comparisons=[compare(before, after)])
+    plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(plots) == 4  # over time, throughput, histogram, the last tests
+    for plot in plots:
+        for shape in ET.fromstring(plot).iter():
+            numbers = re.findall(
+                r"-?\d+\.?\d*", " ".join(value for key, value in shape.attrib.items() if key in ("x", "y", "points"))
+            )
+            assert all(-5 <= float(number) <= 765 for number in numbers)
+            assert "nan" not in str(shape.attrib)
+    assert "&lt;b&gt;slow &amp; sad&lt;/b&gt;" in page
+    assert "<script" not in page
+    assert "worse by" in page
+
+
+def test_a_page_of_a_test_that_measured_nothing_can_be_written() -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    empty = LoadResult(
+        id="20261123T030000Z",
+        profile="p",
+        target="kafka/main",
+        started=now,
+        finished=now,
+        environment={},
+        declared={},
+        limit=None,
+        steps=(),
+        judged=None,
+        histograms={},
+        checks=(),
+        verdict=Verdict.UNVERIFIED,
+        stopped="guard: load.canary was not read",
+    )
+    assert "load.canary was not read" in report.page(empty)
