@@ -33,7 +33,11 @@ if STREAMS:
         catchup=False,
         max_active_runs=1,
         default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="stream-failed")},
-        params={"job": stream_params.stream(STREAMS), "action": stream_params.stream_action(), "reason": params.reason()},
+        params={
+            "job": stream_params.stream(STREAMS),
+            "action": stream_params.stream_action(),
+            "reason": params.reason(),
+        },
         tags=[Tag.STREAM, Tag.SPARK, Tag.TIER_2],
     ):
         WishStreamOperator(

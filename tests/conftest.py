@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
     for item in items:
+        if _group(item) == "e2e":  # the first of them starts everything
+            item.add_marker(pytest.mark.timeout(900))
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=rank)
 

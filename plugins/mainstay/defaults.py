@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
-from include.engine import lookout, wiring
+from include.engine import load_wiring, lookout, wiring
 from include.engine.errors import Misconfigured, PermanentError, TransientError
 
 INVENTORY = wiring.load_inventory()
@@ -20,8 +20,8 @@ TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
 MIRRORS = wiring.mirrors(INVENTORY)
 WATCHED = lookout.systems(INVENTORY)  # what a sweep looks at, one task each
 STREAMS = wiring.streams(INVENTORY)
-LOAD_TARGETS = sorted(wiring.load_targets(INVENTORY))
-LOAD_PROFILES = wiring.load_profiles()
+LOAD_TARGETS = sorted(load_wiring.load_targets(INVENTORY))
+LOAD_PROFILES = load_wiring.load_profiles()
 
 # The longest that moving bytes may take.  The copy of one target stops itself at the target's own timeout; this is the
 # end for a process that does not listen any more.

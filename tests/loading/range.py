@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from include.engine import wiring
+from include.engine import load_wiring
 from include.engine.contracts import Connection, Stop
 from include.engine.loading import profiles
 from include.engine.loading.contracts import LoadEngine
@@ -75,7 +75,7 @@ class Range:
     def profile(self, name: str | None = None, **changes: Any) -> Profile:
         """A shipped profile with keys changed."""
         name = name or f"{self.system}-steady"
-        document = yaml.safe_load((wiring.LOAD_PROFILES / f"{name}.yaml").read_text())
+        document = yaml.safe_load((load_wiring.LOAD_PROFILES / f"{name}.yaml").read_text())
         workload = document.get("workload", {}) | changes.pop("workload", {})
         document |= {"warm_up": "0.5s", **changes, "workload": workload}
         schema = import_module(f"include.engine.systems.{self.system}.workload").Workload

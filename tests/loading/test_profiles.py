@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from include.engine import wiring
+from include.engine import load_wiring
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.loading import profiles
 from include.engine.loading.permission import LoadPermission, admit, tripped
@@ -60,12 +60,12 @@ def test_a_system_that_is_none_and_a_profile_that_is_not_there() -> None:
     with pytest.raises(Misconfigured, match="'mysql' is none that can be loaded"):
         profiles.parse("system: mysql\ndescription: d\nstages: [{rate: 1, lasts: 5s}]", {"kafka": Workload}, name="p")
     with pytest.raises(NotFound, match="no load profile nothing"):
-        wiring.load_profile("nothing")
+        load_wiring.load_profile("nothing")
 
 
-@pytest.mark.parametrize("name", wiring.load_profiles())
+@pytest.mark.parametrize("name", load_wiring.load_profiles())
 def test_a_shipped_profile_is_right_and_long_enough_for_its_gates(name: str) -> None:
-    profile = wiring.load_profile(name)
+    profile = load_wiring.load_profile(name)
     schedule = profile.schedule()
     counted = schedule.operations * (1 - profile.warm_up.total_seconds() / schedule.seconds)
     shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -75,7 +75,7 @@ def test_a_shipped_profile_is_right_and_long_enough_for_its_gates(name: str) -> 
 
 
 def test_rate_and_duration_of_a_run_come_before_the_profiles() -> None:
-    profile = wiring.load_profile("kafka-steady")
+    profile = load_wiring.load_profile("kafka-steady")
     schedule = profile.schedule(rate=50, seconds=4)
     assert (schedule.highest_rate, schedule.seconds) == (50, 4 + profile.warm_up.total_seconds())
 

@@ -41,19 +41,19 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a load test.  What it creates is removed at its end; the result and its page go to the bucket."""
-    from include.engine import wiring
+    from include.engine import load_wiring
     from include.engine.cli.connections import ShellConnections
     from include.engine.model import backup_id
     from include.engine.store.loads import Loads
     from include.engine.verbs import load as verb
 
     inventory, connections = whence.inventory(), ShellConnections(whence.path)
-    found = wiring.load_profile(profile)
-    engine = wiring.open_load(inventory, connections, target, found)
+    found = load_wiring.load_profile(profile)
+    engine = load_wiring.open_load(inventory, connections, target, found)
     wish = verb.Wish(
         profile=found,
         target=target,
-        permission=wiring.load_targets(inventory)[target],
+        permission=load_wiring.load_targets(inventory)[target],
         rate=rate,
         seconds=duration,
         search=search,
@@ -67,7 +67,7 @@ def run(
             engine,
             wish,
             id_=backup_id(now()),
-            probes=wiring.load_probes(inventory, connections, target),
+            probes=load_wiring.load_probes(inventory, connections, target),
             progress=progress,
             stop=stop,
             clock=now,
@@ -79,9 +79,9 @@ def run(
 @load.command("profiles")
 def profiles(as_json: Json = False) -> None:
     """List the load profiles, and say what is wrong with those that have mistakes."""
-    from include.engine import wiring
+    from include.engine import load_wiring
 
-    found = [wiring.load_profile(name) for name in wiring.load_profiles()]
+    found = [load_wiring.load_profile(name) for name in load_wiring.load_profiles()]
     if as_json:
         emit_json([{"name": one.name, "system": one.system, "description": one.description} for one in found])
         return

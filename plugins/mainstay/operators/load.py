@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.engine import wiring
+from include.engine import load_wiring
 from mainstay.hooks.mainstay import AirflowConnections, MainstayHook
 from mainstay.operators.judge import told
 from mainstay.operators.step import Step, Summary, clock
@@ -33,10 +33,10 @@ class ChooseLoadsOperator(LoadStep):
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Choose."""
         params = context["params"]
-        targets = wiring.load_targets(MainstayHook().inventory)
+        targets = load_wiring.load_targets(MainstayHook().inventory)
         wanted = [params["target"]] if params["target"] else [name for name, one in targets.items() if one.allowed]
         if params["profile"]:
-            system = wiring.load_profile(params["profile"]).system
+            system = load_wiring.load_profile(params["profile"]).system
             wanted = wanted if params["target"] else [name for name in wanted if name.partition("/")[0] == system]
         if not wanted:
             raise AirflowSkipException(
@@ -66,13 +66,13 @@ class LoadTestOperator(LoadStep):
         from include.engine.verbs import load as verb
 
         params, hook, connections = context["params"], MainstayHook(), AirflowConnections()
-        target, profile = self.load["target"], wiring.load_profile(self.load["profile"])
+        target, profile = self.load["target"], load_wiring.load_profile(self.load["profile"])
         # One run may make several tests, one after the other: each has a second of its own for its name.
         position = max(0, int(context["ti"].map_index or 0))
         wish = verb.Wish(
             profile=profile,
             target=target,
-            permission=wiring.load_targets(hook.inventory)[target],
+            permission=load_wiring.load_targets(hook.inventory)[target],
             rate=params["rate"],
             seconds=params["duration"],
             search=params["search"],
@@ -83,10 +83,10 @@ class LoadTestOperator(LoadStep):
             result = verb.run(
                 hook.inventory.pipeline,
                 Loads(self.pipeline.catalog.bucket),
-                wiring.open_load(hook.inventory, connections, target, profile),
+                load_wiring.open_load(hook.inventory, connections, target, profile),
                 wish,
                 id_=backup_id(context["dag_run"].run_after + timedelta(seconds=position)),
-                probes=wiring.load_probes(hook.inventory, connections, target),
+                probes=load_wiring.load_probes(hook.inventory, connections, target),
                 progress=progress,
                 stop=self.stop,
                 clock=clock,

@@ -208,7 +208,7 @@ def _codec(codec: str) -> tuple[Callable[[], _Inflate], tuple[type[Exception], .
         return lambda: zlib.decompressobj(wbits=31), (zlib.error,)
     if codec == "lz4":
         try:
-            from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-not-found,unused-ignore]
+            from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
         except ImportError as error:
             raise NotFound(
                 "the backup is compressed with lz4, and its Python module is not installed",
