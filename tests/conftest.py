@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[RANGE] = halves(int(worker.removeprefix("gw")))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares servers, and let what takes longest begin first."""
 
