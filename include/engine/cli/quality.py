@@ -87,7 +87,7 @@ def pytest_arguments(lane: str | None, *, slow: bool, in_ci: bool) -> list[str]:
         *(["-m", marks[lane]] if marks[lane] else []),
         *(["tests/contracts"] if lane == "contracts" else []),
         *(["-p", "tests.no_skips"] if in_ci else []),
-        *("-n", str(_SIDE_BY_SIDE), "--dist", "loadgroup"),
+        *("-n", str(_SIDE_BY_SIDE), "--dist", "loadgroup", "--no-loadscope-reorder"),
         *("--durations=10", "--durations-min=2"),
     ]
 
