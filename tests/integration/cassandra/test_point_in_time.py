@@ -88,6 +88,7 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
         cql.rows("UPDATE shop.orders SET v = 'bad' WHERE k = 120")
         with pytest.raises(Incomplete, match=r"leads to .* only"):
             estate.restore(destination=DestinationKind.SANDBOX, point=point.isoformat())
+        eventually(lambda: now() > point + timedelta(seconds=2), what="the next segments' times are after the point")
         fill_a_segment(cql)
         fill_a_segment(cql)
     assert shipper.ship(stop) > 0
