@@ -51,7 +51,7 @@ def test_the_form_of_a_restore_explains_its_fields(page: Page, live: Live, asked
     page.goto(f"{live.demo.airflow.url}/dags/restore")
     page.get_by_role("button", name="Trigger").first.click()
     for text in (
-        "What to restore, as the inventory names it.",
+        "What to restore: one target, as the inventory names it",
         "Where the data goes. Never the server that it came from",
         "Why this is done, in at least",
         "Say what would be done, and stop before anything is changed.",

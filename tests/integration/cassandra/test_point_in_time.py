@@ -97,6 +97,10 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
     pipeline = estate.pipeline(nodes=estate.nodes())
     checks = upkeep.audit_archives(pipeline, clock=now)
     assert [check.verdict for check in checks] == [Verdict.PASS], checks
+    archive = pipeline.lookup.archive(TARGET)
+    assert archive is not None
+    (window,) = archive.reach([manifest]).windows
+    assert window.from_time < point < window.to_time
     with pytest.raises(Unsupported, match="as it starts"):
         estate.restore(point=point.isoformat())
     restored = estate.restore(

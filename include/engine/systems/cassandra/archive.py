@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from include.engine.archiving import Archive
 from include.engine.contracts import Clock
-from include.engine.model import Check, Manifest, Target, Verdict
+from include.engine.model import ArchiveReach, Check, Manifest, RecoverableWindow, Target, Verdict
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.commit_logs import (
@@ -55,6 +57,22 @@ class CommitLogArchive:
             for node in detail_of(declared[-1]).cut.nodes
         ]
 
+    def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
+        """Say how far each backup can be rolled forward: as far as the logs of all nodes lead (see ``contracts.Archive``)."""
+        stored = self.segments()
+        if not stored:
+            return ArchiveReach(verdict=Verdict.UNVERIFIED)
+        windows, missing = [], []
+        for manifest in kept:
+            nodes = self.reaches(manifest)
+            ends = [one.until for one in nodes if one.until is not None]
+            missing += [f"{one.host_id}: segment {number}" for one in nodes for number in one.missing]
+            if ends and len(ends) == len(nodes):
+                windows.append(_window(manifest, min(ends)))
+        verdict = Verdict.FAIL if missing else Verdict.PASS if windows else Verdict.UNVERIFIED
+        newest = max(segment.modified for segment in stored)
+        return ArchiveReach(verdict=verdict, windows=tuple(windows), newest=newest, missing=tuple(sorted(set(missing))))
+
     def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
         """Remove what no kept backup needs; give the bytes freed, or that would be (see ``contracts.Archive``)."""
         if not kept:
@@ -66,9 +84,21 @@ class CommitLogArchive:
         return sum(segment.bytes for segment in gone)
 
 
-def open_archive(target: Target, catalog: Catalog) -> CommitLogArchive:
+def open_archive(target: Target, catalog: Catalog) -> Archive:
     """Give the archive of *target*, for ``wiring``."""
     return CommitLogArchive(target, catalog.bucket)
+
+
+def _window(manifest: Manifest, end: datetime) -> RecoverableWindow:
+    begin = manifest.cut.at
+    return RecoverableWindow(
+        backup=manifest.id,
+        line="commit logs of all nodes",
+        from_time=begin,
+        to_time=max(begin, end),
+        from_position=manifest.cut.position,
+        to_position="",
+    )
 
 
 def _judged(address: str, reaches: Sequence[Reach], clock: Clock) -> Check:
