@@ -18,7 +18,7 @@ from tests.plugins.conftest import RUN_AFTER, context  # isort: skip  # sets Air
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.engine import wiring
+from include.engine import load_wiring
 from include.engine.contracts import Clock
 from include.engine.errors import PermanentError, Refused
 from include.engine.loading.contracts import LoadRun, Measured, Worker
@@ -80,8 +80,8 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> dict[str, LoadPermission]:
         "kafka/other": LoadPermission(),
         "postgres/main": LoadPermission(allowed=True, max_seconds=timedelta(seconds=1)),
     }
-    monkeypatch.setattr(wiring, "load_targets", lambda inventory: targets)
-    monkeypatch.setattr(wiring, "load_probes", lambda *_: ())
+    monkeypatch.setattr(load_wiring, "load_targets", lambda inventory: targets)
+    monkeypatch.setattr(load_wiring, "load_probes", lambda *_: ())
     return targets
 
 
@@ -122,7 +122,7 @@ def test_a_load_is_named_after_its_run_kept_and_judged_by_the_next_task(
     tmp_path: Path,
 ) -> None:
     engine = Nothing()
-    monkeypatch.setattr(wiring, "open_load", lambda *_: engine)
+    monkeypatch.setattr(load_wiring, "open_load", lambda *_: engine)
     operator = LoadTestOperator(task_id="load", load=LOAD)
     told = json.loads(json.dumps(operator.execute(task(reason="a look"))))
     assert len(json.dumps(told)) < 4096
