@@ -443,7 +443,7 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
     then = rows(cql, f"{keyspace}.t")
     manifest = estate.backup(keyspaces=[keyspace])
     cql.rows(f"DROP TABLE {keyspace}.t", timeout=60)
-    estate.pipeline(bandwidth="512KiB")
+    estate.pipeline(bandwidth="256KiB")
     staging = estate.server.nodes[0].directory / "staging" / manifest.id
     child = beside(
         estate,
@@ -451,7 +451,7 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
         " confirm='cassandra_admin')\n"
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
     )
-    kill_when(child, lambda: any(staging.rglob("*.part")))
+    kill_when(child, lambda: any(staging.rglob("*")))
     assert rows(cql, f"{keyspace}.t") == []
     restored = estate.restore(confirm="cassandra_admin")
     assert restored.verdict is Verdict.PASS
@@ -511,6 +511,6 @@ def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> No
     while not reached():
         assert child.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()

@@ -16,18 +16,23 @@ from tests.integration.sets.stage import Stage
 
 @pytest.fixture(scope="module")
 def stage(
-    sandbox: Sandbox, object_store: ObjectStoreServer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    sandbox: Sandbox,
+    object_store: ObjectStoreServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     """The pipeline.  The brokers and nodes are those that the tests of each system use: started twice, they are the same."""
+    own = request.path.stem.replace("test_", "sets-")  # each module fills a database and a bucket of its own
     stage = Stage(
         sandbox=sandbox,
-        postgres=PostgresServer(sandbox, "sets").start(),
+        postgres=PostgresServer(sandbox, own).start(),
         kafka=KafkaCluster(sandbox, "shared").start(),
         cassandra=CassandraServer(sandbox, "shared", settings={"auto_snapshot": False}).start(),
         store=object_store,
-        bucket=object_store.create_bucket("sets"),
+        bucket=object_store.create_bucket(own),
         folder=tmp_path_factory.mktemp("sets"),
     )
     with stage.archiving():
         yield stage
     stage.clear()
+    stage.postgres.stop()
