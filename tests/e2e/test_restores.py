@@ -43,7 +43,7 @@ def test_what_was_rejected_is_not_restored(live: Live, asked: Approval) -> None:
     before = live.pipeline.catalog.restores()
     run = live.restore(live.directory("rejected"), dry_run=False)
     live.admin.answer(live.admin.wait_for_approval("restore", run, timeout=120), "Reject")
-    ended = live.admin.wait("restore", run, timeout=120)
+    ended = live.admin.wait("restore", run, timeout=300)
     assert {ended.task(name).state for name in ("restore", "judge")} == {"skipped"}
     assert not live.directory("rejected").exists()
     assert live.pipeline.catalog.restores() == before

@@ -30,7 +30,7 @@ __all__ = ["AirflowClient", "Approval", "Run", "Task"]
 _POLL = 0.5  # seconds between two looks at a run
 _SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
 _ASKED_AGAIN = 3  # times that the same question is answered
-_LOOKS = 30  # seconds in which a task that was answered must go on
+_LOOKS = 120  # seconds in which a task that was answered must go on, retry delays included
 
 
 class AirflowClient(RestClient):
@@ -208,21 +208,22 @@ class AirflowClient(RestClient):
     def answer(self, approval: Approval, option: str, params: Mapping[str, Any] | None = None) -> None:
         """Answer for a person, and see that the task goes on; when the same question is asked again, answer it again.
 
-        Waits until the question is five seconds old: an answer within a second or two of the task's parking meets the
-        scheduler before it has noticed the parking, and Airflow 3.3 then asks again.
+        Waits until the question is five seconds old: an answer that meets the scheduler before it has noticed that the
+        task was parked makes Airflow 3.3 ask again, after the task's retry delay.  On a busy machine it notices later, so
+        each further answer waits twice as long.
 
         :raises Unauthorized: this user may not
         :raises Unreachable: the task did not take the answer
         """
         path = f"dags/{quote(approval.dag)}/dagRuns/{quote(approval.run)}/taskInstances/{quote(approval.task)}"
         asked = approval.asked
-        for _ in range(_ASKED_AGAIN):
-            time.sleep(max(0.0, asked + _SETTLE - time.time()))
+        for attempt in range(_ASKED_AGAIN):
+            time.sleep(max(0.0, asked + _SETTLE * 2**attempt - time.time()))
             self.patch(f"{path}/-1/hitlDetails", {"chosen_options": [option], "params_input": dict(params or {})})
             again = self._asked_again(approval, path)
             if again is None:
                 return
-            asked = again.asked
+            asked = time.time()  # the question itself keeps the time of the first
         raise Unreachable(
             f"{approval.dag} {approval.run} asked {_ASKED_AGAIN} times and did not go on",
             hint=f"Look at it: {self.url}/dags/{quote(approval.dag)}/runs/{quote(approval.run)}",
