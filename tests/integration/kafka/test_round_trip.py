@@ -13,9 +13,10 @@ from include.engine.store.bucket import Bucket
 from include.engine.systems.kafka import detail, grants
 from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.kafka.decisions import decide, holding
-from include.engine.systems.kafka.declared import Acl, Quota, own_configs, topic_configs
+from include.engine.systems.kafka.declared import Acl, Quota, own_configs, read_declared, topic_configs
 from include.engine.systems.kafka.grants import Grants
 from include.engine.systems.object_store.server import ObjectStoreServer
+from tests.estate import eventually
 from tests.systems.kafka import hostile
 from tests.systems.kafka.stand import LOADING, TARGET, Stand, send
 
@@ -214,6 +215,7 @@ def test_access_rules_and_quotas_come_back_where_it_is_asked_for_and_in_every_dr
         admin.client.alter_user_scram_credentials(
             [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, "a secret", 4096)]
         )
+        eventually(lambda: user in read_declared(admin).scram_users, what="the broker knows the user")
         manifest = stand.backup()
         again = stand.restore(rename={topic: topic + "_back"})
         assert any("not put back" in warning for warning in again.detail["warnings"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from msgspec import Struct, structs
@@ -9,6 +10,8 @@ from msgspec import Struct, structs
 from include.engine.errors import PermanentError
 from include.engine.systems.kafka.client import Admin
 from include.engine.systems.kafka.declared import Acl, Declared, Quota, create_acls, read_declared
+
+_KNOWN = 5.0  # seconds until a broker tells what the controller has acknowledged; a check says what is missing then
 
 
 class Grants(Struct, frozen=True, kw_only=True):
@@ -59,10 +62,15 @@ def warnings(declared: Declared, grants: Grants | None) -> list[str]:
 def apply(admin: Admin, grants: Grants) -> None:
     """Put them back.  What is there already stays; a limit that is there is replaced.
 
+    The controller acknowledges before every broker knows: waits a little for the one that is asked.
+
     :raises PermanentError: when the cluster refuses one
     """
     create_acls(admin, grants.acls)
     _set_quotas(admin, grants)
+    deadline = time.monotonic() + _KNOWN
+    while differences(admin, grants) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def differences(admin: Admin, grants: Grants) -> list[str]:
