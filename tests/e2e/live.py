@@ -19,7 +19,7 @@ from include.engine.sandbox.ports import free_port, variable_of
 from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
 
-RUN_SECONDS = 180.0
+RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
 DAGS = ("backup", "restore", "drill", "upkeep", "mirror")
 

@@ -403,7 +403,7 @@ def test_a_killed_copy_goes_on_where_it_was(estate: Estate, keyspace: str, cql: 
     for n in range(4):
         make_table(cql, f"{keyspace}.t{n}", count=10, size=100_000)
     name = estate.name()
-    pipeline = estate.pipeline(keyspaces=[keyspace], bandwidth="512KiB", uploads_at_once=1)
+    pipeline = estate.pipeline(keyspaces=[keyspace], bandwidth="128KiB", uploads_at_once=1)
     backup.freeze(pipeline, name, [TARGET], clock=now)
     child = beside(estate, f"backup.copy(pipeline, {name!r}, TARGET, progress=Told(), stop=Stop(), clock=now)")
     kill_when(child, lambda: any(size > 500_000 for size in estate.objects().values()))
@@ -443,7 +443,7 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
     then = rows(cql, f"{keyspace}.t")
     manifest = estate.backup(keyspaces=[keyspace])
     cql.rows(f"DROP TABLE {keyspace}.t", timeout=60)
-    estate.pipeline(bandwidth="256KiB")
+    estate.pipeline(bandwidth="128KiB")
     staging = estate.server.nodes[0].directory / "staging" / manifest.id
     child = beside(
         estate,
