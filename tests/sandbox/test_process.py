@@ -16,6 +16,7 @@ import pytest
 
 from include.engine.errors import NotFound, PermanentError, Unreachable
 from include.engine.sandbox import procfs
+from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
 from include.engine.sandbox.record import Record, marked
@@ -230,3 +231,23 @@ def test_root_hands_a_server_to_an_account_without_privileges(server: ServerProc
     uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
     assert set(uids) == {str(server.account.uid)}
     assert server.account.uid != 0
+
+
+def test_a_server_whose_first_thread_has_ended_runs_until_the_last_one_ends(sandbox: Sandbox, spec: ServerSpec) -> None:
+    """As a JVM that is being killed: its first thread is a zombie while others still hold its ports."""
+    outlived = textwrap.dedent(
+        """
+        import ctypes, threading, time
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        SYS_EXIT_OF_ONE_THREAD = 60
+        ctypes.CDLL(None).syscall(SYS_EXIT_OF_ONE_THREAD, 0)
+        """
+    )
+    server = sandbox.server("headless", account=ourselves())  # the servers' account may not reach our Python
+    server.start(replace(spec, command=[sys.executable, "-c", outlived]))
+    pid = server.pid
+    assert pid is not None
+    assert eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    assert server.running
+    server.stop()
+    assert procfs.identity(pid) is None

@@ -25,14 +25,17 @@ class Identity:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs.  A zombie does not: it holds nothing but its exit code."""
+        """Whether this very process still runs.  A zombie does not: it holds nothing but its exit code.
+
+        One whose first thread has ended is a zombie to look at, but runs, and holds its ports, until its last thread ends.
+        """
         return identity(self.pid) == self
 
 
 def identity(pid: int) -> Identity | None:
-    """The identity of *pid*, or None when no such process runs (a zombie counts as none)."""
+    """The identity of *pid*, or None when no such process runs (a zombie without threads counts as none)."""
     fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
+    if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1):
         return None
     return Identity(pid=pid, started=int(fields[19]), boot=boot_id())
 

@@ -33,7 +33,10 @@ from include.engine.systems.postgres.pgbench_log import transactions
 from include.engine.systems.postgres.workload import Workload
 
 _PROJECT = Path(__file__).resolve().parents[4]
-_LOST = ("server closed the connection", "terminating connection", "connection to server", "could not receive data")
+_LOST = (
+    *("server closed the connection", "terminating connection", "connection to server", "could not receive data"),
+    "perhaps the backend died",  # the only words of some clients: the server's own may be lost with the connection
+)
 _SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
 
 
