@@ -469,7 +469,7 @@ def test_a_killed_seal_leaves_no_set_and_a_killed_release_no_snapshot_once_they_
         estate,
         "from include.engine.systems.cassandra.control import Jolokia\n"
         "clear = Jolokia.clear\n"
-        "Jolokia.clear = lambda self, tag: (clear(self, tag), time.sleep(600))\n"
+        "Jolokia.clear = lambda self, tag, keyspaces: (clear(self, tag, keyspaces), time.sleep(600))\n"
         f"backup.release(pipeline, {name!r}, [TARGET])",
     )
     kill_when(releasing, lambda: len(snapshots()) == 1)
