@@ -109,7 +109,7 @@ class TestTheDemosConnections:
 
     def test_serve_the_demos_inventory_and_that_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
         from include.engine.cli.connections import ShellConnections
-        from include.engine.cli.demo_sandbox import INVENTORY
+        from include.engine.cli.demo_place import INVENTORY
 
         assert ShellConnections(INVENTORY).get("postgres_main").host == "demo"
         assert "demo" in capsys.readouterr().err
@@ -122,7 +122,7 @@ class TestTheDemosConnections:
 
     def test_give_way_to_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from include.engine.cli.connections import ShellConnections
-        from include.engine.cli.demo_sandbox import INVENTORY
+        from include.engine.cli.demo_place import INVENTORY
 
         monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_MAIN", '{"host": "mine"}')
         assert ShellConnections(INVENTORY).get("postgres_main").host == "mine"
