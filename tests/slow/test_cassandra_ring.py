@@ -131,6 +131,7 @@ def test_a_node_that_is_down_fails_backup_and_restore_hinders_no_reads_and_is_se
     probes = {probe.name: probe for probe in open_probes(TARGET, settings, estate.connections)}
     whole = {one.metric: one.value for one in probes["nodes"].read(now, timeout=30)}
     assert (whole["cassandra.nodes.down"], whole["cassandra.schema.versions"]) == (0, 1)
+    assert {one.metric: one.value for one in probes["repairs"].read(now, timeout=30)}["cassandra.repair.never"] >= 3
     ring.nodes[2].kill()
     try:
         with pytest.raises(Unreachable, match=r"1 of 3 nodes are down.*the backup would be incomplete"):
