@@ -73,7 +73,7 @@ class Sweeping:
             seen.append(self.rules(*systems))
             return expected(seen[-1])
 
-        eventually(there, within=30, what=f"the last saw {seen[-1:]}")
+        eventually(there, within=120, what=f"the last saw {seen[-1:]}")
         return seen[-1]
 
 
