@@ -67,5 +67,5 @@ def test_every_answer_is_a_line_with_its_verdict_and_why() -> None:
 
 
 def test_a_run_that_ends_without_an_answer_is_an_error_that_names_it() -> None:
-    with pytest.raises(PermanentError, match="sweep .* is failed and has found nothing"):
+    with pytest.raises(PermanentError, match=r"sweep .* is failed and has found nothing"):
         look_around(ScriptedAirflow({}), Steps(io.StringIO()))
