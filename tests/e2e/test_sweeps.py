@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,6 @@ from playwright.sync_api import Page, expect
 
 from include.engine import lookout
 from include.engine.cli.demo_health import CHECKLISTS, SWEEP, Answer
-from include.engine.health.findings import Finding
 from include.engine.model import ChecklistReport, Verdict
 from include.engine.verbs import checklist
 from include.engine.wiring import load_inventory
@@ -136,18 +135,12 @@ def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", process
     return Sweeping(folder, live.demo.connections(), settings)
 
 
-def of_rule(sweeping: Sweeping, rule: str, **labels: str) -> Iterator[Finding]:
-    for one in sweeping.sweep("airflow").findings:
-        if one.rule == rule and one.labels.items() >= labels.items():
-            yield one
-
-
 def test_a_dag_that_must_run_and_is_paused_is_found_until_it_is_not(live: Live, sweeping: Sweeping) -> None:
     live.admin.unpause("drill")
     assert "airflow-paused" not in sweeping.rules("airflow")
     live.admin.pause("drill")
     try:
-        (finding,) = of_rule(sweeping, "airflow-paused")
+        (finding,) = sweeping.found("airflow-paused", "airflow")
         assert finding.labels == {"dag": "drill"}
     finally:
         live.admin.unpause("drill")
@@ -160,18 +153,18 @@ def test_a_run_that_failed_last_is_found_until_it_is_gone(live: Live, sweeping: 
     where = f"dags/mirror/dagRuns/{quote(run)}"
     live.admin.patch(where, {"state": "failed"})
     live.admin.unpause("mirror")
-    (finding,) = of_rule(sweeping, "airflow-failed-runs", dag="mirror")
+    (finding,) = sweeping.found("airflow-failed-runs", "airflow", dag="mirror")
     assert finding.value is not None
     assert finding.value >= 1
     live.admin.delete(where)
-    assert not list(of_rule(sweeping, "airflow-failed-runs", dag="mirror"))
+    assert not sweeping.found("airflow-failed-runs", "airflow", dag="mirror")
 
 
 def test_what_is_late_or_was_not_even_begun_is_found(live: Live, sweeping: Sweeping, tmp_path: Path) -> None:
     quiet = sweeping.rules("airflow")
     assert not quiet & {"airflow-late", "airflow-overdue"}
     airflow_sweeps(live, tmp_path, late_after="1s")  # the same inventory, and a promise that nobody keeps
-    (late,) = of_rule(sweeping, "airflow-late")
+    (late,) = sweeping.found("airflow-late", "airflow")
     assert late.labels == {"dag": "backup"}
     airflow_sweeps(live, tmp_path)
     assert "airflow-late" not in sweeping.rules("airflow")
@@ -191,7 +184,9 @@ def test_a_component_that_stops_is_found_until_it_is_back_and_so_is_one_too_few(
     live.demo.airflow._process("dag-processor").stop()
     try:
         sweeping.until(lambda rules: {"airflow-component", "airflow-dag-processors"} <= rules, "airflow")
-        assert [one.labels for one in of_rule(sweeping, "airflow-component")] == [{"component": "dag_processor"}]
+        assert [one.labels for one in sweeping.found("airflow-component", "airflow")] == [
+            {"component": "dag_processor"}
+        ]
     finally:
         live.demo.airflow.start()
     sweeping.until(lambda rules: not rules & {*all_three, "airflow-component"}, "airflow")
