@@ -9,16 +9,19 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
+from include.engine import lookout
 from include.engine.cli.demo_health import SWEEP, Answer, look_around
 from include.engine.cli.steps import Steps
 from include.engine.sandbox.home import Home
 from include.engine.systems.airflow.client import Approval, Run
 from tests.e2e.browsing import browser
-from tests.e2e.live import RUN_SECONDS, Live, free_ports, started
+from tests.e2e.live import RUN_SECONDS, Live, airflow_sweeps, free_ports, started
+from tests.integration.sweeping import Sweeping
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,13 @@ def looked(live: Live, under_way: UnderWay) -> Mapping[str, Answer]:
     live.admin.wait(SWEEP, found[SWEEP].run, timeout=RUN_SECONDS)
     live.admin.pause(SWEEP)  # every five minutes is too often for who measures something else
     return found
+
+
+@pytest.fixture
+def sweeping(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
+    """Sweeps of the live Airflow."""
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    return airflow_sweeps(live, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import free_port, variable_of
 from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
+from tests.integration.sweeping import Sweeping
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
@@ -67,6 +68,17 @@ class Live:
     def directory(self, name: str) -> Path:
         """A directory for a restore that is not there yet."""
         return self.demo.sandbox.root / f"restored-{name}"
+
+
+def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", processes: int = 1) -> Sweeping:
+    """Sweeps of the live Airflow alone, remembered apart from those of the demo."""
+    watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {"backup": late_after}}
+    settings: dict[str, object] = {
+        "postgres": {"main": {"connection": "postgres_main"}},
+        "sweep": {"airflow": {"main": watch}, "timeout": "60s"},
+        "expect": {"airflow": dict.fromkeys(("schedulers", "triggerers", "dag_processors"), processes)},
+    }
+    return Sweeping(folder, live.demo.connections(), settings)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from include.engine.model import ChecklistReport, Verdict
 from include.engine.verbs import checklist
 from include.engine.wiring import load_inventory
 from tests.e2e.browsing import picture
-from tests.e2e.live import RUN_SECONDS, Live
+from tests.e2e.live import RUN_SECONDS, Live, airflow_sweeps
 from tests.integration.sweeping import Sweeping, later
 
 pytestmark = pytest.mark.e2e
@@ -116,23 +116,6 @@ def test_reports_and_findings_are_pages_in_airflow(page: Page, live: Live, looke
     page.goto(f"{live.demo.airflow.url}/mainstay/findings")
     expect(page.get_by_role("heading", name="Findings").first).to_be_visible()
     picture(page, "findings")
-
-
-@pytest.fixture
-def sweeping(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
-    """Sweeps of the live Airflow alone, remembered apart from those of the demo."""
-    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
-    return airflow_sweeps(live, tmp_path)
-
-
-def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", processes: int = 1) -> Sweeping:
-    watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {"backup": late_after}}
-    settings: dict[str, object] = {
-        "postgres": {"main": {"connection": "postgres_main"}},
-        "sweep": {"airflow": {"main": watch}, "timeout": "60s"},
-        "expect": {"airflow": dict.fromkeys(("schedulers", "triggerers", "dag_processors"), processes)},
-    }
-    return Sweeping(folder, live.demo.connections(), settings)
 
 
 def test_a_dag_that_must_run_and_is_paused_is_found_until_it_is_not(live: Live, sweeping: Sweeping) -> None:

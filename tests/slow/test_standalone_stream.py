@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from include.engine import lookout
 from include.engine.sandbox.home import Sandbox
 from include.engine.streaming import Life
 from include.engine.systems.cassandra import keyspaces
@@ -45,7 +47,9 @@ def processes(sign: str) -> list[int]:
     return [int(pid) for pid in found]
 
 
-def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook: Brook, spark: SparkCluster) -> None:
+def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(
+    brook: Brook, spark: SparkCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     brook.connections.known["cluster"] = spark.connection()
     given = {"engine": "standalone", "cluster": "cluster"}
     profile = {"driver_memory": "512m", "executor_memory": "768m", "java_options": "-XX:TieredStopAtLevel=1"}
@@ -69,6 +73,14 @@ def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook
     assert readings["spark.flow.group_behind_checkpoint"] == 0
     assert readings["spark.flow.batch_duration"] > 0
 
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    sweeping = brook.sweeping(tmp_path, spark={TARGET.name: brook.declared(**given, profile=profile)})
+    few = {"spark-masters", "spark-workers"}
+    sweeping.declare("expect", spark={"masters": 2, "workers": 2})
+    assert sweeping.rules("spark") >= few
+    sweeping.declare("expect", spark={"masters": 1, "workers": 1})
+    assert not sweeping.rules("spark") & few
+
     # An executor dies: the master starts another one, and the driver goes on.
     victims = [pid for pid in processes("CoarseGrainedExecutorBackend") if _ours(pid, spark)]
     assert victims
@@ -80,7 +92,9 @@ def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook
     # The worker dies, and with it the driver: it is launched again when the worker is back.
     spark.workers[0].kill()
     brook.send(brook.users, [person(n) for n in range(2000, 3000)])
+    sweeping.until(lambda rules: "spark-workers" in rules, "spark")
     spark.start()
+    sweeping.until(lambda rules: "spark-workers" not in rules, "spark")
     brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
     stream.launch(reason="its worker died", clock=clock)
     brook.caught_up(stream, 3000)
