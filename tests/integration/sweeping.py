@@ -100,7 +100,10 @@ class Sweeping:
             seen.append(self.rules(*systems))
             return expected(seen[-1])
 
-        eventually(there, within=120, what=f"the last saw {seen[-1:]}")
+        try:
+            eventually(there, within=120)
+        except AssertionError:
+            raise AssertionError(f"never as expected in {len(seen)} sweeps; the last saw {sorted(seen[-1])}") from None
         return seen[-1]
 
 

@@ -19,8 +19,8 @@ STYLE = """
  font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif; font-variant-numeric:tabular-nums }
 h1 { font-size:23px; margin:0 } h2 { font-size:16px; margin:30px 0 8px } h3 { font-size:13px; margin:16px 0 6px }
 .quiet { color:var(--quiet) } .sheet { background:var(--card); border:1px solid var(--line); border-radius:10px; overflow-x:auto }
-nav { display:flex; flex-wrap:wrap; gap:10px; margin:18px 0 0 } nav a { flex:1 1 150px; padding:10px 14px;
- color:inherit; text-decoration:none } nav a:hover { border-color:var(--ink) }
+nav { display:grid; grid-template-columns:repeat(auto-fit,minmax(132px,1fr)); gap:10px; margin:18px 0 0 }
+nav a { padding:10px 14px; color:inherit; text-decoration:none } nav .quiet { display:block; font-size:12px; margin-top:3px } nav a:hover { border-color:var(--ink) }
 nav b { display:block; font-size:12.5px; margin-bottom:4px }
 table { border-collapse:collapse; width:100% } th,td { text-align:left; padding:8px 14px; border-bottom:1px solid var(--line);
  vertical-align:top; overflow-wrap:break-word } th { font-size:12px; color:var(--quiet) } tr:last-child td { border-bottom:0 }
