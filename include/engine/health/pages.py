@@ -20,7 +20,8 @@ STYLE = """
 h1 { font-size:23px; margin:0 } h2 { font-size:16px; margin:30px 0 8px } h3 { font-size:13px; margin:16px 0 6px }
 .quiet { color:var(--quiet) } .sheet { background:var(--card); border:1px solid var(--line); border-radius:10px; overflow-x:auto }
 nav { display:grid; grid-template-columns:repeat(auto-fit,minmax(132px,1fr)); gap:10px; margin:18px 0 0 }
-nav a { padding:10px 14px; color:inherit; text-decoration:none } nav .quiet { display:block; font-size:12px; margin-top:3px } nav a:hover { border-color:var(--ink) }
+nav a { padding:10px 14px; color:inherit; text-decoration:none } nav .quiet { display:block; font-size:12px; margin-top:3px }
+nav a:hover { border-color:var(--ink) }
 nav b { display:block; font-size:12.5px; margin-bottom:4px }
 table { border-collapse:collapse; width:100% } th,td { text-align:left; padding:8px 14px; border-bottom:1px solid var(--line);
  vertical-align:top; overflow-wrap:break-word } th { font-size:12px; color:var(--quiet) } tr:last-child td { border-bottom:0 }
@@ -111,7 +112,7 @@ def _overview(number: int, chapter: Chapter) -> str:
     proved = sum(item.verdict is Verdict.PASS for item in chapter.items)
     return (
         f'<a class="sheet" href="#c{number}"><b>{escape(chapter.title)}</b>{_badge(verdict)} '
-        f'<span class="quiet" title="lines that were proved">{proved} of {len(chapter.items)}</span></a>'
+        f'<span class="quiet">{proved} of {len(chapter.items)} proved</span></a>'
     )
 
 
