@@ -28,7 +28,7 @@ def up(
         int | None, typer.Option("--cassandra-nodes", help="1, or 3 with a rack and a copy each: 1 when it is new")
     ] = None,
 ) -> None:
-    """Start the demo: object store, PostgreSQL and a standby, Kafka and a mirror, Cassandra, Spark, Airflow.  Twice does no harm."""
+    """Start the demo: object store, PostgreSQL and a standby, Kafka and a copy, Cassandra, Spark, Airflow.  Twice does no harm."""
     demo = _sandbox(cassandra_nodes)
     steps = Steps()
     steps.title("Starting the demo")
