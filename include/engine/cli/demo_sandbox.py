@@ -35,6 +35,7 @@ from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
 from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
+from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.streaming import StreamJob
 from include.engine.systems.airflow.server import AirflowServer
@@ -215,6 +216,8 @@ class DemoSandbox:
         return {
             "MAINSTAY_INVENTORY": str(self.inventory),
             "MAINSTAY_HOME": str(self.sandbox.home.root),
+            # Its servers have other homes than a person: their tasks would fetch all programs again.
+            "MAINSTAY_CACHE": str(Shelf.of(self.sandbox.home).cache.parent),
             HISTORY_VARIABLE: str(self.history),
             LOGS_VARIABLE: str(self.sandbox.root / "log"),
         }

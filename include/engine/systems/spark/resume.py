@@ -65,7 +65,9 @@ def resumed(
         checkpoint = f"file://{scratch / 'checkpoint'}"
         (scratch / "checkpoint").mkdir(mode=0o700)
         restored = write(job, Bucket.open(checkpoint))
-        stream = SparkStream(target, _there(settings, checkpoint, sandbox.root / "run" / "stream"), _Beside(log, tables))
+        stream = SparkStream(
+            target, _there(settings, checkpoint, sandbox.root / "run" / "stream"), _Beside(log, tables)
+        )
         began = time.monotonic()
         try:
             stream.launch(reason="a drill", clock=job.clock)
