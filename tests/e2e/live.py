@@ -98,9 +98,9 @@ def free_ports() -> Iterator[None]:
 
 
 def started(sandbox: Sandbox) -> Live:
-    """Start the demo in *sandbox* with all DAGs unpaused."""
+    """Start the demo in *sandbox*, without its streaming job, and with all DAGs unpaused."""
     live = Live(DemoSandbox(sandbox))
-    live.demo.up(Steps())
+    live.demo.up(Steps(), with_stream=False)
     for dag in DAGS:
         live.admin.wait_for_dag(dag)
         live.admin.unpause(dag)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.engine import lookout
+from include.engine.errors import Unreachable
 from include.engine.sandbox.home import Sandbox
 from include.engine.streaming import Life
 from include.engine.systems.cassandra import keyspaces
@@ -47,7 +48,7 @@ def processes(sign: str) -> list[int]:
     return [int(pid) for pid in found]
 
 
-def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(
+def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_lost(
     brook: Brook, spark: SparkCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brook.connections.known["cluster"] = spark.connection()
@@ -89,16 +90,25 @@ def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(
     brook.send(brook.users, [person(n) for n in range(1000, 2000)])
     brook.caught_up(stream, 2000)
 
+    # The master dies: the job goes on without it, and the next one knows it.
+    spark.master.kill()
+    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
+    with pytest.raises(Unreachable):
+        stream.look(clock)
+    spark.start(timeout=240)
+    brook.caught_up(stream, 3000)
+    assert stream.journal.newest() == newest
+
     # The worker dies, and with it the driver: it is launched again when the worker is back.
     spark.workers[0].kill()
-    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
+    brook.send(brook.users, [person(n) for n in range(3000, 4000)])
     sweeping.until(lambda rules: "spark-workers" in rules, "spark")
-    spark.start()
+    spark.start(timeout=240)
     sweeping.until(lambda rules: "spark-workers" not in rules, "spark")
     brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
     stream.launch(reason="its worker died", clock=clock)
-    brook.caught_up(stream, 3000)
-    assert brook.count(brook.users_table) == 3000
+    brook.caught_up(stream, 4000)
+    assert brook.count(brook.users_table) == 4000
 
     stream.say("drain", reason="the end of the test", by="tests", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it drains")

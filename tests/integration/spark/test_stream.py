@@ -131,9 +131,12 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert node is not None
     os.kill(node, signal.SIGSTOP)
     try:
+        began = time.time()
         brook.send(brook.users, [person(n) for n in range(8001, 8301)])
+        sent = time.time()
         seen = brook.until(again, lambda seen: seen.behind and seen.seconds > 12, "records wait")
         assert seen.life is Life.RUNNING
+        assert began - 1 < seen.at - seen.seconds < sent + 1  # when the first that waits was sent, to the second
     finally:
         os.kill(node, signal.SIGCONT)
     brook.caught_up(again, 8807)
