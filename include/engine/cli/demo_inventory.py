@@ -45,6 +45,8 @@ def write_inventory(
     for target in left_out:
         system, _, name = target.partition("/")
         del document[system][name]
+        if not document[system]:
+            del document[system]  # a system without a target is a mistake
     draft = path.with_suffix(".draft")
     draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     draft.replace(path)  # Airflow may be reading it
