@@ -213,6 +213,14 @@ class Installation:
         }
 
 
+def spark_home(shelf: Shelf) -> Path:
+    """Give Spark alone, put on *shelf* when it is not: enough to submit with.
+
+    :raises MainstayError: it cannot be had
+    """
+    return _kept(shelf, SparkProgram())
+
+
 def _sparks_own(name: str) -> bool:
     return name.startswith(_SPARKS_OWN) and not name.startswith("netty-nio-client")
 
