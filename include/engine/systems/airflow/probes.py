@@ -41,6 +41,7 @@ class AirflowProbe:
     ) -> None:
         self.name, self.source, metrics, take = asked
         self.metrics: Sequence[str] = tuple(f"airflow.{metric}" for metric in metrics)
+        self.sometimes: Sequence[str] = tuple(f"airflow.{metric}" for metric in _SOMETIMES.get(self.name, ()))
         self._take, self._watch, self._connections = take, watch, connections
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -137,6 +138,8 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
+# What there is no DAG for: none must run, or none is unpaused.
+_SOMETIMES = {"dags": ("dag.paused", "dag.failed_in_a_row", "dag.overdue", "dag.late")}
 _PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (
     (
         "components",
