@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.engine.cli.traffic_events import GROUP
+from include.engine.cli.traffic_events import GROUP, TOPIC
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.server import PIPELINE_PARTITIONS, PIPELINE_TOPICS, KafkaCluster
@@ -29,7 +29,7 @@ def test_a_mirror_is_made_and_proved_and_goes_on(live: Live, under_way: UnderWay
     copied = records(clusters.copy)
     assert copied >= at_least > 0
     with open_admin(clusters.copy.connection()) as admin:
-        assert set(admin.committed([GROUP])[GROUP]) == {one for one in PARTITIONS if one.topic == "users_created"}
+        assert set(admin.committed([GROUP])[GROUP]) == {one for one in PARTITIONS if one.topic == TOPIC}
     eventually("records that were sent afterwards are on the copy", lambda: records(clusters.copy) > copied)
 
 
