@@ -100,6 +100,20 @@ def test_the_inventory_gives_the_targets(inventory: Path, monkeypatch: pytest.Mo
     assert [str(target) for target in Whence(inventory_file=inventory).pipeline().targets] == ["postgres/main"]
 
 
+def test_a_pipeline_is_opened_without_loading_the_demos_servers(inventory: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom include.engine.cli.whence import Whence\n"
+        f"Whence(inventory_file=Path({str(inventory)!r})).pipeline()\n"
+        "assert not any(name.endswith(('.server', '.demo_sandbox')) for name in sys.modules), sorted(sys.modules)\n"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "AIRFLOW_CONN_TEST_MAIN": "postgresql://u:p@h/d",
+        "PYTHONPATH": str(PROJECT),
+    }
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=PROJECT, check=True)
+
+
 class TestTheDemosConnections:
     @pytest.fixture(autouse=True)
     def _demo(self, monkeypatch: pytest.MonkeyPatch) -> None:
