@@ -109,6 +109,7 @@ class SparkStream:
     def launch(self, *, reason: str, clock: Clock) -> str:
         """Launch it (see ``streaming.StreamJob``)."""
         self.inspect()
+        self.installation.require()
         newest = self.journal.newest()
         generation = newest.generation + 1 if newest else 1
         name = application(self.job, generation)
