@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -40,6 +40,18 @@ class Operation(Protocol):
 
     def close(self) -> None:
         """Let go of the target."""
+        ...
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """An operation that can say afterwards where its time went."""
+
+    def phases(self) -> Iterable[tuple[int, str, int]]:
+        """Give the parts of all operations that were answered: when it was sent, the part's name, how long that took.
+
+        Times are nanoseconds on the monotonic clock.
+        """
         ...
 
 

@@ -35,6 +35,8 @@ rect.now { fill: var(--a) } rect.then { fill: var(--c) }
 .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 6px; vertical-align: middle }
 i.a { background: var(--a) } i.b { background: var(--b) } i.c { background: var(--c) } i.d { background: var(--d) }
 i.ha { background: var(--d) } i.hb { background: var(--b) }
+rect.s0 { fill: var(--a) } rect.s1 { fill: var(--c) } rect.s2 { fill: var(--d) } rect.s3 { fill: var(--b) }
+i.s0 { background: var(--a) } i.s1 { background: var(--c) } i.s2 { background: var(--d) } i.s3 { background: var(--b) }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px } summary { cursor: pointer; margin-top: 8px }
 .empty { color: var(--quiet) }
 """
