@@ -21,7 +21,7 @@ from include.engine.verbs.pipeline import Pipeline
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep", "mirror")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "load_test")
 
 
 @dataclass
