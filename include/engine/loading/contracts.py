@@ -113,7 +113,10 @@ class LoadEngine(Protocol):
         ...
 
     def leftovers(self, prefix: str) -> Sequence[str]:
-        """Name what there is on the target that begins with *prefix*, of this and of dead tests."""
+        """Name what there is on the target that begins with *prefix*, of this and of dead tests.
+
+        A name may have a word for its kind and a colon before it.
+        """
         ...
 
     def remove(self, names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ body { margin: 0; padding: 24px; background: var(--page); color: var(--text); fo
  font-variant-numeric: tabular-nums }
 main { max-width: 900px; margin: 0 auto } h1 { font-size: 22px; margin: 0 } h2 { font-size: 15px; margin: 26px 0 8px }
 .quiet { color: var(--quiet) } .small { font-size: 12.5px } p { margin: 4px 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px; margin-top: 14px }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 12px; margin-top: 14px }
 .card, .sheet { background: var(--card); border: 1px solid var(--line); border-radius: 10px }
 .card { padding: 12px 16px } .figure { font-size: 24px; font-weight: 650 } .sheet { padding: 10px 14px; overflow-x: auto }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 6px 10px; vertical-align: top;

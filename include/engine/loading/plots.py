@@ -9,7 +9,7 @@ from html import escape
 from msgspec import Struct
 
 _WIDTH, _HEIGHT = 760, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 26, 12, 34
 
 
 class Line(Struct, frozen=True, kw_only=True):

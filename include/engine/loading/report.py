@@ -210,7 +210,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    above = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
+    return f"<table>{above}<tbody>{body}</tbody></table>"
 
 
 def _badge(verdict: Verdict) -> str:

@@ -33,6 +33,7 @@ from tests.loading.range import ALLOWED, Told
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ID = "20261123T030000Z"
+DEAD = "20260101t000000z"
 PIPELINE = "endtoend"
 PREFIX = f"mainstay_load_{PIPELINE}"
 TARGET = "spark/main"
@@ -89,12 +90,12 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
     found = inventory(tmp_path)
     connections = Named({"kafka_load": kafka.connection(), "cassandra_load": cassandra.connection()})
     # A test that was killed has left a job that still runs, and a topic.
-    dead = Home.of(wiring.PROJECT).root / "loads" / f"{PREFIX}_dead"
+    dead = Home.of(wiring.PROJECT).root / "loads" / f"{PREFIX}_{DEAD}"
     (dead / "engine").mkdir(parents=True)
     orphan = process(dead / "engine" / "orphan.json")
     orphan.start(ServerSpec(command=["sleep", "600"], directory=dead, environment={}))
     with open_admin(kafka.connection()) as admin:
-        create_topics(admin, [TopicPlan(name=f"{PREFIX}_dead", partitions=1, factor=1)])
+        create_topics(admin, [TopicPlan(name=f"{PREFIX}_{DEAD}", partitions=1, factor=1)])
     search = {"begin": 20, "factor": 2, "step": "4s", "limit": "5m"}
     wanted = profile(warm_up="2s", grace="90s", gates={"p50": 100_000, "errors": 0.0}, search=search)
     engine = load_wiring.open_load(found, connections, TARGET, wanted)
@@ -115,7 +116,7 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
         end_job(dead)
 
     assert not orphan.running
-    assert f"job:{PREFIX}_dead, kafka:{PREFIX}_dead" in " ".join(result.notes)
+    assert f"job:{PREFIX}_{DEAD}, kafka:{PREFIX}_{DEAD}" in " ".join(result.notes)
     (step,) = result.steps  # the job died before the second was over
     assert (step.errors, step.from_intended.count) == ({}, 80)
     assert set(step.phases) == set(PHASES)
