@@ -96,7 +96,7 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
     orphan.start(ServerSpec(command=["sleep", "600"], directory=dead, environment={}))
     with open_admin(kafka.connection()) as admin:
         create_topics(admin, [TopicPlan(name=f"{PREFIX}_{DEAD}", partitions=1, factor=1)])
-    search = {"begin": 20, "factor": 2, "step": "4s", "limit": "5m"}
+    search = {"begin": 20, "end": 40, "factor": 2, "step": "4s", "limit": "5m"}
     wanted = profile(warm_up="2s", grace="90s", gates={"p50": 100_000, "errors": 0.0}, search=search)
     engine = load_wiring.open_load(found, connections, TARGET, wanted)
     told = Killing(dead.with_name(f"{PREFIX}_{ID.lower()}"))

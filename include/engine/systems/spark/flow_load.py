@@ -31,7 +31,7 @@ _NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)  # all rows of a lane are of one da
 _DAY = f"{_NOON:%Y-%m-%d}"
 _APART = 10  # microseconds between the times of two events
 _MOST_ROWS = 5000  # of one lane and one look
-_LOOK_TIMEOUT = 10.0  # seconds
+_ENDS_WITHIN = 10.0  # seconds, for the thread that looks
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Flow:
         self._chance = Random()  # noqa: S311 - no secret
         self._arrived: list[_Sent] = []
         self._lock = threading.Lock()
+        self._problem: Exception | None = None
         self._seen = threading.Event()
         self._over = threading.Event()
         self._tables = Tables(Connection(**parameters["cassandra"])).__enter__()
@@ -98,6 +99,8 @@ class Flow:
 
     def poll(self, seconds: float) -> None:
         """Take acknowledgements, and let rows be found."""
+        if self._problem is not None:
+            raise self._problem
         self._producer.poll(0)
         if seconds > 0:
             self._seen.wait(seconds)
@@ -120,7 +123,7 @@ class Flow:
     def close(self) -> None:
         """Let go of both."""
         self._over.set()
-        self._looking.join(timeout=_LOOK_TIMEOUT)
+        self._looking.join(timeout=_ENDS_WITHIN)
         self._producer.purge()
         self._producer.poll(0)
         self._tables.__exit__(None, None, None)
@@ -144,6 +147,15 @@ class Flow:
         sent.done(error.name())
 
     def _look(self, every: float) -> None:
+        try:
+            self._look_again_and_again(every)
+        except Exception as error:  # noqa: BLE001 - raised where somebody hears it
+            self._problem = error
+
+    def _look_again_and_again(self, every: float) -> None:
+        from cassandra import DriverException
+        from cassandra.cluster import NoHostAvailable
+
         while not self._over.wait(every):
             with self._lock:
                 oldest = [(lane, next(iter(waiting))) for lane, waiting in enumerate(self._waiting) if waiting]
@@ -153,8 +165,8 @@ class Flow:
             ]
             for lane, answer in asked:
                 try:
-                    found = [row.event_id for row in answer.result(_LOOK_TIMEOUT)]
-                except Exception:  # noqa: BLE001, S112 - a look that failed sees nothing; the next one may
+                    found = [row.event_id for row in answer.result()]
+                except (DriverException, NoHostAvailable):  # a look that failed sees nothing; the next one may
                     continue
                 self._found(lane, found)
 
