@@ -122,7 +122,7 @@ class Inventory(Section):
     deployment: DeploymentSection = DeploymentSection()
     load: LoadTargets = LoadTargets()
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     def settings(self, target: Target) -> TargetSettings:
         """Give the settings of one target.

@@ -14,7 +14,8 @@ class Probe(Protocol):
 
     ``open_probes(target: Target, settings: Settings, connections: Connections) -> Sequence[Probe]``
 
-    and asks no server for anything yet.
+    and asks no server for anything yet.  A probe may have ``sometimes`` as well: the metrics that it gives only when there is
+    something to tell, a gap or a slot.  Once it was read without trouble and gave none of these, there is nothing.
     """
 
     name: str  # unique among the target's probes: ``groups``

@@ -43,7 +43,8 @@ Cron = Annotated[str, Field(pattern=r"^(@\w+|(\S+\s+){4}\S+)$")]
 class Section(BaseModel):
     """A part of a file: unknown keys are mistakes, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Most commands never look at most sections: one that is never read is never turned into a validator.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 Where = tuple[str | int, ...]

@@ -18,10 +18,11 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import free_port, variable_of
 from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
+from tests.integration.sweeping import Sweeping
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "load_test")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test")
 
 
 @dataclass
@@ -69,6 +70,17 @@ class Live:
         return self.demo.sandbox.root / f"restored-{name}"
 
 
+def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", processes: int = 1) -> Sweeping:
+    """Sweeps of the live Airflow alone, remembered apart from those of the demo."""
+    watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {"backup": late_after}}
+    settings: dict[str, object] = {
+        "postgres": {"main": {"connection": "postgres_main"}},
+        "sweep": {"airflow": {"main": watch}, "timeout": "60s"},
+        "expect": {"airflow": dict.fromkeys(("schedulers", "triggerers", "dag_processors"), processes)},
+    }
+    return Sweeping(folder, live.demo.connections(), settings)
+
+
 @contextmanager
 def free_ports() -> Iterator[None]:
     """Let the demo listen where nobody does: a demo of a person may run on this machine."""
@@ -86,9 +98,9 @@ def free_ports() -> Iterator[None]:
 
 
 def started(sandbox: Sandbox) -> Live:
-    """Start the demo in *sandbox* with all DAGs unpaused."""
+    """Start the demo in *sandbox*, without its streaming job, and with all DAGs unpaused."""
     live = Live(DemoSandbox(sandbox))
-    live.demo.up(Steps())
+    live.demo.up(Steps(), with_stream=False)
     for dag in DAGS:
         live.admin.wait_for_dag(dag)
         live.admin.unpause(dag)

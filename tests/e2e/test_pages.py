@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from include.engine.systems.airflow.client import Approval
-from include.engine.wiring import PROJECT
+from tests.e2e.browsing import picture
 from tests.e2e.live import REASON, Live
 
 pytestmark = pytest.mark.e2e
-
-CHROMIUM = "/usr/bin/chromium"
-PATIENCE = 45_000  # milliseconds
-MOST_BYTES = 300_000
-
-
-@pytest.fixture(scope="module")
-def page(live: Live) -> Iterator[Page]:
-    """A browser in which the admin has logged in."""
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900}, device_scale_factor=1)
-        page.set_default_timeout(PATIENCE)
-        page.goto(live.demo.airflow.url)
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", live.demo.airflow.password("admin"))
-        page.click("button[type=submit]")
-        page.get_by_role("link", name="Dags").first.wait_for()
-        yield page
-        browser.close()
-
-
-def picture(page: Page, name: str) -> None:
-    """Keep what is seen now for the documentation, when that is wanted."""
-    if os.environ.get("MAINSTAY_SCREENSHOTS") == "1":
-        page.wait_for_timeout(1500)  # until nothing moves any more
-        file = PROJECT / "docs" / "images" / f"{name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=file)
-        assert file.stat().st_size < MOST_BYTES
 
 
 def test_the_form_of_a_restore_explains_its_fields(page: Page, live: Live, asked: Approval) -> None:

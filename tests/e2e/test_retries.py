@@ -13,6 +13,7 @@ from include.engine.systems.airflow.client import Run
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from tests.e2e.conftest import BackedUp
 from tests.e2e.live import Live, eventually
+from tests.integration.sweeping import Sweeping
 
 pytestmark = pytest.mark.e2e
 
@@ -42,16 +43,21 @@ def states(run: Run, name: str) -> set[str]:
     return {task.state for task in run.tasks if task.name == name}
 
 
-def test_a_copy_that_failed_is_tried_again_and_keeps_to_the_frozen_cut(live: Live, backed_up: BackedUp) -> None:
+def test_a_copy_that_failed_is_tried_again_and_keeps_to_the_frozen_cut(
+    live: Live, backed_up: BackedUp, sweeping: Sweeping
+) -> None:
+    sweeping.tolerate("airflow-queue", 2)
     with ExitStack() as refusing:
         with no_copies(live):
             run = live.trigger("backup")
             eventually("it is frozen", lambda: "success" in states(live.admin.run("backup", run), "freeze"))
+            sweeping.until(lambda rules: "airflow-queue" in rules, "airflow")  # three copies wait for the pool
             refusing.enter_context(no_connections(live))
         eventually(
             "a copy failed", lambda: "up_for_retry" in states(live.admin.run("backup", run), "copy"), seconds=120
         )
     ended = live.succeeded("backup", run)
+    sweeping.until(lambda rules: "airflow-queue" not in rules, "airflow")
 
     assert ended.task("freeze").tries == 1
     assert sorted(task.tries for task in ended.tasks if task.name == "copy") == [1, 1, 2]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from include.engine.cli.demo_health import Answer
 from include.engine.systems.airflow.database import DATABASE
 from tests.e2e.conftest import BackedUp
 from tests.e2e.live import Live
@@ -19,7 +21,7 @@ PUBLIC = {".pem"}  # certificates
 
 
 @pytest.fixture
-def secrets(live: Live, backed_up: BackedUp) -> dict[str, bytes]:
+def secrets(live: Live, backed_up: BackedUp, looked: Mapping[str, Answer]) -> dict[str, bytes]:
     """Every secret of the pipeline, by name."""
     files = [file for file in (live.demo.sandbox.root / "secrets").rglob("*") if file.is_file()]
     known = {file.name: file.read_bytes() for file in files if file.suffix not in PUBLIC}

@@ -164,3 +164,20 @@ def test_a_day_of_flapping_is_told_a_few_times_and_not_a_hundred(series: list[bo
         life.load(10 if beyond else 1)
     # 10, 20, 40, 80 and then 160 quiet minutes are needed to close; REMEMBERED forgets after six quiet hours.
     assert life.told.count("opened") <= 4 + 24 * 60 / 160 + 24 * 60 / (REMEMBERED.total_seconds() / 60) + 1
+
+
+def test_what_is_given_only_while_there_is_something_closes_when_it_is_given_no_more() -> None:
+    for sometimes, states in ((("box.load",), ["recovering"]), ((), ["open"])):  # of another metric nothing is known
+        life = Life()
+        life.load(7)
+        life.sees(look(metrics=("box.other",), sometimes=sometimes, at=life.now))
+        assert [
+            state for state, one in zip(life.states(), life.known.values(), strict=True) if one.rule == "load"
+        ] == states
+
+
+def test_a_probe_that_failed_proves_nothing_by_what_it_does_not_give() -> None:
+    life = Life()
+    life.load(7)
+    life.sees(look(sometimes=("box.load",), trouble=BROKEN, at=life.now))
+    assert [str(one.state) for one in life.known.values() if one.rule == "load"] == ["open"]

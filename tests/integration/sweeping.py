@@ -12,7 +12,7 @@ import yaml
 from include.engine import lookout, wiring
 from include.engine.contracts import Clock, Connection
 from include.engine.errors import Misconfigured
-from include.engine.health.findings import State
+from include.engine.health.findings import Finding, State
 from include.engine.verbs import sweep
 from include.engine.verbs.sweep import SweepReport, Watch
 from tests.estate import eventually
@@ -49,6 +49,23 @@ class Sweeping:
         self.path.write_text(yaml.safe_dump(document))
         self.folder = folder
 
+    def declare(self, section: str, **changed: object) -> None:
+        """Write something else into a section of the inventory."""
+        document = yaml.safe_load(self.path.read_text())
+        document[section] = {**document.get(section, {}), **changed}
+        self.path.write_text(yaml.safe_dump(document))
+
+    def tolerate(self, rule: str, limit: object) -> None:
+        """Let a rule that ships speak beyond *limit*: what a test can make true in a moment, and everything else as it is."""
+        shipped = yaml.safe_load(lookout.RULES.read_text())["rules"][rule]
+        own = self.folder / "own.yaml"
+        known = yaml.safe_load(own.read_text())["rules"] if own.exists() else {}
+        bounds = {which: limit for which in ("warning", "critical") if which in shipped}
+        own.write_text(yaml.safe_dump({"rules": {**known, rule: shipped | bounds}}))
+        document = yaml.safe_load(self.path.read_text())
+        document["sweep"]["rules"] = ["own.yaml"]
+        self.path.write_text(yaml.safe_dump(document))
+
     def watch(self) -> Watch:
         inventory = wiring.load_inventory(self.path)
         return lookout.open_watch(inventory, self.connections, beside=self.path)
@@ -65,6 +82,16 @@ class Sweeping:
         report = self.sweep(*systems, clock=clock)
         return {one.rule for one in report.findings if one.state in (State.OPEN, State.PENDING)}
 
+    def found(self, rule: str, *systems: str, clock: Clock = clock, **labels: str) -> list[Finding]:
+        """Sweep, and give what a rule says of the series with these labels."""
+        report = self.sweep(*systems, clock=clock)
+        alive = (State.OPEN, State.PENDING)
+        return [
+            one
+            for one in report.findings
+            if one.rule == rule and one.state in alive and one.labels.items() >= labels.items()
+        ]
+
     def until(self, expected: Callable[[set[str]], bool], *systems: str) -> set[str]:
         """Sweep until what is open is as expected."""
         seen: list[set[str]] = []
@@ -73,7 +100,10 @@ class Sweeping:
             seen.append(self.rules(*systems))
             return expected(seen[-1])
 
-        eventually(there, within=30, what=f"the last saw {seen[-1:]}")
+        try:
+            eventually(there, within=120)
+        except AssertionError:
+            raise AssertionError(f"never as expected in {len(seen)} sweeps; the last saw {sorted(seen[-1])}") from None
         return seen[-1]
 
 

@@ -39,7 +39,7 @@ class Demo:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=400,
         )
         assert done.returncode == code or code is None, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -98,7 +98,7 @@ def test_it_starts_is_healthy_and_starts_again_without_harm(demo: Demo) -> None:
     first = demo.status()
     assert set(first) == {
         *("object-store-main", "postgres-main", "postgres-standby", "wal-archive-main"),
-        *("cassandra-main", "kafka-main", "kafka-dr", "connect-dr", "traffic"),
+        *("cassandra-main", "kafka-main", "kafka-dr", "connect-dr", "traffic", "pour", "spark/main"),
     }
     assert all(server["healthy"] for server in first.values())
 
@@ -112,7 +112,7 @@ def test_it_starts_is_healthy_and_starts_again_without_harm(demo: Demo) -> None:
 def test_the_verbs_find_its_connections_and_say_so(demo: Demo) -> None:
     done = demo.run("backup", "--json")
     assert "connections of the demo" in done.stderr
-    assert [one["verdict"] for one in json.loads(done.stdout)["verifications"]] == ["PASS"] * 3
+    assert [one["verdict"] for one in json.loads(done.stdout)["verifications"]] == ["PASS"] * 4
     assert "20" in demo.run("catalog").stdout
 
 
@@ -154,16 +154,21 @@ def test_its_secrets_are_private_files_and_on_no_command_line(demo: Demo) -> Non
 
 
 def test_a_server_that_was_killed_is_seen_and_started_again(demo: Demo) -> None:
-    pid = demo.status()["traffic"]["pid"]
-    os.kill(pid, 9)
-    assert demo.status(code=1)["traffic"]["healthy"] is False
+    before = demo.status()
+    killed = ("traffic", "spark/main")
+    for name in killed:
+        os.kill(before[name]["pid"], 9)
+    after = demo.status(code=1)
+    assert [after[name]["healthy"] for name in killed] == [False, False]
     demo.run("up", "--no-airflow")
-    assert demo.status()["traffic"]["pid"] != pid
+    now = demo.status()
+    assert not {now[name]["pid"] for name in killed} & {before[name]["pid"] for name in killed}
 
 
 def test_it_stops_without_a_trace_and_keeps_its_data(demo: Demo) -> None:
     demo.run("down")
     assert demo.processes() == []
     assert not any(server["healthy"] for server in demo.status(code=1).values())
-    demo.run("up", "--no-airflow")
-    assert len(json.loads(demo.run("catalog", "--json").stdout)["backups"]) == 3
+    demo.run("up", "--no-airflow", "--no-stream")
+    assert len(json.loads(demo.run("catalog", "--json").stdout)["backups"]) == 4
+    assert "spark/main" not in demo.status()

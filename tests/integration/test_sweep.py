@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
-from include.engine import lookout
-from include.engine.contracts import Connection
+from include.engine import lookout, wiring
+from include.engine.contracts import Connection, Stop
 from include.engine.health.findings import State
-from include.engine.model import DrillReport, Target, Verdict
+from include.engine.model import DrillReport, Target, Verdict, backup_id
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
+from include.engine.verbs import backup, verify
 from tests.cli import paper
+from tests.estate import TARGET, Estate, Quiet
 from tests.integration.sweeping import Sweeping, clock, later, with_password
 
 pytestmark = pytest.mark.integration
 
 MOST = 20  # connections
+RELOAD = "select pg_reload_conf()"
+DAY = 24 * 3600.0
 
 
 class Pair:
@@ -44,9 +51,19 @@ class Pair:
             schema="postgres",
         )
 
-    def sql(self, statement: str) -> None:
+    def sql(self, *statements: str) -> None:
         with self.primary.connect() as connection:
-            connection.execute(statement)
+            for statement in statements:
+                connection.execute(statement)
+
+    def set(self, name: str, value: str | None) -> None:
+        """Change a setting of the running primary, or take the change back."""
+        self.sql(f"alter system {f'set {name} = {value!r}' if value is not None else f'reset {name}'}", RELOAD)
+
+    def segments(self, count: int) -> None:
+        """Let the log grow by so many segments."""
+        for _ in range(count):
+            self.sql("select pg_logical_emit_message(true, 'test', 'the log grows')", "select pg_switch_wal()")
 
     @contextlib.contextmanager
     def sessions(self, count: int, statement: str = "begin; select 1") -> Iterator[list[psycopg.Connection]]:
@@ -59,7 +76,8 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(sandbox: Sandbox) -> Iterator[Pair]:
-    primary = PostgresServer(sandbox, "swept", settings={"max_connections": str(MOST)}).start()
+    settings = {"max_connections": str(MOST), "archive_mode": "on", "archive_command": "true", "max_wal_size": "1GB"}
+    primary = PostgresServer(sandbox, "swept", settings=settings).start()
     standby = StandbyServer(primary, "swept-standby").start()
     standby.wait_until_streaming()
     yield Pair(primary, standby)
@@ -107,6 +125,40 @@ def test_a_standby_that_does_not_replay_is_late(sweeping: Sweeping, pair: Pair) 
         standby.execute("select pg_wal_replay_resume()")
     assert lag[0].value > 0
     assert lag[0].labels == {"standby": "swept-standby"}
+    sweeping.tolerate("postgres-replication-lag-bytes", 1000)
+    with pair.standby.connect() as standby:
+        standby.execute("select pg_wal_replay_pause()")
+        pair.segments(1)
+        sweeping.until(lambda rules: "postgres-replication-lag-bytes" in rules, "postgres")
+        standby.execute("select pg_wal_replay_resume()")
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
+def test_a_standby_that_replays_late_is_found_with_its_seconds(sweeping: Sweeping, pair: Pair) -> None:
+    sweeping.tolerate("postgres-replication-lag", 1)
+
+    def late(rules: set[str]) -> bool:
+        pair.sql("select pg_logical_emit_message(true, 'test', 'a commit')")
+        return "postgres-replication-lag" in rules
+
+    with pair.standby.connect() as standby:
+        standby.autocommit = True
+        standby.execute("alter system set recovery_min_apply_delay = '3s'")
+        standby.execute(RELOAD)
+        pair.sql("create table if not exists late (n int)", "insert into late values (3)")
+        sweeping.until(late, "postgres")
+        standby.execute("alter system reset recovery_min_apply_delay")
+        standby.execute(RELOAD)
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
+def test_a_standby_that_no_commit_waits_for_is_found_when_one_was_declared(sweeping: Sweeping, pair: Pair) -> None:
+    sweeping.declare("expect", postgres={"standbys": 1, "synchronous_standbys": 1})
+    assert sweeping.rules("postgres") == {"postgres-synchronous-standbys"}
+    pair.set("synchronous_standby_names", "*")
+    sweeping.until(lambda rules: not rules, "postgres")
+    pair.set("synchronous_standby_names", None)
+    sweeping.until(lambda rules: rules == {"postgres-synchronous-standbys"}, "postgres")
 
 
 def test_a_pile_of_sessions_that_idle_in_transactions_is_found_with_its_cause(sweeping: Sweeping, pair: Pair) -> None:
@@ -152,6 +204,32 @@ def test_sessions_that_wait_for_a_lock_are_found(sweeping: Sweeping, pair: Pair)
     sweeping.until(lambda rules: not rules, "postgres")
 
 
+def test_a_transaction_that_stays_open_is_found_until_it_ends(sweeping: Sweeping, pair: Pair) -> None:
+    rules_ = {"postgres-long-transaction", "postgres-idle-transaction-age"}
+    for rule in rules_:
+        sweeping.tolerate(rule, 0.5)
+    with pair.sessions(1):
+        sweeping.until(lambda rules: rules == rules_, "postgres")
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
+def test_an_archive_command_that_fails_is_found_and_so_is_one_that_was_long_ago(sweeping: Sweeping, pair: Pair) -> None:
+    def archives(rules: set[str]) -> bool:
+        pair.segments(1)
+        return "postgres-archiver-failing" not in rules
+
+    pair.segments(1)
+    sweeping.until(archives, "postgres")
+    pair.set("archive_command", "false")
+    pair.segments(1)
+    sweeping.until(lambda rules: "postgres-archiver-failing" in rules, "postgres")
+    pair.set("archive_command", None)
+    sweeping.until(archives, "postgres")
+    sweeping.tolerate("postgres-archiver-age", "2s")
+    sweeping.until(lambda rules: rules == {"postgres-archiver-age"}, "postgres")
+    sweeping.until(lambda rules: archives(rules) and not rules, "postgres")
+
+
 def test_a_setting_that_waits_for_a_restart_is_found(sweeping: Sweeping, pair: Pair) -> None:
     pair.sql("alter system set shared_buffers = '65MB'")
     pair.sql("select pg_reload_conf()")
@@ -168,6 +246,23 @@ def test_a_slot_that_nobody_reads_is_found(sweeping: Sweeping, pair: Pair) -> No
     assert sweeping.rules("postgres") == set()
 
 
+def test_a_slot_that_keeps_much_and_then_loses_it_is_found(sweeping: Sweeping, pair: Pair) -> None:
+    sweeping.tolerate("postgres-slots-retained", "20MiB")
+    sweeping.tolerate("postgres-checkpoints", 5)
+    pair.sql("checkpoint")
+    sweeping.until(lambda rules: not rules, "postgres")
+    pair.sql("select pg_create_physical_replication_slot('forgotten', true)")
+    pair.segments(5)
+    found = {"postgres-slots-retained", "postgres-slots-inactive", "postgres-checkpoints"}
+    sweeping.until(lambda rules: rules == found, "postgres")  # and the standby has all of it
+    pair.set("max_slot_wal_keep_size", "48MB")
+    pair.sql("checkpoint")
+    sweeping.until(lambda rules: "postgres-slots-losing" in rules and "postgres-checkpoints" not in rules, "postgres")
+    pair.sql("select pg_drop_replication_slot('forgotten')")
+    pair.set("max_slot_wal_keep_size", None)
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
 def test_dead_rows_are_found_until_vacuum_has_been(sweeping: Sweeping, pair: Pair) -> None:
     pair.sql("create table bloated (n int) with (autovacuum_enabled = off)")
     pair.sql("insert into bloated select generate_series(1, 20000)")
@@ -180,6 +275,7 @@ def test_dead_rows_are_found_until_vacuum_has_been(sweeping: Sweeping, pair: Pai
 
 def test_a_clock_that_is_five_minutes_off_is_found_and_believed_by_nobody(sweeping: Sweeping) -> None:
     assert "postgres-clock" in sweeping.rules("postgres", clock=later(300))
+    assert "postgres-clock" not in sweeping.rules("postgres")
 
 
 def test_a_login_that_is_refused_is_one_finding(sweeping: Sweeping, pair: Pair) -> None:
@@ -293,6 +389,66 @@ def test_old_sets_and_drills_are_found_in_the_bucket_itself(sweeping: Sweeping) 
     assert left == {("absent", "backups.set.age"), ("absent", "backups.age")}
     catalog.bucket.create(f"{Target.parse('postgres/main')}/backups/20261123T020000Z/manifest.json", b"{not json")
     assert "backups-unreadable" in sweeping.rules("backups")
+
+
+def test_a_set_that_gets_old_is_damaged_or_loses_its_log_is_found_in_the_bucket_itself(
+    sweeping: Sweeping, pair: Pair
+) -> None:
+    bucket = Bucket.open(f"file://{sweeping.folder}/bucket")
+    estate = Estate(pair.primary, bucket, sweeping.folder / "spool")
+    pipeline = wiring.open_pipeline(wiring.load_inventory(sweeping.path), sweeping.connections)
+    taken = backup_id(clock())
+    with estate.archiving():
+        backup.freeze(pipeline, taken, [TARGET], clock=clock)
+        backup.copy(pipeline, taken, TARGET, progress=Quiet(), stop=Stop(), clock=clock)
+        backup.seal(pipeline, taken, clock=clock)
+        pair.segments(3)
+        estate.archived()
+    pair.sql(f"select pg_drop_replication_slot('{estate.slot}')")
+    read_back = partial(verify.verify_part, pipeline, TARGET, taken, progress=Quiet(), stop=Stop(), clock=clock)
+    assert read_back().verdict is Verdict.PASS
+    pipeline.catalog.record_drill(drilled(1, Verdict.PASS))
+    assert sweeping.rules("backups") == set()
+
+    assert sweeping.rules("backups", clock=later(DAY)) == set()
+    assert sweeping.rules("backups", clock=later(27 * 3600)) == {"backups-set-age", "backups-age"}
+    assert "drills-age" in sweeping.rules("backups", clock=later(9 * DAY))
+    assert sweeping.rules("backups") == set()
+
+    segments = sorted(found.key for found in bucket.list(f"{TARGET}/wal") if found.key.endswith(".zst"))
+    lost = segments[-2]  # a later one is there, so nobody can say that the log just ends here
+    content = bucket.read(lost)
+    bucket.delete([lost])
+    assert sweeping.rules("backups") == {"backups-log-gap"}
+    bucket.create(lost, content)
+    assert sweeping.rules("backups") == set()
+
+    entry = pipeline.catalog.backup(TARGET, taken).entries[0]
+    content = bucket.read(entry.key)
+    (sweeping.folder / "bucket" / entry.key).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert read_back().verdict is Verdict.FAIL
+    assert sweeping.rules("backups") == {"backups-verified"}
+    (sweeping.folder / "bucket" / entry.key).write_bytes(content)
+    assert read_back().verdict is Verdict.PASS
+    assert sweeping.rules("backups") == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/health.md"])
+def test_the_rule_and_the_probe_that_the_pages_show_work_as_they_are_written(
+    sweeping: Sweeping, pair: Pair, page: str
+) -> None:
+    (shown,) = re.findall(r"```yaml\n(probes:\n.*?)```", (wiring.PROJECT / page).read_text(), re.DOTALL)
+    pair.sql(
+        "create table orders (shipped_at timestamptz)", "insert into orders select null from generate_series(1, 101)"
+    )
+    (sweeping.folder / "own.yaml").write_text(shown)
+    limits = yaml.safe_load(sweeping.path.read_text())["sweep"]
+    sweeping.declare("sweep", **limits, rules=["own.yaml"])
+    (finding,) = sweeping.sweep("postgres").findings
+    assert (finding.rule, finding.value, finding.state) == ("orders-unshipped", 101, State.PENDING)  # for: 10m
+    pair.sql("update orders set shipped_at = now() where ctid = (select min(ctid) from orders)")
+    assert sweeping.rules("postgres") == set()
+    pair.sql("drop table orders")
 
 
 def test_what_is_recovering_is_not_red_and_closes_in_its_time(sweeping: Sweeping, pair: Pair) -> None:

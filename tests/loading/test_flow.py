@@ -82,7 +82,7 @@ def test_where_the_time_went_is_merged_cut_to_the_test_and_drawn() -> None:
         for at in range(number, 30, 2):
             due = at * SECOND // 10
             one.add(due, due, due + 40 * MS)
-            one.add_phases([(due, "there", 30 * MS), (due, "<back>", 10 * MS)], 0)
+            one.add_phases([(due, "there", 30 * MS), (due, "<back>", 10 * MS)])
         whole.merge(Recording.of_frame(one.to_frame()))
     step = step_of(whole, schedule)
     assert {name: (one.count, round(one.mean)) for name, one in step.phases.items()} == {

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from include.engine import lookout
 from include.engine.contracts import Stop
 from include.engine.errors import Unreachable
 from include.engine.model import Verdict
@@ -21,6 +22,7 @@ from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup
 from tests.estate import eventually
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
+from tests.integration.sweeping import Sweeping, later
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -131,6 +133,7 @@ def test_a_node_that_is_down_fails_backup_and_restore_hinders_no_reads_and_is_se
     probes = {probe.name: probe for probe in open_probes(TARGET, settings, estate.connections)}
     whole = {one.metric: one.value for one in probes["nodes"].read(now, timeout=30)}
     assert (whole["cassandra.nodes.down"], whole["cassandra.schema.versions"]) == (0, 1)
+    assert {one.metric: one.value for one in probes["repairs"].read(now, timeout=30)}["cassandra.repair.never"] >= 3
     ring.nodes[2].kill()
     try:
         with pytest.raises(Unreachable, match=r"1 of 3 nodes are down.*the backup would be incomplete"):
@@ -162,6 +165,41 @@ def test_a_node_that_is_down_fails_backup_and_restore_hinders_no_reads_and_is_se
         ring.nodes[2].start(timeout=300)
     assert estate.restore(confirm="cassandra_admin").verdict is Verdict.PASS
     assert everything(cql, "ALL") == before
+
+
+def test_a_node_that_is_down_and_what_the_others_keep_for_it_are_found_until_it_is_back(
+    estate: Estate, ring: CassandraServer, cql: Cql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    settings: dict[str, object] = {
+        "cassandra": {"main": {"connection": "cassandra_main", **ring.target_settings()}},
+        "expect": {"cassandra": {"nodes": 3, "repair_within": "7d"}},
+        "sweep": {"timeout": "60s"},
+    }
+    sweeping = Sweeping(tmp_path, estate.connections.known, settings)
+    sweeping.tolerate("cassandra-hints", 0)
+    found = {"cassandra-node", "cassandra-nodes", "cassandra-hints"}
+    sweeping.until(lambda rules: not rules & found, "cassandra")
+    victim = ring.nodes[2]
+    victim.kill()
+    try:
+
+        def kept(rules: set[str]) -> bool:
+            statement = "INSERT INTO user_events.user_sessions (user_id, session_id) VALUES (uuid(), now())"
+            cql.rows(statement, consistency="QUORUM", timeout=60)
+            return rules >= found
+
+        sweeping.until(kept, "cassandra")
+        assert [one.labels["node"] for one in sweeping.found("cassandra-node", "cassandra")] == [victim.address]
+    finally:
+        victim.start(timeout=300)
+    sweeping.until(lambda rules: not rules & found, "cassandra")
+
+    assert "cassandra-never-repaired" in sweeping.rules("cassandra")
+    ring.nodes[0].nodetool("repair", "--full", "--", "user_events", timeout=300)
+    assert "cassandra-repair-age" not in sweeping.rules("cassandra")
+    assert "cassandra-repair-age" in sweeping.rules("cassandra", clock=later(8 * 24 * 3600))
+    assert "cassandra-repair-age" not in sweeping.rules("cassandra")
 
 
 def test_a_node_that_dies_after_the_snapshot_leaves_no_backup_and_the_retry_finishes_it(

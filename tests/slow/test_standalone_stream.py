@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from include.engine import lookout
+from include.engine.errors import Unreachable
 from include.engine.sandbox.home import Sandbox
 from include.engine.streaming import Life
 from include.engine.systems.cassandra import keyspaces
@@ -45,7 +48,9 @@ def processes(sign: str) -> list[int]:
     return [int(pid) for pid in found]
 
 
-def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook: Brook, spark: SparkCluster) -> None:
+def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_lost(
+    brook: Brook, spark: SparkCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     brook.connections.known["cluster"] = spark.connection()
     given = {"engine": "standalone", "cluster": "cluster"}
     profile = {"driver_memory": "512m", "executor_memory": "768m", "java_options": "-XX:TieredStopAtLevel=1"}
@@ -69,6 +74,14 @@ def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook
     assert readings["spark.flow.group_behind_checkpoint"] == 0
     assert readings["spark.flow.batch_duration"] > 0
 
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    sweeping = brook.sweeping(tmp_path, spark={TARGET.name: brook.declared(**given, profile=profile)})
+    few = {"spark-masters", "spark-workers"}
+    sweeping.declare("expect", spark={"masters": 2, "workers": 2})
+    assert sweeping.rules("spark") >= few
+    sweeping.declare("expect", spark={"masters": 1, "workers": 1})
+    assert not sweeping.rules("spark") & few
+
     # An executor dies: the master starts another one, and the driver goes on.
     victims = [pid for pid in processes("CoarseGrainedExecutorBackend") if _ours(pid, spark)]
     assert victims
@@ -77,14 +90,25 @@ def test_driver_executor_and_worker_are_killed_in_turn_and_nothing_is_lost(brook
     brook.send(brook.users, [person(n) for n in range(1000, 2000)])
     brook.caught_up(stream, 2000)
 
+    # The master dies: the job goes on without it, and the next one knows it.
+    spark.master.kill()
+    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
+    with pytest.raises(Unreachable):
+        stream.look(clock)
+    spark.start(timeout=240)
+    brook.caught_up(stream, 3000)
+    assert stream.journal.newest() == newest
+
     # The worker dies, and with it the driver: it is launched again when the worker is back.
     spark.workers[0].kill()
-    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
-    spark.start()
+    brook.send(brook.users, [person(n) for n in range(3000, 4000)])
+    sweeping.until(lambda rules: "spark-workers" in rules, "spark")
+    spark.start(timeout=240)
+    sweeping.until(lambda rules: "spark-workers" not in rules, "spark")
     brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
     stream.launch(reason="its worker died", clock=clock)
-    brook.caught_up(stream, 3000)
-    assert brook.count(brook.users_table) == 3000
+    brook.caught_up(stream, 4000)
+    assert brook.count(brook.users_table) == 4000
 
     stream.say("drain", reason="the end of the test", by="tests", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it drains")

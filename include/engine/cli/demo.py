@@ -17,20 +17,22 @@ from include.engine.errors import Misconfigured, NotFound
 if TYPE_CHECKING:
     from include.engine.cli.demo_sandbox import DemoSandbox
 
+_WITH_STREAM = typer.Option("--stream/--no-stream", help="run the streaming job; without it, the demo is without Spark")
 _WITH_AIRFLOW = typer.Option("--airflow/--no-airflow", help="also start Airflow; the other verbs work without it")
 
 
 def up(
     with_airflow: Annotated[bool, _WITH_AIRFLOW] = True,
+    with_stream: Annotated[bool, _WITH_STREAM] = True,
     cassandra_nodes: Annotated[
         int | None, typer.Option("--cassandra-nodes", help="1, or 3 with a rack and a copy each: 1 when it is new")
     ] = None,
 ) -> None:
-    """Start the demo: object store, PostgreSQL with a standby, Kafka and its mirror, Cassandra, Airflow.  Twice does no harm."""
+    """Start the demo: object store, PostgreSQL and a standby, Kafka and a copy, Cassandra, Spark, Airflow.  Twice does no harm."""
     demo = _sandbox(cassandra_nodes)
     steps = Steps()
     steps.title("Starting the demo")
-    demo.up(steps, with_airflow=with_airflow)
+    demo.up(steps, with_airflow=with_airflow, with_stream=with_stream)
     steps.title(f"Up after {figures.duration(steps.seconds)}.")
     show(*_next_steps(demo, with_airflow=with_airflow))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,8 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.connect_server import ConnectWorker
 from include.engine.systems.kafka.server import KafkaCluster
 
+STREAM_ROLE = "stream"
+_WRITTEN = ("spark_streams.created_users", "user_events.user_events")  # by the streaming job
 PORTS = {"kafka-main": 19092, "kafka-dr": 19093, "connect-dr": 18083, "cassandra-main": 19042}
 
 
@@ -24,18 +26,28 @@ class Clusters:
     """
 
     def __init__(self, sandbox: Sandbox, *, cassandra_nodes: int = 1) -> None:
+        self.sandbox = sandbox
         self.kafka = KafkaCluster(sandbox, "main", ports=[PORTS["kafka-main"]], quick=False)
         self.copy = KafkaCluster(sandbox, "dr", ports=[PORTS["kafka-dr"]])
         self.connect = ConnectWorker(sandbox, self.copy, port=PORTS["connect-dr"])
         self.cassandra = CassandraServer(sandbox, "main", size=cassandra_nodes, port=PORTS["cassandra-main"])
 
-    def start(self) -> Starting:
-        """Begin to start all of them, and give what can be waited for.  What runs already is left alone."""
+    @property
+    def writer(self) -> tuple[str, str]:
+        """Name and password of the role that the streaming job writes to Cassandra as."""
+        return STREAM_ROLE, self.sandbox.secret(f"{self.cassandra.label}-{STREAM_ROLE}")
+
+    def start(self, besides: Mapping[str, Callable[[], None]]) -> Starting:
+        """Begin to start all of them, and give what can be waited for.  What runs already is left alone.
+
+        :param besides: what else is done meanwhile, by what a person is told
+        """
         return Starting(
             {
                 f"Cassandra, port {self.cassandra.native_port}": self._start_cassandra,
                 f"Kafka, port {self.kafka.nodes[0].port}": self._start_kafka,
                 f"Its copy, port {self.copy.nodes[0].port}, and Kafka Connect, port {self.connect.port}": self._start_copy,
+                **besides,
             }
         )
 
@@ -47,6 +59,7 @@ class Clusters:
         """What the inventory names, by name; with secrets."""
         return {
             "cassandra_events": self.cassandra.backup_connection(),
+            "cassandra_stream": self.cassandra.connection(*self.writer),
             "cassandra_admin": self.cassandra.connection(),
             "kafka_main": self.kafka.connection(),
             "kafka_dr": self.copy.connection(),
@@ -61,6 +74,11 @@ class Clusters:
         self.cassandra.start()
         with self.cassandra.connect() as cql:
             keyspaces.create(cql, copies=self.cassandra.size)
+            role, password = self.writer
+            cql.rows(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = '{password}'")
+            for table in _WRITTEN:
+                for permission in ("SELECT", "MODIFY"):
+                    cql.rows(f"GRANT {permission} ON TABLE {table} TO {role}")
             if not cql.rows("SELECT user_id FROM user_events.user_sessions LIMIT 1"):
                 keyspaces.fill(cql, events=2_000, sessions=500, users=200)
 

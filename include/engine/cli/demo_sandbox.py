@@ -1,4 +1,4 @@
-"""The servers of the demo, put together: object store, PostgreSQL with a standby and its WAL archive, Kafka, Cassandra, Airflow.
+"""The demo's servers: object store, PostgreSQL with a standby and a WAL archive, Kafka, Cassandra, a streaming job, Airflow.
 
 All listen on 127.0.0.1 only.  Ports are fixed, so that a bookmark stays good; each has a variable that moves it:
 
@@ -21,21 +21,23 @@ Secrets are made on the first start, in files of mode 0600; processes get them t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from include.engine.cli import demo_clusters, demo_load, probes, shop
+from include.engine import wiring
+from include.engine.cli import demo_clusters, demo_load, demo_stream, probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.demo_clusters import Clusters
+from include.engine.cli.demo_inventory import DemoConnections, write_inventory
+from include.engine.cli.demo_stream import DemoStream
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
 from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
+from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home, Sandbox
+from include.engine.streaming import StreamJob
 from include.engine.systems.airflow.server import AirflowServer
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.roles import BACKUP_ROLE
@@ -49,7 +51,6 @@ TARGET = "postgres/main"
 BUCKET = "mainstay"
 LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
 _FRESH_BEAT = 5.0  # seconds
-_HEADER = "# Written by `./mainstay up` from include/config/inventory.yaml: change that one.\n"
 _TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
 PORTS = {
     "airflow": 8080,
@@ -76,6 +77,7 @@ class DemoSandbox:
         command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(self._spool)]
         self.archiver = Companion(self.sandbox, "wal-archive-main", command)
         self.traffic = Companion(self.sandbox, "traffic", ["-m", "include.engine.cli.traffic"])
+        self.stream = DemoStream(self.sandbox, self.clusters, self._open_stream)
 
     @cached_property
     def airflow(self) -> AirflowServer:
@@ -104,21 +106,30 @@ class DemoSandbox:
         """Its inventory: the repository's, and where on this machine its servers are."""
         return self.sandbox.root / "inventory.yaml"
 
-    def up(self, steps: Steps, *, with_airflow: bool = True) -> None:
+    @property
+    def wants_stream(self) -> bool:
+        """Whether it was last started with the streaming job."""
+        return bool(self._marked.get("stream"))
+
+    def up(self, steps: Steps, *, with_airflow: bool = True, with_stream: bool = True) -> None:
         """Start whatever does not run, and wait until it works.  Started twice, it does no harm.
 
+        :param with_stream: run the streaming job; without it, its topics fill and nobody reads them
         :raises Contended: somebody else holds a port; the hint names the variable that moves the server
         :raises Unreachable: a server ended or did not answer in time; the hint shows its log
         """
-        self._mark.write_text(json.dumps({"airflow": with_airflow, "cassandra_nodes": self.clusters.cassandra.size}))
-        write_inventory(self.inventory, self.clusters.settings())
+        made = {"airflow": with_airflow, "stream": with_stream, "cassandra_nodes": self.clusters.cassandra.size}
+        self._mark.write_text(json.dumps(made))
+        left_out = () if with_stream else (demo_stream.TARGET,)
+        write_inventory(self.inventory, INVENTORY, self.clusters.settings() | self.stream.settings(), left_out)
         with steps.step(f"Object store, port {self.store.port}"):
             self.store.start()
             self.store.create_bucket(BUCKET)
+            self.store.create_bucket(demo_stream.BUCKET)
         with steps.step(f"PostgreSQL primary, port {self.primary.port}"):
             self.primary.start()
             self.primary.create_backup_role()
-        clusters = self.clusters.start()
+        clusters = self.clusters.start({"Spark": self.stream.install} if with_stream else {})
         with steps.step("A shop with customers and orders"):
             password = shop.open_shop(self.primary)
         with steps.step(f"PostgreSQL standby, port {self.standby.port}"):
@@ -130,9 +141,18 @@ class DemoSandbox:
         demo_load.create_roles(self)
         with steps.step("Traffic: orders, users, events, and a heartbeat every 2 s"):
             self.traffic.start(self._traffic_environment(password), ready=self._beats)
+            self.stream.send()
+        if with_stream:
+            with steps.step("Launching the streaming job"):
+                self.stream.start()
+        else:
+            self.stream.stop()
         if with_airflow:
             with steps.step(f"Airflow, port {self.airflow.port}"):
                 self.airflow.start(say=steps.say)
+        if with_stream:  # it has begun while Airflow started
+            with steps.step("Its first batches"):
+                self.stream.wait()
 
     def wait_until_archived(self, *, timeout: float = 60.0) -> None:
         """Wait until all that the primary has written until now is in the bucket: a crash from now on loses none of it.
@@ -155,6 +175,7 @@ class DemoSandbox:
         running = [record.name for record in self.sandbox.running()]
         if any(name.startswith("airflow-") for name in running):
             self.airflow.stop()  # its parts side by side: each takes some seconds
+        running += self.stream.stop()
         self.clusters.stop()
         if wipe:
             self.sandbox.destroy()
@@ -201,6 +222,8 @@ class DemoSandbox:
         return {
             "MAINSTAY_INVENTORY": str(self.inventory),
             "MAINSTAY_HOME": str(self.sandbox.home.root),
+            # Its servers have other homes than a person: their tasks would fetch all programs again.
+            "MAINSTAY_CACHE": str(Shelf.of(self.sandbox.home).cache.parent),
             HISTORY_VARIABLE: str(self.history),
             LOGS_VARIABLE: str(self.sandbox.root / "log"),
         }
@@ -218,8 +241,14 @@ class DemoSandbox:
             traffic.HEARTBEAT_CONNINFO: self.primary.conninfo("postgres", user=shop.ROLE, password=password),
             traffic.SHOP_CONNINFO: self.primary.conninfo(shop.DATABASE, user=shop.ROLE, password=password),
             traffic.KAFKA: as_variable("kafka_main", self.clusters.kafka.connection()),
-            traffic.CASSANDRA: as_variable("cassandra_admin", self.clusters.cassandra.connection()),
         }
+
+    def _open_stream(self) -> StreamJob:
+        return wiring.open_stream(
+            wiring.load_inventory(self.inventory),
+            DemoConnections(self.connections(), self.inventory),
+            demo_stream.TARGET,
+        )
 
     def _beats(self) -> bool:
         age = probes.heartbeat_age(self.primary)
@@ -232,18 +261,6 @@ class DemoSandbox:
     @property
     def _marked(self) -> dict[str, Any]:
         return json.loads(self._mark.read_text()) if self._mark.exists() else {}
-
-
-def write_inventory(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the demo's inventory: the repository's with *settings*, by target, added."""
-    document = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))
-    for target, added in settings.items():
-        system, _, name = target.partition("/")
-        document[system][name] |= added
-    demo_load.allow(document)
-    draft = path.with_suffix(".draft")
-    draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    draft.replace(path)  # Airflow may be reading it
 
 
 def existing() -> DemoSandbox | None:

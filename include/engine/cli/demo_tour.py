@@ -1,20 +1,21 @@
-"""The tour of ``./mainstay demo``: a backup and a drill by Airflow's DAGs, watched over its REST API, and the report."""
+"""The tour of ``./mainstay demo``: stream, set, mirror, drill, sweep and checklists by Airflow over REST, and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from include.engine.cli import figures
+from include.engine.cli import demo_copy, demo_health, figures
+from include.engine.cli.demo_inventory import DemoConnections
 from include.engine.cli.demo_sandbox import DemoSandbox
-from include.engine.cli.drill import objectives_table
+from include.engine.cli.drill import objectives_table, stages_table
 from include.engine.cli.output import checks_table, coloured, show, table
-from include.engine.contracts import Connection
 from include.engine.errors import PermanentError
-from include.engine.model import DrillReport, Manifest, SetManifest, Verdict, backup_id
+from include.engine.model import DrillReport, Manifest, Reconciled, SetManifest, Verdict, backup_id
 
 if TYPE_CHECKING:
     from include.engine.cli.steps import Steps
@@ -32,6 +33,7 @@ class Tour(Struct, frozen=True, kw_only=True):
     sealed: SetManifest
     backups: tuple[Manifest, ...]
     drill: DrillReport
+    answers: Sequence[demo_health.Answer] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -39,57 +41,120 @@ class Tour(Struct, frozen=True, kw_only=True):
         return self.drill.verdict
 
 
+@dataclass
+class Guide:
+    """Who leads through the demo, and what was seen so far."""
+
+    demo: DemoSandbox
+    steps: Steps
+    client: AirflowClient
+    pipeline: Pipeline
+    sealed: SetManifest | None = None
+    drilled: DrillReport | None = None
+    answers: Sequence[demo_health.Answer] = ()
+
+    def run(self, dag: str) -> Run:
+        """Trigger *dag* and wait until it has succeeded.
+
+        :raises PermanentError: it has not; the hint shows what the failed task's log says
+        """
+        ended = run_dag(self.client, dag, self.steps)
+        if ended.state != "success":
+            raise failure_of(self.client, ended)
+        return ended
+
+    @property
+    def the_set(self) -> SetManifest:
+        """The set that was taken."""
+        assert self.sealed is not None
+        return self.sealed
+
+
 def tour(demo: DemoSandbox, steps: Steps) -> Tour:
-    """Trigger the DAGs ``backup`` and ``drill`` one after the other and wait for them.
+    """Go through the stations, one after the other.
 
     A drill that does not pass ends its run as failed; its report says why, so that is no error here.
 
     :raises PermanentError: a run failed without a result; the hint shows what the failed task's log says
     """
-    client = demo.airflow.client()
-    pipeline = open_demo(demo)
-    steps.title("Airflow: the backup DAG")
-    ended = run_dag(client, "backup", steps)
-    if ended.state != "success":
-        raise failure_of(client, ended)
-    sealed = pipeline.catalog.set(backup_id(datetime.fromisoformat(ended.run_after)))
-    with steps.step("Waiting until the log that the backup needs is archived"):
-        demo.wait_until_archived()
-    steps.title("Airflow: the mirror DAG")
-    mirrored = run_dag(client, "mirror", steps)
-    if mirrored.state != "success":
-        raise failure_of(client, mirrored)
-    steps.title("Airflow: the drill DAG")
-    before = {report.id for report in pipeline.catalog.drills()}
-    ended = run_dag(client, "drill", steps)
-    new = [report for report in pipeline.catalog.drills() if report.id not in before]
+    guide = Guide(demo, steps, demo.airflow.client(), open_demo(demo))
+    for title, station in STATIONS:
+        steps.title(title)
+        station(guide)
+    sealed, drilled = guide.the_set, guide.drilled
+    assert drilled is not None
+    backups = tuple(guide.pipeline.catalog.backup(part.target, part.backup) for part in sealed.parts)
+    return Tour(sealed=sealed, backups=backups, drill=drilled, answers=guide.answers)
+
+
+def keep_the_stream(guide: Guide) -> None:
+    """Let the DAG ``stream`` keep the job, and see that it does: its driver is killed, and comes back."""
+    client, stream = guide.client, guide.demo.stream
+    with guide.steps.step("Waiting for Airflow to read the DAG stream"):
+        client.wait_for_dag("stream")
+        client.unpause("stream")
+    with guide.steps.step("Waiting until it watches the job"):
+        run = client.trigger("stream", note="./mainstay demo")
+        for seen in client.follow("stream", run, timeout=_RUN_TIMEOUT):
+            if any(task.state == "deferred" for task in seen.tasks):
+                break
+        else:
+            raise failure_of(client, seen)
+    with guide.steps.step("Killing its driver, and waiting until the DAG has brought it back"):
+        stream.kill()
+        stream.wait(relaunched=True)
+
+
+def take_a_set(guide: Guide) -> None:
+    """Take a set under traffic by the DAG ``backup``."""
+    ended = guide.run("backup")
+    guide.sealed = guide.pipeline.catalog.set(backup_id(datetime.fromisoformat(ended.run_after)))
+    with guide.steps.step("Waiting until the log that the backup needs is archived"):
+        guide.demo.wait_until_archived()
+
+
+def mirror(guide: Guide) -> None:
+    """Copy Kafka to the other cluster by the DAG ``mirror``."""
+    guide.run("mirror")
+
+
+def lose_a_copy(guide: Guide) -> None:
+    """Restore a running copy of log, tables and stream, and destroy it."""
+    demo_copy.lose(guide.pipeline, guide.the_set, guide.steps)
+
+
+def drill(guide: Guide) -> None:
+    """Restore everything by the DAG ``drill``, from nothing but the bucket."""
+    before = {report.id for report in guide.pipeline.catalog.drills()}
+    ended = run_dag(guide.client, "drill", guide.steps)
+    new = [report for report in guide.pipeline.catalog.drills() if report.id not in before]
     if not new:
-        raise failure_of(client, ended)
-    backups = tuple(pipeline.catalog.backup(part.target, part.backup) for part in sealed.parts)
-    return Tour(sealed=sealed, backups=backups, drill=new[-1])
+        raise failure_of(guide.client, ended)
+    guide.drilled = new[-1]
+
+
+def look_around(guide: Guide) -> None:
+    """Look at everything by the DAG ``sweep``, and go through the checklists."""
+    guide.answers = demo_health.look_around(guide.client, guide.steps)
+
+
+STATIONS: tuple[tuple[str, Callable[[Guide], None]], ...] = (
+    ("Airflow: the stream DAG", keep_the_stream),
+    ("Airflow: the backup DAG", take_a_set),
+    ("Airflow: the mirror DAG", mirror),
+    ("A copy of log, tables and stream, and its end", lose_a_copy),
+    ("Airflow: the drill DAG", drill),
+    ("Airflow: the sweep DAG and the checklists", look_around),
+)
 
 
 def open_demo(demo: DemoSandbox) -> Pipeline:
     """Open the demo's pipeline with the demo's own connections, whatever the environment says."""
     from include.engine import wiring
 
-    return wiring.open_pipeline(wiring.load_inventory(demo.inventory), _Connections(demo))
-
-
-class _Connections:
-    """The demo's connections by name."""
-
-    def __init__(self, demo: DemoSandbox) -> None:
-        self._known, self._inventory = demo.connections(), demo.inventory
-
-    def get(self, name: str) -> Connection:
-        try:
-            return self._known[name]
-        except KeyError:
-            raise PermanentError(
-                f"the demo has no connection {name}",
-                hint=f"use {self._inventory} as it is, or run `./mainstay up` with your own",
-            ) from None
+    return wiring.open_pipeline(
+        wiring.load_inventory(demo.inventory), DemoConnections(demo.connections(), demo.inventory)
+    )
 
 
 def run_dag(client: AirflowClient, dag: str, steps: Steps, conf: Mapping[str, Any] | None = None) -> Run:
@@ -134,14 +199,26 @@ def report(seen: Tour, *, seconds: float) -> None:
     show(
         "", table(_BACKUP_COLUMNS, [_backup_row(manifest) for manifest in seen.backups], title=f"Set {seen.sealed.id}")
     )
+    show(
+        table(_RECONCILED_COLUMNS, [_reconciled_row(one) for one in seen.sealed.reconciled], title="Its newest records")
+    )
     drilled = seen.drill
     restored = sum(stage.seconds for stage in drilled.stages if stage.counts)
     show(f"Restored {figures.size(drilled.bytes)} into a sandbox in {figures.duration(restored)}, and checked:", "")
-    show(checks_table(drilled.checks), objectives_table(drilled))
+    show(checks_table(drilled.checks), stages_table(drilled), objectives_table(drilled))
+    if seen.answers:
+        show(demo_health.verdicts(seen.answers))
     show(table(("verdict", "all in"), [(coloured(drilled.verdict), figures.duration(seconds))]))
 
 
 _BACKUP_COLUMNS = ("backed up", "kind", ">original", ">stored", ">ratio", ">took", "recoverable")
+
+
+_RECONCILED_COLUMNS = ("flow", ">records", ">rows", ">dead letters", ">lost")
+
+
+def _reconciled_row(found: Reconciled) -> tuple[object, ...]:
+    return found.flow, found.records, found.rows, found.dead_letters, found.lost
 
 
 def _backup_row(manifest: Manifest) -> tuple[object, ...]:

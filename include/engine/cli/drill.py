@@ -50,6 +50,14 @@ def drill(
 
 def show_report(report: DrillReport) -> None:
     """Show the stages, the checks and the verdict of a drill."""
+    if report.stages:
+        show(stages_table(report))
+    show(checks_table(report.checks))
+    show(objectives_table(report), f"verdict: {report.verdict}")
+
+
+def stages_table(report: DrillReport) -> RenderableType:
+    """Lay out how long each stage took, and whether a real restore would take it too."""
     stages = [
         (
             stage.name,
@@ -59,16 +67,9 @@ def show_report(report: DrillReport) -> None:
         )
         for stage in report.stages
     ]
-    if stages:
-        show(
-            table(
-                ("stage", ">seconds", ">bytes", "part of RTO"),
-                stages,
-                title=f"Drill {report.id} of set {report.set_id}",
-            )
-        )
-    show(checks_table(report.checks))
-    show(objectives_table(report), f"verdict: {report.verdict}")
+    return table(
+        ("stage", ">seconds", ">bytes", "part of RTO"), stages, title=f"Drill {report.id} of set {report.set_id}"
+    )
 
 
 def objectives_table(report: DrillReport) -> RenderableType:

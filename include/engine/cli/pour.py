@@ -1,7 +1,8 @@
 """``python -m include.engine.cli.pour``: users and events for a streaming job, so many a second, until SIGTERM.
 
 ``MAINSTAY_POUR`` holds a JSON document: ``kafka`` (a connection's fields), ``topics`` (by shape: users, events), ``rate`` (records
-a second) and ``seed``.  It is in the environment, where ``ps`` shows nobody the password.  A broker that is away is waited for.
+a second), ``seed``, and ``broken`` (after so many records comes one more that is broken off).  It is in the environment, where
+``ps`` shows nobody the password.  A broker that is away is waited for.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ DOCUMENT = "MAINSTAY_POUR"
 _PAUSE = 1.0
 
 
-def environment(connection: Connection, topics: dict[str, str], *, rate: float, seed: int = 1) -> dict[str, str]:
+def environment(
+    connection: Connection, topics: dict[str, str], *, rate: float, seed: int = 1, broken: int = 0
+) -> dict[str, str]:
     """Give the environment that a companion with this module is started with."""
-    document = {"kafka": msgspec.to_builtins(connection), "topics": topics, "rate": rate, "seed": seed}
+    told = {"topics": topics, "rate": rate, "seed": seed, "broken": broken}
+    document = {"kafka": msgspec.to_builtins(connection), **told}
     return {DOCUMENT: json.dumps(document)}
 
 
@@ -40,11 +44,11 @@ def main() -> None:
         # Without `from`: the cause would quote the password.
         raise Misconfigured(f"{DOCUMENT} holds no document", hint="start it as the demo does") from None
     connection = msgspec.convert(told["kafka"], Connection)
-    seed = int(told["seed"])
+    seed, broken = int(told["seed"]), int(told["broken"])
     print(f"pouring {told['rate']:g} records a second into {', '.join(told['topics'].values())}", flush=True)
     while not stop.stopped:
         try:
-            pour(connection, told["topics"], rate=float(told["rate"]), seed=seed, stop=stop, clock=now)
+            pour(connection, told["topics"], rate=float(told["rate"]), seed=seed, broken=broken, stop=stop, clock=now)
         except MainstayError as error:
             print(error.message, file=sys.stderr, flush=True)
             signal.sigtimedwait({signal.SIGTERM}, _PAUSE)

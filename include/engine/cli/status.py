@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from include.engine.cli import figures, probes
+from include.engine.cli import demo_stream, figures, probes
+from include.engine.cli.clock import now
+from include.engine.cli.companion import Companion
 from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.demo_sandbox import BUCKET, TARGET, DemoSandbox
+from include.engine.cli.demo_stream import DemoStream
 from include.engine.contracts import Connection
 from include.engine.errors import MainstayError
 from include.engine.sandbox.record import Record
@@ -46,7 +49,11 @@ class Unhealthy(Exception):
 def look(demo: DemoSandbox) -> list[ServerStatus]:
     """Ask every server how it is, all at once; a server that does not run is not asked."""
     records = {record.name: record for record in demo.sandbox.running()}
+    if demo.stream.record is not None:
+        records[demo_stream.TARGET] = demo.stream.record
     asked = dict(_probes(demo))
+    if not demo.wants_stream:
+        del asked[demo_stream.TARGET]
     if not demo.wants_airflow:
         asked = {name: probe for name, probe in asked.items() if name in records or not name.startswith("airflow-")}
     with ThreadPoolExecutor(len(asked), thread_name_prefix="status") as pool:
@@ -83,6 +90,8 @@ def _probes(demo: DemoSandbox) -> Iterator[tuple[str, Probe]]:
     yield demo.archiver.name, lambda: _archive(demo)
     yield from _clusters(demo.clusters)
     yield demo.traffic.name, lambda: _traffic(demo.primary)
+    yield demo.stream.pour.name, lambda: _pours(demo.stream.pour)
+    yield demo_stream.TARGET, lambda: _stream(demo.stream)
     for component in ("api-server", "scheduler", "dag-processor", "triggerer"):
         yield f"airflow-{component}", lambda component=component: _airflow(demo, component)  # type: ignore[misc]
 
@@ -157,6 +166,20 @@ def _traffic(server: PostgresServer) -> str:
     if age is None or age > _LATE_BEAT:
         raise Unhealthy(f"the last heartbeat is {figures.duration(age)} old")
     return f"last heartbeat {figures.duration(age)} ago"
+
+
+def _pours(pour: Companion) -> str:
+    return pour.server.tail(1)
+
+
+def _stream(stream: DemoStream) -> str:
+    seen = stream.job.look(now)
+    told = f"{seen.behind} records wait, the oldest for {figures.duration(seen.seconds)}"
+    if not seen.begun:
+        raise Unhealthy(f"it is starting; {told}")
+    if seen.seconds > stream.job.policy.stalled_after:
+        raise Unhealthy(told)
+    return told
 
 
 def _airflow(demo: DemoSandbox, component: str) -> str:

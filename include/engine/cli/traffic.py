@@ -1,7 +1,7 @@
 """``python -m include.engine.cli.traffic``: customers of the demo's shop, who never sleep, and the heartbeat.
 
 Every ``MAINSTAY_TRAFFIC_SECONDS`` (2) it commits a heartbeat row, some orders and what became of older ones; and
-:mod:`traffic_events` feeds Kafka and Cassandra.  It outlives restarts of the servers, and ends on SIGTERM.  The connections
+:mod:`traffic_events` writes log lines to Kafka.  It outlives restarts of the servers, and ends on SIGTERM.  The connections
 are in its environment, where ``ps`` shows nobody the passwords.
 """
 
@@ -17,7 +17,7 @@ from datetime import timedelta
 import psycopg
 
 from include.engine.cli.shop import HEARTBEAT
-from include.engine.cli.traffic_events import load, send
+from include.engine.cli.traffic_events import read, send
 from include.engine.connection_forms import parse
 from include.engine.errors import Misconfigured
 from include.engine.systems.postgres import heartbeat
@@ -26,7 +26,6 @@ HEARTBEAT_CONNINFO = "MAINSTAY_TRAFFIC_HEARTBEAT"
 SHOP_CONNINFO = "MAINSTAY_TRAFFIC_SHOP"
 SECONDS = "MAINSTAY_TRAFFIC_SECONDS"
 KAFKA = "MAINSTAY_TRAFFIC_KAFKA"
-CASSANDRA = "MAINSTAY_TRAFFIC_CASSANDRA"
 DEFAULT_SECONDS = 2.0
 
 _ORDERS_AT_ONCE = 5
@@ -90,11 +89,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     seconds = pause(os.environ)
-    kafka, cassandra = (parse(os.environ[name], name) for name in (KAFKA, CASSANDRA))
-    flows = [
-        threading.Thread(target=work, args=(stop, seconds, *connections), name=work.__name__)
-        for work, connections in ((send, (kafka,)), (load, (kafka, cassandra)))
-    ]
+    kafka = parse(os.environ[KAFKA], KAFKA)
+    flows = [threading.Thread(target=work, args=(stop, seconds, kafka), name=work.__name__) for work in (send, read)]
     for flow in flows:
         flow.start()
     trade(stop, seconds)

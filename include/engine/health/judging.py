@@ -95,7 +95,7 @@ def judge(
     by_metric: dict[str, list[tuple[str, Reading]]] = {}
     for look in looks:
         if look.trouble is None:
-            read |= {(look.subject, metric) for metric in look.metrics}
+            read |= {(look.subject, metric) for metric in (*look.metrics, *look.sometimes)}
         for reading in look.readings:
             if abs(now - reading.at) <= fresh and nonsense([reading]) is None:
                 read.add((look.subject, reading.metric))
@@ -182,7 +182,7 @@ def _without_metrics(book: RuleBook, looks: Sequence[Look]) -> Iterable[Symptom]
     """Find rules that can never be judged: a metric that nothing gives is a typing error more often than not."""
     # A look that failed may be the one that gives it.
     systems = {look.system for look in looks} - {look.system for look in looks if look.trouble is not None}
-    given = {metric for look in looks for metric in look.metrics}
+    given = {metric for look in looks for metric in (*look.metrics, *look.sometimes)}
     given |= {reading.metric for look in looks for reading in look.readings}
     for rule in book.rules.values():
         system = rule.metric.partition(".")[0]

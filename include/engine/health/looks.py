@@ -50,6 +50,7 @@ class Look(Struct, frozen=True, kw_only=True):
     :param subject: what was looked at, ``<system>/<name>``: a target, ``airflow/main``, ``backups/postgres/main``
     :param metrics: what the probe gives on a healthy system
     :param seconds: how long it took
+    :param sometimes: what it gives only when there is something to tell
     """
 
     subject: str
@@ -59,6 +60,7 @@ class Look(Struct, frozen=True, kw_only=True):
     at: datetime
     seconds: float
     readings: tuple[Reading, ...] = ()
+    sometimes: tuple[str, ...] = ()
     trouble: Trouble | None = None
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from include.engine.model import Chapter, ChecklistReport, Item, Plot, Table, Verdict
+from include.engine.model import Chapter, ChecklistReport, Item, Plot, Table, Verdict, worst
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 130, 56, 18
 _SIGNS = {Verdict.PASS: "PASS", Verdict.FAIL: "**FAIL**", Verdict.UNVERIFIED: "**UNVERIFIED**"}
@@ -19,12 +19,19 @@ STYLE = """
  font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif; font-variant-numeric:tabular-nums }
 h1 { font-size:23px; margin:0 } h2 { font-size:16px; margin:30px 0 8px } h3 { font-size:13px; margin:16px 0 6px }
 .quiet { color:var(--quiet) } .sheet { background:var(--card); border:1px solid var(--line); border-radius:10px; overflow-x:auto }
+nav { display:grid; grid-template-columns:repeat(auto-fit,minmax(132px,1fr)); gap:10px; margin:18px 0 0 }
+nav a { padding:10px 14px; color:inherit; text-decoration:none } nav .quiet { display:block; font-size:12px; margin-top:3px }
+nav a:hover { border-color:var(--ink) }
+nav b { display:block; font-size:12.5px; margin-bottom:4px }
 table { border-collapse:collapse; width:100% } th,td { text-align:left; padding:8px 14px; border-bottom:1px solid var(--line);
  vertical-align:top; overflow-wrap:break-word } th { font-size:12px; color:var(--quiet) } tr:last-child td { border-bottom:0 }
-td:first-child, td b { white-space:nowrap } ul { margin:4px 0 0; padding-left:18px; color:var(--quiet); font-size:12.5px }
+td:first-child { white-space:nowrap } .lines { table-layout:fixed } .lines td:nth-child(1) { width:136px }
+.lines td:nth-child(2) { width:260px; overflow-wrap:anywhere }
+ul { margin:4px 0 0; padding-left:18px; color:var(--quiet); font-size:12.5px }
 .badge { display:inline-block; padding:1px 9px; border-radius:999px; font-size:12px; font-weight:650 }
 .PASS { color:var(--good); background:var(--good-back) } .FAIL { color:var(--bad); background:var(--bad-back) }
 .UNVERIFIED { color:var(--open); background:var(--open-back) }
+.sheet + .sheet { margin-top:10px } nav .sheet + .sheet, .plots .sheet + .sheet { margin-top:0 }
 .plots { display:grid; grid-template-columns:repeat(auto-fill,minmax(430px,1fr)); gap:14px } figure { margin:0; padding:12px }
 figcaption { font-size:12.5px; font-weight:600; overflow-wrap:anywhere } svg { width:100%; height:auto }
 svg .line { fill:none; stroke:var(--ink); stroke-width:1.6 } svg .limit { stroke:var(--bad); stroke-dasharray:4 3 }
@@ -52,10 +59,12 @@ def html(report: ChecklistReport) -> str:
     ]
     if report.signed is not None:
         parts.append(f"<p>{escape(_signature(report))}</p>")
-    for chapter in report.chapters:
-        parts += _chapter(chapter)
+    parts.append(f"<nav>{''.join(_overview(number, chapter) for number, chapter in enumerate(report.chapters))}</nav>")
+    for number, chapter in enumerate(report.chapters):
+        parts += _chapter(number, chapter)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title(report))}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>\n{chr(10).join(parts)}\n</body></html>\n"
     )
 
@@ -97,17 +106,28 @@ def svg(plot: Plot) -> str:
     return "".join([*parts, f'<polyline class="line" points="{line}"/></svg>'])
 
 
-def _chapter(chapter: Chapter) -> Iterator[str]:
-    yield f"<h2>{escape(chapter.title)}</h2>"
+def _overview(number: int, chapter: Chapter) -> str:
+    """A chapter at a glance: its worst verdict, and of how many lines that is the sum."""
+    verdict = worst([item.verdict for item in chapter.items])
+    proved = sum(item.verdict is Verdict.PASS for item in chapter.items)
+    return (
+        f'<a class="sheet" href="#c{number}"><b>{escape(chapter.title)}</b>{_badge(verdict)} '
+        f'<span class="quiet">{proved} of {len(chapter.items)} proved</span></a>'
+    )
+
+
+def _chapter(number: int, chapter: Chapter) -> Iterator[str]:
+    yield f'<h2 id="c{number}">{escape(chapter.title)}</h2>'
     if chapter.items:
         rows = "".join(
             f"<tr><td>{_badge(item.verdict)}</td><td><b>{escape(item.name)}</b></td><td>{escape(item.detail)}"
             f"{_evidence(item)}</td></tr>"
             for item in chapter.items
         )
-        yield f'<div class="sheet"><table>{rows}</table></div>'
+        yield f'<div class="sheet"><table class="lines">{rows}</table></div>'
     for table in chapter.tables:
-        yield f"<h3>{escape(table.title)}</h3>{_table(table)}"
+        heading = "" if table.title == chapter.title else f"<h3>{escape(table.title)}</h3>"
+        yield heading + _table(table)
     if chapter.plots:
         shown = "".join(
             f'<figure class="sheet"><figcaption>{escape(plot.title)} <span class="quiet">{escape(plot.unit)}</span></figcaption>'

@@ -48,10 +48,7 @@ class Phased(Protocol):
     """An operation that can say afterwards where its time went."""
 
     def phases(self) -> Iterable[tuple[int, str, int]]:
-        """Give the parts of all operations that were answered: when it was sent, the part's name, how long that took.
-
-        Times are nanoseconds on the monotonic clock.
-        """
+        """Give the parts of all operations that were answered: its index, the part's name, and how long that took in nanoseconds."""
         ...
 
 

@@ -65,14 +65,10 @@ class Recording:
             self.intended.setdefault(at, Counter()).update(values)
             self.sent.setdefault(at, Counter()).update(took[at])
 
-    def add_phases(self, parts: Iterable[tuple[int, str, int]], begin: int) -> None:
-        """Note where the time of operations went.
-
-        :param parts: when each was sent, the name of a part of its way, and how long that took, in nanoseconds
-        :param begin: when the first operation was due, on the same clock
-        """
-        for sent, name, took in parts:
-            at = max(0, sent - begin) // self.interval
+    def add_phases(self, parts: Iterable[tuple[int, str, int]]) -> None:
+        """Note where the time of operations went: when each was due, the name of a part of its way, and how long that took."""
+        for due, name, took in parts:
+            at = due // self.interval
             self.phases.setdefault(name, {}).setdefault(at, Counter())[took // 1000] += 1
 
     def add_lost(self, due: int, given_up: int, cause: str, *, count: int = 1) -> None:

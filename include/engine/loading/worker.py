@@ -106,7 +106,7 @@ def _serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     recording = driver.run(stop.is_set)
     used = time.process_time() - used
     if isinstance(operation, Phased):
-        recording.add_phases(operation.phases(), begin["begin"])
+        recording.add_phases((schedule.due(index), name, took) for index, name, took in operation.phases())
     with _speaking:
         tell(outgoing, {"recording": recording.to_frame(), "cpu": used})
     operation.close()

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from include.engine.errors import Corrupt
+from include.engine.errors import Corrupt, TransientError
 from include.engine.model import Entry, Target
 from include.engine.sharing import SignedRequest
 from include.engine.store.bucket import Bucket
@@ -26,6 +26,20 @@ _GCS_HEADERS: Mapping[str, str] = {}  # signed without headers: the name is the 
 def shared_folder(target: Target) -> str:
     """Give the folder of the objects that the backups of *target* share."""
     return f"{target}/objects"
+
+
+def store_once(bucket: Bucket, key: str, content: bytes) -> None:
+    """Store *content* unless *key* is there; when it is, it is the same, as its digest is in its key.
+
+    Asked for first: a store may refuse a large body that it has already by closing the connection in its middle.
+    """
+    if bucket.exists(key):
+        return
+    try:
+        bucket.create(key, content)
+    except TransientError:
+        if not bucket.exists(key):
+            raise
 
 
 class SharedFolder:
@@ -47,7 +61,7 @@ class SharedFolder:
     def put(self, content: bytes) -> Entry:
         """Store a small document unless it is there, and give its entry, named after its digest."""
         sha256 = hashlib.sha256(content).hexdigest()
-        self._bucket.create(self.key(sha256), content)
+        store_once(self._bucket, self.key(sha256), content)
         return Entry(name=sha256, key=self.key(sha256), bytes=len(content), sha256=sha256)
 
     def sign_put(self, sha256: str, expires: timedelta) -> SignedRequest:

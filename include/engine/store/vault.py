@@ -6,10 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from include.engine.errors import Corrupt, NotFound, Refused, TransientError, Unsupported
-from include.engine.model import Encryption, Entry, Manifest
+from include.engine.errors import Corrupt, NotFound, Refused, Unsupported
+from include.engine.model import Encryption, Entry, Manifest, Target
 from include.engine.store import encryption
 from include.engine.store.bucket import RANGES_AHEAD, Bucket
+from include.engine.store.shared import shared_folder, store_once
 
 _SUFFIX = f".{encryption.SCHEME}"
 _HINT = "restore from another backup of this target, and take a new full backup now"
@@ -80,27 +81,14 @@ class VaultWriter:
         self._take(name)
         sealed = b"".join(encryption.encrypt([data], self._recipients)) if self._recipients else data
         digest = hashlib.sha256(sealed).hexdigest()
-        target = "/".join(self._folder.split("/")[:2])
+        target = Target.parse("/".join(self._folder.split("/")[:2]))
         stem, dot, suffix = name.rpartition(".")
         marked = f"{stem}.{digest[:20]}.{suffix}" if dot else f"{name}.{digest[:20]}"
-        key = f"{target}/objects/{marked}{_SUFFIX if self._recipients else ''}"
-        self._create_shared(key, sealed)
+        key = f"{shared_folder(target)}/{marked}{_SUFFIX if self._recipients else ''}"
+        store_once(self._bucket, key, sealed)
         entry = Entry(name=name, key=key, bytes=len(sealed), sha256=digest, original_bytes=original_bytes)
         self.written.append(entry)
         return entry
-
-    def _create_shared(self, key: str, sealed: bytes) -> None:
-        """Store *sealed* unless it is there; when it is, it is the same, as the digest is in its key.
-
-        Asked for first: a store may refuse a large body that it has already by closing the connection in its middle.
-        """
-        if self._bucket.exists(key):
-            return
-        try:
-            self._bucket.create(key, sealed)
-        except TransientError:
-            if not self._bucket.exists(key):
-                raise
 
     def _take(self, name: str) -> None:
         if name.endswith(_SUFFIX):

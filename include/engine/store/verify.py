@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from include.engine.contracts import Progress, Stop
-from include.engine.errors import Corrupt, Interrupted, MainstayError, NotFound
+from include.engine.errors import Corrupt, Interrupted, MainstayError, NotFound, PermanentError
 from include.engine.model import Check, Entry, Manifest, Part, ReadBack, SetManifest, Target, Verdict, Verification
 from include.engine.store.bucket import StoredObject
 from include.engine.store.catalog import Catalog
@@ -69,6 +69,28 @@ def verify_set(catalog: Catalog, manifest: SetManifest) -> tuple[Check, ...]:
     if not manifest.parts:
         return (Check(name=f"set {manifest.id}", verdict=Verdict.FAIL, detail="the set has no part"),)
     return tuple(_check_part(catalog, part) for part in manifest.parts)
+
+
+def require_sealed(catalog: Catalog, manifests: Sequence[Manifest]) -> None:
+    """Check that backups which are in a set are described by the very manifests that the set was sealed with.
+
+    An older manifest put in the place of a newer one names objects that are all there and all right: nothing else finds it.
+
+    :raises Corrupt: naming the first that was replaced
+    """
+    for manifest in manifests:
+        sealed = None
+        with suppress(PermanentError):  # a set that cannot be read must not keep anybody from its parts
+            sealed = catalog.find_set(manifest.id)  # backups are named after their set
+        for part in sealed.parts if sealed else ():
+            if (part.target, part.backup) != (manifest.target, manifest.id):
+                continue
+            check = _check_part(catalog, part)
+            if check.verdict is Verdict.FAIL:
+                raise Corrupt(
+                    f"{manifest.target} {manifest.id}: {check.detail}",
+                    hint="somebody replaced it: put the object's older version back, or restore another backup",
+                )
 
 
 class _Reading:

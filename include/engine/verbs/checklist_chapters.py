@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from include.engine.health import log_lines
 from include.engine.health.findings import Finding, State
 from include.engine.health.scaling import scaling
@@ -199,8 +201,8 @@ def _plots(seen: Inspection, metrics: Sequence[str]) -> tuple[Plot, ...]:
     for series, points in sorted(found.items(), key=lambda one: (one[0].metric, one[0].subject, one[0].labels)):
         if len(points) > 1:
             step = max(1, len(points) // _MOST_POINTS)
-            labels = "" if series.labels == "{}" else f" {series.labels}"
-            title = f"{series.subject} {series.metric}{labels}"
+            told = _named(msgspec.json.decode(series.labels, type=dict[str, str]))
+            title = f"{series.subject} {series.metric}{f', {told}' if told else ''}"
             chosen = tuple(points[::step])
             plots.append(Plot(title=title, unit=series.unit, points=chosen, limit=limits.get(series.metric)))
     return tuple(plots[:_MOST_PLOTS])
@@ -223,7 +225,11 @@ def _value(one: Reading) -> str:
 
 
 def _labels(one: Reading) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(one.labels.items()))
+    return _named(one.labels)
+
+
+def _named(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(labels.items()))
 
 
 def open_findings(seen: Inspection) -> Chapter:
@@ -234,7 +240,7 @@ def open_findings(seen: Inspection) -> Chapter:
         for one in found
     )
     verdict = worst([Verdict.PASS, *(one.verdict for one in found)])
-    item = Item(name="findings", verdict=verdict, detail=f"{len(found)} are known")
+    item = Item(name="findings", verdict=verdict, detail=f"{len(found)} known")
     columns = ("state", "act", "subject", "rule", "since", "what it means", "runbook")
     return Chapter(
         title="", items=(item,), tables=(Table(title="Findings", columns=columns, rows=rows),) if rows else ()

@@ -95,6 +95,7 @@ def _look(
         probe=one.probe.name,
         source=one.probe.source,
         metrics=tuple(one.probe.metrics),
+        sometimes=tuple(getattr(one.probe, "sometimes", ())),
         at=clock(),
         seconds=seconds,
         readings=readings,

@@ -20,10 +20,18 @@ class ProofProbe:
     """
 
     def __init__(
-        self, name: str, source: str, metrics: Sequence[str], take: Take, pipeline: Callable[[], Pipeline]
+        self,
+        name: str,
+        source: str,
+        metrics: Sequence[str],
+        take: Take,
+        pipeline: Callable[[], Pipeline],
+        *,
+        sometimes: Sequence[str] = (),
     ) -> None:
         self.name, self.source = name, source
         self.metrics: Sequence[str] = tuple(metrics)
+        self.sometimes: Sequence[str] = tuple(sometimes)
         self._take, self._pipeline = take, pipeline
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:  # noqa: ARG002 - the store has its own
@@ -58,7 +66,12 @@ def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Prob
         ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline),
         ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline),
         ProofProbe(
-            "coverage", f"what {target} holds, against what its backups take", ("coverage.gaps",), coverage, pipeline
+            "coverage",
+            f"what {target} holds, against what its backups take",
+            ("coverage.gaps",),
+            coverage,
+            pipeline,
+            sometimes=("coverage.gap",),
         ),
     ]
 

@@ -21,6 +21,7 @@ from include.engine.model import (
     Verdict,
 )
 from include.engine.store.vault import VaultReader
+from include.engine.store.verify import require_sealed
 from include.engine.verbs.pipeline import Pipeline, Terms
 from include.engine.verbs.wishes import Wish
 
@@ -164,10 +165,14 @@ def require_reason(reason: str) -> None:
 
 
 def job(pipeline: Pipeline, plan: RestorePlan, *, progress: Progress, stop: Stop, clock: Clock) -> RestoreJob:
-    """Put together what a system needs to carry out *plan*."""
+    """Put together what a system needs to carry out *plan*.
+
+    :raises Corrupt: when a manifest is not the one that its set was sealed with
+    """
     catalog = pipeline.catalog
     identities = pipeline.terms.get(plan.target, Terms()).identities
     chain = [catalog.backup(plan.target, backup) for backup in plan.chain]
+    require_sealed(catalog, chain)
     return RestoreJob(
         plan=plan,
         chain=chain,

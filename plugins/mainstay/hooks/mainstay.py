@@ -14,6 +14,7 @@ from include.engine.errors import Misconfigured
 from include.engine.inventory import Inventory
 from include.engine.mirroring import Mirror
 from include.engine.streaming import StreamJob
+from mainstay.hooks.clusters import ProviderClusters
 
 if TYPE_CHECKING:
     from include.engine.systems.spark.ingest import Ingested
@@ -61,8 +62,8 @@ class MainstayHook(BaseHook):
         return wiring.ingest(self.inventory, AirflowConnections(), job, wanted, clock)
 
 
-class AirflowConnections:
-    """Finds connections in Airflow: its environment, its secrets backend, its database."""
+class AirflowConnections(ProviderClusters):
+    """Finds connections in Airflow: its environment, its secrets backend, its database; and opens clusters by its providers."""
 
     def get(self, name: str) -> Connection:
         """Give the connection *name*.

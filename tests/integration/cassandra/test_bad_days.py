@@ -438,6 +438,45 @@ def test_a_killed_freeze_leaves_a_snapshot_that_its_retry_clears(estate: Estate,
     assert snapshots() == set()
 
 
+def test_a_killed_seal_leaves_no_set_and_a_killed_release_no_snapshot_once_they_are_run_again(
+    estate: Estate, table: str, cql: Cql
+) -> None:
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    source = pipeline.lookup.source(TARGET)
+    source.freeze(name, now)  # an attempt that died: its snapshot is cleared, too
+
+    def snapshots() -> set[str]:
+        return {r["name"] for r in cql.rows("SELECT name FROM system_views.snapshots") if name in r["name"]}
+
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
+    sealing = beside(
+        estate,
+        "from include.engine.store.bucket import Bucket\n"
+        "create = Bucket.create\n"
+        "Bucket.create = lambda self, key, data: time.sleep(600) if key == "
+        f"'sets/{name}/manifest.json' else create(self, key, data)\n"
+        f"backup.seal(pipeline, {name!r}, clock=now)",
+    )
+    kill_when(sealing, lambda: any(found.key.endswith("RESTORE.md") for found in pipeline.catalog.bucket.list("sets")))
+    assert pipeline.catalog.find_set(name) is None
+    assert [part.backup for part in backup.seal(pipeline, name, clock=now).parts] == [name]
+    assert [check.verdict for check in verify.check_set(pipeline, name)] == [Verdict.PASS]
+
+    assert len(snapshots()) == 2
+    releasing = beside(
+        estate,
+        "from include.engine.systems.cassandra.control import Jolokia\n"
+        "clear = Jolokia.clear\n"
+        "Jolokia.clear = lambda self, tag, keyspaces: (clear(self, tag, keyspaces), time.sleep(600))\n"
+        f"backup.release(pipeline, {name!r}, [TARGET])",
+    )
+    kill_when(releasing, lambda: len(snapshots()) == 1)
+    backup.release(pipeline, name, [TARGET])
+    assert snapshots() == set()
+
+
 def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, cql: Cql) -> None:
     make_table(cql, f"{keyspace}.t", count=30, size=100_000)
     then = rows(cql, f"{keyspace}.t")

@@ -87,8 +87,28 @@ def test_a_manifest_that_names_other_objects_is_found_out(estate: Estate, backup
     data = [entry for entry in forged["entries"] if entry["name"].endswith(("-Data.db", "-Index.db", "-Partitions.db"))]
     data[0]["key"], data[0]["bytes"] = data[1]["key"], data[1]["bytes"]
     replace(estate, key, msgspec.json.encode(forged))
-    with pytest.raises(Corrupt, match="SHA-256 differs"):
+    with pytest.raises(Corrupt, match="is not what was sealed"):
         estate.restore(destination=DestinationKind.DIRECTORY, path=str(tmp_path / "there"))
+    estate.bare().catalog.delete_set(backup.id)  # who forges that as well is found out by the bytes
+    with pytest.raises(Corrupt, match=f"{data[0]['key']}.*SHA-256 differs"):
+        estate.restore(destination=DestinationKind.DIRECTORY, path=str(tmp_path / "there"))
+
+
+def test_an_older_manifest_in_the_place_of_the_newest_is_not_restored(
+    estate: Estate, backup: Manifest, keyspace: str, cql: Cql, tmp_path: Path
+) -> None:
+    cql.rows(f"INSERT INTO {keyspace}.t (k, v) VALUES (100, 'later')")
+    newest = estate.backup(keyspaces=[keyspace])
+    key = f"cassandra/main/backups/{newest.id}/manifest.json"
+    there = str(tmp_path / "there")
+    replace(estate, key, msgspec.json.encode(backup))
+    with pytest.raises(Corrupt, match=f"is the manifest of cassandra/main {backup.id}"):
+        estate.restore(destination=DestinationKind.DIRECTORY, path=there)
+    # Under the newest one's name, everything in it fits together: only the set knows better.
+    replace(estate, key, msgspec.json.encode(msgspec.structs.replace(backup, id=newest.id)))
+    with pytest.raises(Corrupt, match=f"{newest.id}: {key} is not what was sealed") as told:
+        estate.restore(destination=DestinationKind.DIRECTORY, path=there)
+    assert "put the object's older version back" in told.value.hint
 
 
 def test_a_manifest_without_cassandras_part_is_corrupt(estate: Estate, backup: Manifest, tmp_path: Path) -> None:

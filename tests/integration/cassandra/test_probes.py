@@ -64,6 +64,16 @@ def test_a_snapshot_that_nobody_clears_and_a_keyspace_of_other_copies_are_seen(
     assert after["cassandra.snapshots.lasting"] == before["cassandra.snapshots.lasting"] + 1
 
 
+def test_tables_of_several_copies_that_were_never_repaired_are_counted(estate: Estate, keyspace: str, cql: Cql) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
+    cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 2}}")
+    try:
+        (never,) = read(probes_of(estate)["repairs"])
+        assert (never.metric, never.value) == ("cassandra.repair.never", 1)
+    finally:  # the node is alone: nobody reads at ALL while a second copy is asked for
+        cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}")
+
+
 def test_what_only_jolokia_tells_is_never_guessed(estate: Estate) -> None:
     assert "jolokia" not in probes_of(estate, jolokia=False)
     nodes = estate.server.target_settings()["nodes"]

@@ -6,15 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from include.engine import lookout
 from include.engine.model import Reading, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka import probes
 from include.engine.systems.kafka.client import TopicPlan, open_admin
-from include.engine.systems.kafka.declared import create_topics
+from include.engine.systems.kafka.declared import create_topics, delete_topics
 from include.engine.systems.kafka.server import PIPELINE_TOPICS, KafkaCluster
+from tests.integration.sweeping import Sweeping
 from tests.systems.kafka.stand import Stand, clock
 
 pytestmark = pytest.mark.integration
@@ -72,6 +75,50 @@ def test_a_broker_of_three_that_stops_during_a_backup_is_survived(three: KafkaCl
     assert readings["kafka.partitions.offline"] == 0
     three.nodes[1].launch()
     assert stand.drill(manifest).verdict is Verdict.PASS
+
+
+@pytest.mark.slow
+def test_a_broker_that_stops_is_found_with_all_that_follows_until_it_is_back(
+    three: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    prefix = Stand(three).prefix
+    plans = [
+        TopicPlan(name=f"{prefix}safe", partitions=3, factor=3, configs={"min.insync.replicas": "3"}),
+        TopicPlan(name=f"{prefix}alone", partitions=3, factor=1),
+    ]
+    narrow = TopicPlan(name=f"{prefix}narrow", partitions=1, factor=3)
+    with open_admin(three.connection()) as admin:
+        create_topics(admin, plans)
+    settings: dict[str, object] = {
+        "kafka": {"main": {"connection": "kafka_main", "topics": [f"{prefix}.*"]}},
+        "expect": {"kafka": {"brokers": 3, "partitions_per_broker": 1}},
+        "sweep": {"timeout": "30s"},
+    }
+    sweeping = Sweeping(tmp_path, {"kafka_main": three.connection()}, settings)
+    sweeping.tolerate("kafka-quorum-lag", 30)  # the controllers write two records a second when nothing happens
+    found = {
+        "kafka-brokers",
+        "kafka-fenced",
+        "kafka-offline",
+        "kafka-under-replicated",
+        "kafka-under-min-isr",
+        "kafka-quorum-lag",
+    }
+    sweeping.until(lambda rules: not rules & {*found, "kafka-narrow-topics"}, "kafka")
+    with open_admin(three.connection()) as admin:
+        create_topics(admin, [narrow])
+    sweeping.until(lambda rules: "kafka-narrow-topics" in rules, "kafka")
+    with open_admin(three.connection()) as admin:
+        delete_topics(admin, [narrow.name])
+    three.nodes[1].stop()
+    try:
+        sweeping.until(lambda rules: rules >= found, "kafka")
+        (offline,) = sweeping.found("kafka-offline", "kafka")
+        assert offline.labels == {"topics": f"{prefix}alone"}
+    finally:
+        three.nodes[1].launch()
+    sweeping.until(lambda rules: not rules & {*found, "kafka-narrow-topics"}, "kafka")
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ from datetime import timedelta
 
 import pytest
 
+from include.engine import lookout
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Misconfigured, PermanentError
+from include.engine.health.rules import load
 from include.engine.model import Verdict
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
@@ -22,6 +24,7 @@ from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
+from tests.health.making import judged, look
 from tests.systems.kafka import hostile
 from tests.systems.kafka.rebalancing import Rebalancing
 from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
@@ -94,9 +97,24 @@ def test_a_worker_that_is_killed_in_mid_copy_loses_and_doubles_nothing(
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
 
 
-def test_a_running_connector_whose_task_has_failed_is_not_waited_for(stand: Stand, mirror: KafkaMirror) -> None:
+def probe_of(stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker) -> MirrorProbe:
+    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
+    return MirrorProbe(mirror.name, mirror.settings, connections, "main")
+
+
+def rules_of(probe: MirrorProbe) -> set[str]:
+    """Judge what is read now by the rules that ship."""
+    seen = look(*probe.read(clock, timeout=20), subject="kafka/main", metrics=())
+    book = load([lookout.RULES], runbooks=lookout.RUNBOOKS)
+    return {one.rule for one in judged(seen, rules=book, at=clock()).bad.values() if one.rule.startswith("kafka-")}
+
+
+def test_a_running_connector_whose_task_has_failed_is_not_waited_for(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
     stand.produce(stand.topic("t"), 30)
     name = connector_name(mirror.name)
+    sound = dict(mirror._wanted[name])
     # Values that are no JSON kill the task, while the connector goes on saying RUNNING.
     mirror._wanted[name]["value.converter"] = "org.apache.kafka.connect.json.JsonConverter"
     mirror._wanted[name]["transforms"] = "broken"
@@ -105,6 +123,11 @@ def test_a_running_connector_whose_task_has_failed_is_not_waited_for(stand: Stan
     mirror.apply()
     with pytest.raises(PermanentError, match="failed"):
         mirrors.wait(mirror, mirror.cut(clock), patience=timedelta(seconds=60), stop=Stop())
+    probe = probe_of(stand, mirror, dr, worker)
+    assert "kafka-mirror-failed" in rules_of(probe)
+    mirror._wanted[name] = sound
+    mirror.apply()
+    _until(lambda: "kafka-mirror-failed" not in rules_of(probe))
 
 
 def test_what_connect_would_refuse_is_told_before_anything_changes(
@@ -132,8 +155,7 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     topic = stand.topic("t")
     stand.produce(topic, 300)
     assert run(mirror).verdict is Verdict.PASS
-    connections = Servers(main=stand.cluster.connection(), dr=dr.connection(), connect=worker.connection())
-    probe = MirrorProbe(mirror.name, mirror.settings, connections, "main")
+    probe = probe_of(stand, mirror, dr, worker)
 
     def read() -> dict[str, float]:
         return {reading.metric: reading.value for reading in probe.read(clock, timeout=20)}
@@ -143,6 +165,7 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert (found["kafka.mirror.lag_records"], found["kafka.mirror.lag_seconds"]) == (0, 0)
     assert (found["kafka.mirror.tasks_running"], found["kafka.mirror.tasks_failed"]) == (3, 0)
     assert found["kafka.mirror.heartbeat_age"] < 60
+    assert rules_of(probe) == set()
     connect = Connect(worker.connection())
     connect.stop(connector_name(mirror.name))
     _until(lambda: connect.status(connector_name(mirror.name)).tasks == ())
@@ -155,6 +178,9 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert found["kafka.mirror.lag_records"] == 2
     assert 499 < found["kafka.mirror.lag_seconds"] < 560
     assert found["kafka.mirror.tasks_running"] == 1
+    assert rules_of(probe) == {"kafka-mirror-lag"}
+    connect.resume(connector_name(mirror.name))
+    _until(lambda: rules_of(probe) == set())
 
 
 def test_a_record_that_the_copy_does_not_take_ends_the_waiting_with_its_cause(

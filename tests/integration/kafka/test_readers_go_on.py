@@ -57,6 +57,27 @@ def test_the_console_consumer_and_the_verifiable_consumer_continue_at_the_right_
     assert read == [(25 + n, str(35 + n)) for n in range(25)]
 
 
+def test_a_backup_whose_process_is_killed_is_whole_after_the_next_try(stand: Stand, tmp_path: Path) -> None:
+    """kill -9 of the task: it leaves segments that nobody names, and no backup."""
+    stand.bucket = Bucket.open(f"file://{tmp_path}/bucket")
+    stand.catalog.bucket = stand.bucket
+    topic = stand.topic("t")
+    stand.produce(topic, 20_000, size=100)
+    command = [sys.executable, "-m", "include.engine.cli", "backup", "--id", "20261123T020000Z", "--json"]
+    environment = environment_of(stand, tmp_path, segment_records=100)
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    segments = tmp_path / "bucket" / "kafka" / "main" / "objects"
+    _until(lambda: any(segments.rglob("*.parquet")) or first.poll() is not None)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert stand.catalog.find(TARGET, "20261123T020000Z") is None
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stand.catalog.backup(TARGET, "20261123T020000Z").detail["new_records"] == 20_000
+    stand.restore(rename={topic: topic + "_back"})
+    assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
 def test_a_restore_whose_process_is_killed_goes_on_without_losing_or_doubling(stand: Stand, tmp_path: Path) -> None:
     """kill -9 of the task: its children live on for a moment, and must not write beside those of the next try."""
     stand.settings = stand.settings.model_copy(update={"segment_records": 2000})
@@ -66,19 +87,11 @@ def test_a_restore_whose_process_is_killed_goes_on_without_losing_or_doubling(st
     stand.produce(topic, 60_000, size=300)
     stand.backup()
     back = topic + "_back"
-    inventory = tmp_path / "inventory.yaml"
-    inventory.write_text(
-        f"pipeline: test\nstore: {{url: 'file://{tmp_path}/bucket'}}\n"
-        f"kafka: {{main: {{connection: kafka_main, topics: ['{stand.prefix}.*']}}}}\n"
-    )
     command = [
         *(sys.executable, "-m", "include.engine.cli", "restore", str(TARGET), "--to-server", "kafka_main", "--yes"),
         *("--rename", f"{topic}={back}", "--confirm", str(TARGET), "--reason", "a test of kills", "--json"),
     ]
-    environment = os.environ | {
-        "MAINSTAY_INVENTORY": str(inventory),
-        "AIRFLOW_CONN_KAFKA_MAIN": f"kafka://{stand.cluster.bootstrap}",
-    }
+    environment = environment_of(stand, tmp_path)
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _until(lambda: 0 < _records(stand, back) < 60_000 or first.poll() is not None)
     assert first.poll() is None, "it ended before it could be killed"
@@ -114,6 +127,19 @@ def test_of_two_restores_at_once_none_says_that_all_is_well_when_it_is_not(stand
     assert len(ended) == 2
     if any(isinstance(one, Restored) and one.verdict is Verdict.PASS for one in ended):
         assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
+def environment_of(stand: Stand, directory: Path, *, segment_records: int = 2000) -> dict[str, str]:
+    """Where the command finds the stand's topics and the bucket in *directory*."""
+    inventory = directory / "inventory.yaml"
+    inventory.write_text(
+        f"pipeline: test\nstore: {{url: 'file://{directory}/bucket'}}\n"
+        f"kafka: {{main: {{connection: kafka_main, topics: ['{stand.prefix}.*'], segment_records: {segment_records}}}}}\n"
+    )
+    return os.environ | {
+        "MAINSTAY_INVENTORY": str(inventory),
+        "AIRFLOW_CONN_KAFKA_MAIN": f"kafka://{stand.cluster.bootstrap}",
+    }
 
 
 def _records(stand: Stand, topic: str) -> int:

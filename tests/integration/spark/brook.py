@@ -32,6 +32,7 @@ from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream
 from include.engine.verbs import backup
 from include.engine.verbs.pipeline import Pipeline, Terms
+from tests.integration.sweeping import Sweeping
 
 TARGET = Target(System.SPARK, "brook")
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -106,6 +107,10 @@ class Brook:
     # the job ---------------------------------------------------------------------------------------------------------
 
     def settings(self, checkpoint: str = "checkpoint", **changed: Any) -> Settings:
+        return Settings(**self.declared(checkpoint, **changed))
+
+    def declared(self, checkpoint: str = "checkpoint", **changed: Any) -> dict[str, Any]:
+        """What an inventory says of the job."""
         given: dict[str, Any] = {
             "checkpoint": checkpoint if "://" in checkpoint else f"file://{self.directory}/{checkpoint}",
             "directory": f"{self.directory}/engine",
@@ -119,7 +124,12 @@ class Brook:
             "group": f"mainstay-{self.prefix}",
             "trigger": "1s",
         }
-        return Settings(**(given | changed))
+        return given | changed
+
+    def sweeping(self, folder: Path, **settings: object) -> Sweeping:
+        """Sweeps of the job, by the rules that ship."""
+        watched: dict[str, object] = {"spark": {TARGET.name: self.declared()}, "sweep": {"timeout": "60s"}}
+        return Sweeping(folder, self.connections.known, watched | settings)
 
     def stream(self, **changed: Any) -> SparkStream:
         stream = SparkStream(TARGET, self.settings(**changed), self.connections)

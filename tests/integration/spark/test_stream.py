@@ -8,10 +8,12 @@ import signal
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from include.engine import lookout
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Corrupt, Refused
 from include.engine.model import DestinationKind, Verdict
@@ -45,7 +47,12 @@ def event(number: int) -> dict[str, object]:
     }
 
 
-def test_a_job_lives_dies_and_loses_nothing(brook: Brook, object_store: ObjectStoreServer, bucket: str) -> None:
+def test_a_job_lives_dies_and_loses_nothing(
+    brook: Brook, object_store: ObjectStoreServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    sweeping = brook.sweeping(tmp_path)
+    sweeping.tolerate("spark-late", 0.5)
     stream = brook.stream()
     brook.send(brook.users, [person(n) for n in range(2000)])
     brook.send(brook.users, [b"{broken", b'{"id": "7"}', None, person(1) | {"a_new_field": {"x": 1}}])
@@ -61,6 +68,11 @@ def test_a_job_lives_dies_and_loses_nothing(brook: Brook, object_store: ObjectSt
     assert sorted(one["reason"] for one in brook.letters(brook.events)) == ["bad_id", "no_time"]
     assert {flow.name: flow.dead_letters for flow in seen.flows} == {"users": 3, "events": 2}
     assert seen.seconds == 0
+    sweeping.until(lambda rules: not rules, "spark")  # a healthy stream has no finding
+    sweeping.declare("expect", spark={"batch_seconds": 0.0001})
+    sweeping.until(lambda rules: rules == {"spark-batch"}, "spark")
+    sweeping.declare("expect", spark={"batch_seconds": 3600})
+    sweeping.until(lambda rules: not rules, "spark")
 
     # kill -9 in the middle of traffic: nothing is lost, nothing doubled.
     dice = random.Random(7)
@@ -73,8 +85,10 @@ def test_a_job_lives_dies_and_loses_nothing(brook: Brook, object_store: ObjectSt
     assert seen.end == ""
     assert seen.behind > 0
     brook.freeze(SET)  # while the job is down
+    sweeping.until(lambda rules: "spark-late" in rules, "spark")
     stream.launch(reason="it died", clock=clock)
     brook.caught_up(stream, 8506)
+    sweeping.until(lambda rules: "spark-late" not in rules, "spark")
     assert brook.count(brook.users_table) == 8000
     stream.say("stop", reason="enough of it", by="a test", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it stops")
@@ -117,9 +131,12 @@ def test_a_job_lives_dies_and_loses_nothing(brook: Brook, object_store: ObjectSt
     assert node is not None
     os.kill(node, signal.SIGSTOP)
     try:
+        began = time.time()
         brook.send(brook.users, [person(n) for n in range(8001, 8301)])
+        sent = time.time()
         seen = brook.until(again, lambda seen: seen.behind and seen.seconds > 12, "records wait")
         assert seen.life is Life.RUNNING
+        assert began - 1 < seen.at - seen.seconds < sent + 1  # when the first that waits was sent, to the second
     finally:
         os.kill(node, signal.SIGCONT)
     brook.caught_up(again, 8807)

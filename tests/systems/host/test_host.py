@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from include.engine import lookout
 from include.engine.errors import Corrupt, NotFound, PermanentError, Unreachable
 from include.engine.health.rules import CustomProbe
 from include.engine.systems.host.declared import open_declared
 from include.engine.systems.host.probes import from_exporter, open_probes
 from include.engine.watching import HostWatch
+from tests.integration.sweeping import Sweeping
 from tests.systems.http.serving import serving
 
 EXPORTER = """
@@ -62,6 +64,33 @@ def test_a_node_exporter_says_the_same_without_what_is_no_disk() -> None:
         ("host.disk.free", "/"): 2.5e10,
         ("host.inodes.used", "/"): pytest.approx(10.0),
     }
+
+
+@pytest.mark.parametrize(
+    ("rule", "fine", "bad"),
+    [
+        ("host-disk", "2.5e+10", "5e+09"),
+        ("host-inodes", "1000\n", "100000\n"),
+        ("host-memory", "MemAvailable_bytes 4e+09", "MemAvailable_bytes 4e+08"),
+    ],
+)
+def test_a_machine_that_runs_full_is_found_until_it_has_room(
+    rule: str, fine: str, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    with serving() as server:
+        watched = {"node_exporter": f"http://127.0.0.1:{server.port}/metrics"}
+        settings: dict[str, object] = {
+            "postgres": {"main": {"connection": "nobody"}},
+            "sweep": {"hosts": {"far": watched}, "timeout": "30s"},
+        }
+        sweeping = Sweeping(tmp_path, {}, settings)
+        server.body = EXPORTER.encode()
+        assert sweeping.rules("host") == set()
+        server.body = EXPORTER.replace(fine, bad, 1).encode()
+        assert sweeping.rules("host") == {rule}
+        server.body = EXPORTER.encode()
+        assert sweeping.rules("host") == set()
 
 
 def test_what_is_no_node_exporter_gives_no_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         self.server.seen.append((self.path, dict(self.headers), body))
+        time.sleep(self.server.delay)
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
@@ -45,6 +47,7 @@ class Serving(ThreadingHTTPServer):
     daemon_threads = True
     status = 200
     body = b"OK"
+    delay = 0.0  # seconds before it answers
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)

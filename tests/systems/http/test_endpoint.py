@@ -17,6 +17,7 @@ from include.engine.health.rules import CustomProbe, load
 from include.engine.systems.http.declared import open_declared
 from include.engine.systems.http.probes import open_probes
 from include.engine.watching import EndpointWatch
+from tests.estate import eventually
 from tests.health.making import judged, look
 from tests.systems.http.serving import certificate, serving
 
@@ -54,6 +55,17 @@ def test_superset_and_its_like_are_up_when_status_and_body_are_as_declared() -> 
         server.status = 500
         assert found(read(url)) == {"http-up"}
         assert found(read(url, status=500)) == set()
+        server.status = 200
+        assert found(read(url)) == set()
+
+
+def test_an_endpoint_that_answers_slowly_is_found_until_it_is_quick_again() -> None:
+    with serving() as server:
+        url = f"http://127.0.0.1:{server.port}/health"
+        server.delay = 2.1
+        assert found(read(url)) == {"http-latency"}
+        server.delay = 0.0
+        eventually(lambda: found(read(url)) == set(), what="it is quick again")
 
 
 def test_a_certificate_that_ends_soon_or_has_ended_is_found_and_a_good_one_is_not(tmp_path: Path) -> None:

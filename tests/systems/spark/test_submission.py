@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from include.engine.contracts import Connection
-from include.engine.errors import Misconfigured
+from include.engine.errors import Misconfigured, NotFound
 from include.engine.streaming import FlowSeen
 from include.engine.systems.spark import access, people, positions
+from include.engine.systems.spark.distribution import LIBRARIES, Installation
 from include.engine.systems.spark.positions import Place
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.standalone import request
@@ -148,3 +149,19 @@ def test_a_random_user_becomes_a_user() -> None:
     assert set(record) == set(people.user(1, 1))
     assert record["post_code"] == "12345"
     assert record["address"] == "7 High Street, Bath, Avon, United Kingdom"
+
+
+def test_a_jar_that_is_missing_is_named_before_anything_is_launched(tmp_path: Path) -> None:
+    names = [":".join(one.split(":")[1:]).replace(":", "-") + ".jar" for one in LIBRARIES.alone] + ["mainstay-sink.jar"]
+    jars = tuple(tmp_path / name for name in names)
+    submit = tmp_path / "bin" / "spark-submit"
+    submit.parent.mkdir()
+    for path in (submit, *jars):
+        path.touch()
+    whole = Installation(home=tmp_path, jars=jars, python=Path("python3"))
+    whole.require()
+    for lost in (submit, jars[0], jars[-1]):
+        lost.unlink()
+        with pytest.raises(NotFound, match=lost.name):
+            whole.require()
+        lost.touch()

@@ -25,6 +25,7 @@ _KINDS = {
 _RUNS = 10  # newest runs of a DAG that are looked at
 _MOST_DAGS = 500
 _MOST_POOLS = 200
+_MOST_JOBS = 100
 # A run of theirs is red because of what it found: to find that in turn would never end.
 _JUDGES = {"sweep", "checklist"}
 
@@ -40,6 +41,7 @@ class AirflowProbe:
     ) -> None:
         self.name, self.source, metrics, take = asked
         self.metrics: Sequence[str] = tuple(f"airflow.{metric}" for metric in metrics)
+        self.sometimes: Sequence[str] = tuple(f"airflow.{metric}" for metric in _SOMETIMES.get(self.name, ()))
         self._take, self._watch, self._connections = take, watch, connections
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -72,8 +74,9 @@ def _components(client: AirflowClient, _watch: AirflowWatch, write: Write, now: 
         if status.get(heartbeat):
             age = max(0.0, (now - _moment(status[heartbeat])).total_seconds())
             write("component.heartbeat_age", age, "s", component=name)
-        alive = client.get("jobs", job_type=kind, is_alive="true", limit=1)["total_entries"]
-        write(f"{name}s", alive, "processes")
+        # Airflow sorts out the dead after it has counted and cut: its own total is that of all that ever ran.
+        asked = {"job_type": kind, "job_state": "running", "order_by": "-latest_heartbeat", "limit": _MOST_JOBS}
+        write(f"{name}s", len(client.get("jobs", is_alive="true", **asked)["jobs"]), "processes")
 
 
 def _queue(client: AirflowClient, _watch: AirflowWatch, write: Write, _now: datetime) -> None:
@@ -135,6 +138,8 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
+# What there is no DAG for: none must run, or none is unpaused.
+_SOMETIMES = {"dags": ("dag.paused", "dag.failed_in_a_row", "dag.overdue", "dag.late")}
 _PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (
     (
         "components",

@@ -40,8 +40,8 @@ class Control(Protocol):
         """
         ...
 
-    def clear(self, tag: str) -> None:
-        """Remove the snapshot *tag*; one that is not there is no error."""
+    def clear(self, tag: str, keyspaces: Sequence[str]) -> None:
+        """Remove the snapshot *tag* of *keyspaces*, at least one; what is not there is no error."""
         ...
 
 
@@ -72,9 +72,10 @@ class Jolokia:
         options = {"ttl": _seconds(ttl), "skipFlush": "false"}
         self.ask(type="exec", mbean=STORAGE_SERVICE, operation=TAKE_SNAPSHOT, arguments=[tag, options, list(keyspaces)])
 
-    def clear(self, tag: str) -> None:
+    def clear(self, tag: str, keyspaces: Sequence[str]) -> None:
         """Remove a snapshot (see :class:`Control`)."""
-        self.ask(type="exec", mbean=STORAGE_SERVICE, operation=CLEAR_SNAPSHOT, arguments=[tag, []])
+        # Without names the node would walk through all that it has.
+        self.ask(type="exec", mbean=STORAGE_SERVICE, operation=CLEAR_SNAPSHOT, arguments=[tag, list(keyspaces)])
 
     def ask(self, **request: object) -> Any:
         """Send one request and give its value.
@@ -175,9 +176,9 @@ class Nodetool:
         """Take a snapshot (see :class:`Control`)."""
         self.run("snapshot", "-t", tag, "--ttl", _seconds(ttl), "--", *keyspaces)
 
-    def clear(self, tag: str) -> None:
+    def clear(self, tag: str, keyspaces: Sequence[str]) -> None:
         """Remove a snapshot (see :class:`Control`)."""
-        self.run("clearsnapshot", "-t", tag)
+        self.run("clearsnapshot", "-t", tag, "--", *keyspaces)
 
     def run(self, *arguments: str) -> str:
         """Run one command and give what it prints.

@@ -40,6 +40,11 @@ class ClusterProbe(Struct, kw_only=True):
     settings: Settings
     connection: Connection
 
+    @property
+    def sometimes(self) -> Sequence[str]:
+        """What it gives only when there is a keyspace of the user (see ``probing.Probe``)."""
+        return _SOMETIMES.get(self.name, ())
+
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Read it (see ``probing.Probe``)."""
         with session(self.connection) as cql:
@@ -57,6 +62,7 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
     ]
 
 
+_SOMETIMES = {"repairs": ("cassandra.repair.age",), "replication": ("cassandra.replication.copies",)}
 _PROBES: Sequence[tuple[str, Sequence[str], str, Callable[[Look], Iterator[Reading]]]] = (
     (
         "nodes",

@@ -182,7 +182,8 @@ class CassandraServer:
         secret = self.sandbox.secret(f"{self.label}-{BACKUP_ROLE}")
         cql.rows(f"CREATE ROLE IF NOT EXISTS {BACKUP_ROLE} WITH LOGIN = true AND PASSWORD = '{secret}'")
         cql.rows(f"GRANT SELECT ON ALL KEYSPACES TO {BACKUP_ROLE}")
-        cql.rows(f"GRANT SELECT ON KEYSPACE system_views TO {BACKUP_ROLE}")  # virtual ones are not among "all"
+        for keyspace in ("system_views", "system_distributed"):  # the system's own are not among "all"
+            cql.rows(f"GRANT SELECT ON KEYSPACE {keyspace} TO {BACKUP_ROLE}")
         # Last: whoever can log in as this role finds all of the above done.
         cql.rows(
             f"CREATE ROLE IF NOT EXISTS {SUPERUSER} WITH SUPERUSER = true AND LOGIN = true"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Barrier, BrokenBarrierError
@@ -47,7 +47,22 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
     nodes = cql.ring()
     require_all_up(cql, nodes)
     keyspaces = _keyspaces(cql, settings)
-    controls, notes = _controls(settings, connection, nodes)
+    with ThreadPoolExecutor(1, thread_name_prefix="control") as beside:
+        # A TLS handshake with each node takes as long as the reading of the samples: both at once.
+        opening = beside.submit(_controls, settings, connection, nodes)
+        return _take(cql, settings, nodes, keyspaces, opening=opening, backup=backup, clock=clock)
+
+
+def _take(
+    cql: Cql,
+    settings: Settings,
+    nodes: tuple[Node, ...],
+    keyspaces: list[str],
+    *,
+    opening: Future[tuple[dict[str, Control], list[str]]],
+    backup: str,
+    clock: Clock,
+) -> Taken:
     for _ in range(_TRIES):
         _require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
@@ -57,6 +72,7 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
             before.tables(),
             Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock),
         )
+        controls, notes = opening.result()
         # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
         tag = f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
         at = clock()
@@ -65,7 +81,7 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
             samples = keep_quiet(sampler, first)
             same = read_schema(cql, keyspaces).fingerprint() == before.fingerprint()
         except MainstayError:
-            clear(list(controls.values()), tag)
+            clear(list(controls.values()), tag, keyspaces)
             raise
         if same:
             cut = SnapshotCut(
@@ -82,7 +98,7 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
                 archived=settings.archives,
             )
             return Taken(at, cut)
-        clear(list(controls.values()), tag)
+        clear(list(controls.values()), tag, keyspaces)
     raise Contended(
         f"the schema changed during each of {_TRIES} snapshots",
         hint="wait until the migration is over, then run it again",
@@ -94,12 +110,12 @@ def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -
 
     def one(node: Node) -> MainstayError | None:
         try:
-            rows = cql.rows("SELECT name FROM system_views.snapshots", at=node)
-            tags = {row["name"] for row in rows if str(row["name"]).startswith(f"{PREFIX}-{backup}-")}
-            if tags:
+            rows = cql.rows("SELECT name, keyspace_name FROM system_views.snapshots", at=node)
+            mine = [row for row in rows if str(row["name"]).startswith(f"{PREFIX}-{backup}-")]
+            if mine:
                 control, _ = control_of(settings, node.address, connection, transport_to(settings, node.address))
-                for tag in sorted(tags):
-                    control.clear(tag)
+                for tag in sorted({row["name"] for row in mine}):
+                    control.clear(tag, sorted({row["keyspace_name"] for row in mine if row["name"] == tag}))
         except MainstayError as error:
             return error
         return None
@@ -145,11 +161,11 @@ def data_directories(cql: Cql, node: Node) -> list[str]:
     return directories
 
 
-def clear(controls: Sequence[Control], tag: str) -> None:
+def clear(controls: Sequence[Control], tag: str, keyspaces: Sequence[str]) -> None:
     """Clear *tag* everywhere, as far as nodes answer: its TTL does the rest."""
     for control in controls:
         with suppress(MainstayError):
-            control.clear(tag)
+            control.clear(tag, keyspaces)
 
 
 def _controls(

@@ -180,17 +180,17 @@ def _widen(process: subprocess.Popen[bytes]) -> None:
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
-class _WithoutPandas(MetaPathFinder):
-    """Keeps pandas out: pyarrow imports it, where it is installed, for the first array that it makes, which takes seconds."""
+class _Lean(MetaPathFinder):
+    """Keeps numpy and pandas out: pyarrow imports them where they are installed and needs neither, which takes up to seconds."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
-        if fullname == "pandas":
+        if fullname in {"numpy", "pandas"}:
             raise ModuleNotFoundError(fullname, name=fullname)
 
 
 def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> None:
     """Be the child: call *work* with the incoming frames and a function that sends one, and report how it ended."""
-    sys.meta_path.insert(0, _WithoutPandas())
+    sys.meta_path.insert(0, _Lean())
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between frames
 

@@ -90,6 +90,7 @@ class GroupsProbe:
 
     name = "groups"
     metrics: Sequence[str] = ("kafka.groups.known",)
+    sometimes: Sequence[str] = ("kafka.group.lost_records",)
     source = "lag per group and partition, from the group coordinators and the record that each would read next"
 
     def __init__(self, connect: Callable[[], Connection]) -> None:

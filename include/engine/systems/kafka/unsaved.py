@@ -38,6 +38,7 @@ class UnsavedProbe:
 
     name = "unsaved"
     metrics: Sequence[str] = ("kafka.unsaved.records",)
+    sometimes: Sequence[str] = ("kafka.unsaved.hours_left",)
     source = "partitions' ends against the newest backup's cut; hours left from retention.ms and the oldest such record"
 
     def __init__(self, settings: Settings, connections: Connections, newest: Newest) -> None:

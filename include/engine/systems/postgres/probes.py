@@ -130,6 +130,7 @@ class PostgresProbe:
     def __init__(self, name: str, source: str, metrics: Sequence[str], take: Take, session: Session) -> None:
         self.name, self.source = name, source
         self.metrics: Sequence[str] = tuple(f"postgres.{metric}" for metric in metrics)
+        self.sometimes: Sequence[str] = ("postgres.slots.retained",) if name == "slots" else ()
         self._take, self._session = take, session
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:

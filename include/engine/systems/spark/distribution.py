@@ -28,6 +28,7 @@ _KEPT = {"deps/bin": "bin", "deps/sbin": "sbin", "deps/jars": "jars", "deps/lice
 
 PROJECT = Path(__file__).resolve().parents[4]
 SINK = PROJECT / "include" / "jobs" / "sink"
+_SINK_JAR = "mainstay-sink.jar"
 
 # All `alone`: the rest of what they need is among Spark's own jars already, in the version that it wants.
 LIBRARIES = MavenJars(
@@ -150,7 +151,7 @@ class SinkJar:
                 check=False,
                 stdin=subprocess.DEVNULL,
             )
-            made = build / "target" / "mainstay-sink.jar"
+            made = build / "target" / _SINK_JAR
             if done.returncode != 0 or not made.exists():
                 said = "\n".join(line for line in done.stdout.splitlines() if "ERROR" in line)[:1500]
                 raise Unreachable(
@@ -185,6 +186,20 @@ class Installation:
         # The base interpreter, not a virtual environment's: that one holds the client part of PySpark.
         return cls(home=home, jars=jars, python=Path(getattr(sys, "_base_executable", sys.executable)))
 
+    def require(self) -> None:
+        """See that it is complete: without one of its jars, a job would end with the name of some class.
+
+        :raises NotFound: naming what is missing
+        """
+        there = {path.name for path in (self.home / "bin" / "spark-submit", *self.jars) if path.exists()}
+        wanted = {"{1}-{2}.jar".format(*coordinate.split(":")) for coordinate in LIBRARIES.alone}
+        missing = sorted((wanted | {"spark-submit", _SINK_JAR}) - there)
+        if missing:
+            raise NotFound(
+                f"the streaming job cannot run without {', '.join(missing)}",
+                hint=f"remove spark-* from {self.home.parent}: what is not there is put there anew",
+            )
+
     def environment(self) -> dict[str, str]:
         """What its scripts find it by."""
         return {
@@ -196,6 +211,14 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
+
+
+def spark_home(shelf: Shelf) -> Path:
+    """Give Spark alone, put on *shelf* when it is not: enough to submit with.
+
+    :raises MainstayError: it cannot be had
+    """
+    return _kept(shelf, SparkProgram())
 
 
 def _sparks_own(name: str) -> bool:

@@ -38,6 +38,7 @@ _ENDS_WITHIN = 10.0  # seconds, for the thread that looks
 class _Sent:
     """One record on its way.  Times are nanoseconds on the monotonic clock."""
 
+    index: int
     done: Done
     sent: int
     acknowledged: int = 0
@@ -85,7 +86,7 @@ class Flow:
         made, user = time_uuid(at, self._chance.getrandbits(62)), str(self._lanes[lane])
         event = {"event_id": str(made), "user_id": user, "event_type": "load", "created_at": at.isoformat()}
         value = json.dumps(event | {"properties": {"filler": self._filler}}).encode()
-        sent = _Sent(done, time.monotonic_ns())
+        sent = _Sent(index, done, time.monotonic_ns())
         with self._lock:
             self._waiting[lane][made] = sent
         try:
@@ -118,7 +119,7 @@ class Flow:
             acknowledged = min(one.acknowledged, one.readable)
             begun = min(max(begun, acknowledged), one.readable)
             took = (acknowledged - one.sent, begun - acknowledged, one.readable - begun)
-            yield from ((one.sent, name, part) for name, part in zip(PHASES, took, strict=True))
+            yield from ((one.index, name, part) for name, part in zip(PHASES, took, strict=True))
 
     def close(self) -> None:
         """Let go of both."""

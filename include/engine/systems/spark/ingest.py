@@ -61,6 +61,10 @@ class Ingest:
         self._producer.poll(0)
         return count
 
+    def break_off(self, shape: str) -> None:
+        """Send a record that ends in the middle, as a producer's that was cut off: no job can read it."""
+        self._producer.produce(self._topics[shape], b'{"id": "', on_delivery=self._delivered)
+
     def flush(self) -> None:
         """Wait until everything is acknowledged.
 
@@ -123,11 +127,13 @@ def pour(
     seed: int,
     stop: Stop,
     clock: Clock,
+    broken: int = 0,
     most: int | None = None,
     on_sent: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Send *rate* records a second, users and events in turn, until *stop*; give their number.
 
+    :param broken: after so many records comes one more that is broken off in the middle; 0 for never
     :param most: end after so many
     """
     kinds = [shape for shape in ("users", "events") if shape in topics]
@@ -140,6 +146,8 @@ def pour(
             for n in range(number, due):
                 shape, place = kinds[n % len(kinds)], n // len(kinds)
                 to.send(shape, [user(seed, place) if shape == "users" else event(seed, place, at)])
+                if broken and n % broken == broken - 1:
+                    to.break_off(shape)
             if due > number:
                 number = due
                 on_sent(number)

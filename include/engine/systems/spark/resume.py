@@ -65,7 +65,9 @@ def resumed(
         checkpoint = f"file://{scratch / 'checkpoint'}"
         (scratch / "checkpoint").mkdir(mode=0o700)
         restored = write(job, Bucket.open(checkpoint))
-        stream = SparkStream(target, _there(settings, checkpoint, scratch), _Beside(log, tables))
+        stream = SparkStream(
+            target, _there(settings, checkpoint, sandbox.root / "run" / "stream"), _Beside(log, tables)
+        )
         began = time.monotonic()
         try:
             stream.launch(reason="a drill", clock=job.clock)
@@ -78,8 +80,12 @@ def resumed(
             stream.end(kill=True)
 
 
-def _there(settings: Settings, checkpoint: str, scratch: Path) -> Settings:
-    """Give the job's settings for a sandbox: the same flows, everything around them is another."""
+def _there(settings: Settings, checkpoint: str, records: Path) -> Settings:
+    """Give the job's settings for a sandbox: the same flows, everything around them is another.
+
+    :param records: where the job's process is recorded; beside the sandbox's own, so that whoever sweeps up after a drill that
+        was killed ends the job too
+    """
     profile = settings.profile.model_copy(update={"driver_memory": "1g", "executor_cores": 2})
     return settings.model_copy(
         update={
@@ -89,7 +95,7 @@ def _there(settings: Settings, checkpoint: str, scratch: Path) -> Settings:
             "cassandra": "tables",
             "engine": "local",
             "cluster": "",
-            "directory": str(scratch / "engine"),
+            "directory": str(records),
             "profile": profile,
             # A group of its own: the job's may have come back with the log, and would tell how far another life of it was.
             "group": f"mainstay-drill-{secrets.token_hex(4)}",

@@ -117,18 +117,26 @@ class SparkCluster:
         return len(alive) >= len(self.workers)
 
     def _master(self) -> ServerSpec:
-        options = {"enabled": "true", "port": str(self.rest_port), "host": LOOPBACK}
+        directory = self.sandbox.directory(self.label, account=ourselves())
+        # From its files, passwords of jobs among them, a master that died knows its workers and drivers again.
+        options = {
+            "master.rest.enabled": "true",
+            "master.rest.port": str(self.rest_port),
+            "master.rest.host": LOOPBACK,
+            "deploy.recoveryMode": "FILESYSTEM",
+            "deploy.recoveryDirectory": str(directory / "recovery"),
+        }
         return ServerSpec(
             command=[
                 *(self.installation.home / "bin" / "spark-class", "org.apache.spark.deploy.master.Master"),
                 *("--host", LOOPBACK, "--port", str(self.port), "--webui-port", str(self.page_port)),
             ],
-            directory=self.sandbox.directory(self.label, account=ourselves()),
+            directory=directory,
             environment={
                 **self.installation.environment(),
                 "SPARK_DAEMON_MEMORY": _HEAP,
                 "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-                "SPARK_MASTER_OPTS": " ".join(f"-Dspark.master.rest.{key}={value}" for key, value in options.items()),
+                "SPARK_MASTER_OPTS": " ".join(f"-Dspark.{key}={value}" for key, value in options.items()),
             },
             ports={self.label: self.port, f"{self.label}-rest": self.rest_port, f"{self.label}-page": self.page_port},
         )

@@ -57,8 +57,8 @@ class Settings(TargetSettings):
     kafka: str = Field(description="name of the connection to Kafka")
     cassandra: str = Field(description="name of the connection to Cassandra; its role needs SELECT and MODIFY")
     flows: dict[str, Flow] = Field(min_length=1, description="what goes where, by name; a name is never used again")
-    engine: Literal["local", "standalone"] = Field(
-        "local", description="what runs it: a process here, or a standalone cluster"
+    engine: Literal["local", "standalone", "kubernetes", "emr-serverless"] = Field(
+        "local", description="what runs it: a process here, a standalone cluster, Kubernetes, or EMR Serverless"
     )
     cluster: str = Field("", description="name of the connection to the cluster; not for `local`")
     directory: str = Field(
@@ -102,6 +102,10 @@ class Settings(TargetSettings):
     def _reachable(self) -> Self:
         if self.engine != "local" and not self.cluster:
             raise ValueError(f"the engine {self.engine} needs `cluster`, the name of its connection")
+        if self.engine in ("kubernetes", "emr-serverless") and not self.checkpoint.startswith("s3://"):
+            raise ValueError(
+                f"the engine {self.engine} needs a checkpoint in an object store: a pod's directory goes with it"
+            )
         return self
 
     def group_of(self, job: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from include.engine.contracts import Clock, Connection, Connections
@@ -12,14 +13,18 @@ from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.streaming import Life, StreamPolicy, StreamSeen
 from include.engine.systems.spark import checkpoint, positions
-from include.engine.systems.spark.distribution import PROJECT, Installation
+from include.engine.systems.spark.clients import clusters_of
+from include.engine.systems.spark.distribution import PROJECT, Installation, spark_home
+from include.engine.systems.spark.emr_serverless import EmrServerlessEngine
 from include.engine.systems.spark.engines import Engine
 from include.engine.systems.spark.journal import Journal
+from include.engine.systems.spark.kubernetes import KubernetesEngine
 from include.engine.systems.spark.local import LocalEngine
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.standalone import StandaloneEngine
-from include.engine.systems.spark.submission import application, submission
+from include.engine.systems.spark.submission import application, in_image, submission
 
+IMAGES = ("kubernetes", "emr-serverless")  # engines that run the job from an image
 _HOUR = 3600.0
 
 
@@ -53,6 +58,17 @@ class SparkStream:
     def installation(self) -> Installation:
         """The Spark of this machine."""
         return Installation.on(Shelf.of(Home.of(PROJECT)))
+
+    @property
+    def jars(self) -> Sequence[Path]:
+        """What is put beside Spark's own; an image has it there."""
+        return () if self.settings.engine in IMAGES else self.installation.jars
+
+    @property
+    def project(self) -> Path:
+        """Where the job's code is, on what runs it."""
+        engine, cluster = self.settings.engine, self.settings.cluster
+        return in_image(self.connections.get(cluster).extra) if engine in IMAGES else PROJECT
 
     @cached_property
     def engine(self) -> Engine:
@@ -93,6 +109,7 @@ class SparkStream:
     def launch(self, *, reason: str, clock: Clock) -> str:
         """Launch it (see ``streaming.StreamJob``)."""
         self.inspect()
+        self.installation.require()
         newest = self.journal.newest()
         generation = newest.generation + 1 if newest else 1
         name = application(self.job, generation)
@@ -103,8 +120,8 @@ class SparkStream:
             kafka=self.connections.get(self.settings.kafka),
             cassandra=self.connections.get(self.settings.cassandra),
             store=self.store,
-            jars=self.installation.jars,
-            project=PROJECT,
+            jars=self.jars,
+            project=self.project,
         )
         self.journal.claim(generation, name, reason=reason, clock=clock)
         # Whoever loses the claim has changed nothing; whoever dies after it leaves a name that the engine does not know.
@@ -151,4 +168,11 @@ def open_engine_of(stream: SparkStream) -> Engine:
     if settings.engine == "local":
         directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
         return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
-    return StandaloneEngine(stream.connections.get(settings.cluster))
+    connection = stream.connections.get(settings.cluster)
+    if settings.engine == "standalone":
+        return StandaloneEngine(connection)
+    clusters, checkpoint = clusters_of(stream.connections), settings.checkpoint
+    if settings.engine == "kubernetes":
+        spark = partial(spark_home, Shelf.of(Home.of(PROJECT)))
+        return KubernetesEngine(settings.cluster, connection, clusters, checkpoint=checkpoint, spark=spark)
+    return EmrServerlessEngine(settings.cluster, connection, clusters, checkpoint=checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,17 @@ class Submission(Struct, frozen=True, kw_only=True):
 def application(job: str, generation: int) -> str:
     """Name the application of a launch."""
     return f"mainstay-{job}-{generation}"
+
+
+def placed(name: str, checkpoint: str) -> str:
+    """Name an application where others run too: the same job of another checkpoint is another one.  Fit for DNS."""
+    digest = hashlib.sha256(f"{checkpoint} {name}".encode()).hexdigest()[:6]
+    return f"{name.lower().replace('_', '-')[:40].rstrip('-')}-{digest}"  # Spark allows 47 characters before executors' numbers
+
+
+def in_image(extra: Mapping[str, str]) -> Path:
+    """Give where the job's code is in an image."""
+    return Path(extra.get("project") or "/opt/mainstay")
 
 
 def spark_url(checkpoint: str) -> str:

@@ -17,7 +17,7 @@ class Workload(Section):
     replication_factor: int = Field(
         3, ge=1, description="of the topic and the keyspace, or as many as there are brokers and nodes"
     )
-    lanes: int = Field(8, ge=1, le=1000, description="partitions of the table that the rows are spread over")
+    lanes: int = Field(4, ge=1, le=1000, description="partitions of the table that the rows are spread over")
     poll_ms: int = Field(
         20, ge=1, le=10_000, description="time between two looks for rows: a latency is told too long by this, at most"
     )

@@ -1,0 +1,72 @@
+"""The default rules of Cassandra on a real node: make a condition true, see the finding, undo it, see it close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.engine import lookout
+from include.engine.systems.cassandra.client import Cql
+from tests.integration.cassandra.estate import Estate
+from tests.integration.sweeping import Sweeping
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def sweeping(estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
+    """Sweeps of the shared node; what they find of other tests' keyspaces is none of this test's business."""
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    settings: dict[str, object] = {
+        "cassandra": {"main": {"connection": "cassandra_main", **estate.server.target_settings()}},
+        "expect": {"cassandra": {"nodes": 1}},
+        "sweep": {"timeout": "60s"},
+    }
+    return Sweeping(tmp_path, estate.connections.known, settings)
+
+
+def test_a_snapshot_that_was_left_behind_is_found_until_it_is_cleared(
+    estate: Estate, sweeping: Sweeping, keyspace: str, cql: Cql
+) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
+    cql.rows(f"INSERT INTO {keyspace}.t (k) VALUES (1)")
+    node = estate.server.nodes[0]
+    before = [one.value for one in sweeping.found("cassandra-snapshots", "cassandra")]
+    node.nodetool("snapshot", "-t", f"left-{keyspace}", "--", keyspace)
+    (finding,) = sweeping.found("cassandra-snapshots", "cassandra")
+    assert finding.value == sum(one or 0 for one in before) + 1
+    assert str(finding.severity) == "this-week"
+    node.nodetool("clearsnapshot", "-t", f"left-{keyspace}")
+    assert [one.value for one in sweeping.found("cassandra-snapshots", "cassandra")] == before
+
+
+def test_copies_other_than_declared_and_tables_that_were_never_repaired_are_found(
+    estate: Estate, sweeping: Sweeping, keyspace: str, cql: Cql
+) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
+    target = {"connection": "cassandra_main", **estate.server.target_settings(), "replication": {keyspace: {"dc1": 2}}}
+    sweeping.declare("cassandra", main=target)
+    sweeping.declare("expect", cassandra={"nodes": 1, "replication_factor": 2, "repair_within": "7d"})
+    assert sweeping.found("cassandra-replication", "cassandra", keyspace=keyspace)
+    assert {"cassandra-keyspaces"} <= (found := sweeping.rules("cassandra"))
+    assert "cassandra-never-repaired" not in found  # one copy needs no repair
+    strategy = "{{'class': 'NetworkTopologyStrategy', 'dc1': {copies}}}"
+    cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {strategy.format(copies=2)}")
+    try:
+        assert not sweeping.found("cassandra-replication", "cassandra", keyspace=keyspace)
+        found = sweeping.rules("cassandra")
+        assert "cassandra-keyspaces" not in found
+        assert "cassandra-never-repaired" in found
+    finally:
+        cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {strategy.format(copies=1)}")
+    assert "cassandra-never-repaired" not in sweeping.rules("cassandra")
+
+
+def test_fewer_nodes_than_were_declared_are_found(sweeping: Sweeping) -> None:
+    few = {"cassandra-nodes", "cassandra-node"}
+    assert not sweeping.rules("cassandra") & few
+    sweeping.declare("expect", cassandra={"nodes": 2})
+    assert sweeping.rules("cassandra") & few == {"cassandra-nodes"}
+    sweeping.declare("expect", cassandra={"nodes": 1})
+    assert not sweeping.rules("cassandra") & few

@@ -1,0 +1,100 @@
+"""The default rules of Kafka on a real cluster: make a condition true, see the finding, undo it, see it close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kafka import TopicPartition
+
+from include.engine import lookout
+from include.engine.store.bucket import Bucket
+from include.engine.systems.kafka.client import open_admin
+from tests.integration.sweeping import Sweeping
+from tests.systems.kafka.stand import Stand, clock, send
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def sweeping(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
+    """Sweeps of the shared broker; what they find of other tests' topics is none of this test's business."""
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    mine = [f"{stand.prefix}.*"]
+    settings: dict[str, object] = {
+        "kafka": {"main": {"connection": "kafka_main", "topics": mine, "groups": mine}},
+        "expect": {"kafka": {"brokers": 1}},
+        "sweep": {"timeout": "30s"},
+    }
+    return Sweeping(tmp_path, {"kafka_main": stand.cluster.connection()}, settings)
+
+
+def test_a_group_that_is_behind_is_found_until_it_has_read_on(stand: Stand, sweeping: Sweeping) -> None:
+    topic = stand.topic("t", partitions=1, given={"message.timestamp.type": "CreateTime"})
+    producer = stand.producer()
+    now = int(clock().timestamp() * 1000)
+    for age in (700, 600, 1):
+        send(producer, topic, b"v", None, 0, now - age * 1000)
+    assert producer.flush(30) == 0
+    group = stand.commit("g", {(topic, 0): 3})
+    assert not sweeping.found("kafka-lag", "kafka", group=group)
+    stand.commit("g", {(topic, 0): 0})
+    (finding,) = sweeping.found("kafka-lag", "kafka", group=group)
+    assert finding.labels == {"group": group, "topic": topic, "partition": "0"}
+    assert (finding.limit, str(finding.severity)) == (600, "page")
+    assert finding.value is not None
+    assert finding.value >= 700
+    stand.commit("g", {(topic, 0): 3})
+    assert not sweeping.found("kafka-lag", "kafka", group=group)
+
+
+def test_records_that_a_group_can_never_read_are_found(stand: Stand, sweeping: Sweeping) -> None:
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 10, partitions=1)
+    group = stand.commit("g", {(topic, 0): 2})
+    assert not sweeping.found("kafka-group-lost", "kafka", group=group)
+    with open_admin(stand.cluster.connection()) as admin:
+        admin.client.delete_records({TopicPartition(topic, 0): 7})
+    (finding,) = sweeping.found("kafka-group-lost", "kafka", group=group)
+    assert finding.value == 5
+    stand.commit("g", {(topic, 0): 7})
+    assert not sweeping.found("kafka-group-lost", "kafka", group=group)
+
+
+def test_records_that_expire_before_they_are_saved_are_found_until_they_are(stand: Stand, sweeping: Sweeping) -> None:
+    stand.bucket = Bucket.open(f"file://{sweeping.folder}/bucket")
+    stand.catalog.bucket = stand.bucket
+    topic = stand.topic("t", partitions=1, retention_ms="36000000")
+    producer = stand.producer()
+    send(producer, topic, b"v", None, 0, int(clock().timestamp() * 1000) - 5 * 3600 * 1000)
+    assert producer.flush(30) == 0
+    (finding,) = sweeping.found("kafka-unsaved", "kafka", topic=topic)
+    assert finding.value is not None
+    assert 4.5 < finding.value <= 5
+    stand.backup()
+    assert not sweeping.found("kafka-unsaved", "kafka", topic=topic)
+
+
+def test_fewer_brokers_and_replicas_than_were_declared_are_found(stand: Stand, sweeping: Sweeping) -> None:
+    stand.topic("t", partitions=1)
+    alone = {"kafka-brokers", "kafka-single-replicas"}
+    assert not sweeping.rules("kafka") & alone
+    sweeping.declare("expect", kafka={"brokers": 2, "replication_factor": 2})
+    assert sweeping.rules("kafka") >= alone
+    sweeping.declare("expect", kafka={"brokers": 1, "replication_factor": 1})
+    assert not sweeping.rules("kafka") & alone
+
+
+def test_a_topic_that_nobody_saves_is_found_until_it_is_covered(stand: Stand, sweeping: Sweeping) -> None:
+    topic = stand.topic("forgotten", partitions=1)
+    target = {"connection": "kafka_main", "topics": [f"{stand.prefix}saved"], "groups": [f"{stand.prefix}.*"]}
+
+    def uncovered() -> list[str]:
+        return [one.labels["what"] for one in sweeping.found("coverage", "backups") if topic in one.labels["what"]]
+
+    assert uncovered() == []
+    sweeping.declare("kafka", main=target)
+    (what,) = uncovered()
+    assert "topic" in what
+    sweeping.declare("kafka", main={**target, "topics": [f"{stand.prefix}.*"]})
+    assert uncovered() == []
