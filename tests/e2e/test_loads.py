@@ -43,7 +43,7 @@ def test_the_dag_loads_a_system_and_keeps_the_result_with_its_page(live: Live) -
     run = live.trigger("load_test", form)
     # What a busy machine can take is not what is asked here: a FAIL is a result, too, and fails the run's last task only.
     ended = live.admin.wait("load_test", run, timeout=RUN_SECONDS)
-    load = ended.task("load")
+    load = ended.task("load", 0)
     assert load.state == "success", failure_of(live.admin, ended).hint
     told = live.admin.xcom("load_test", run, "load", map_index=0)
     loads = Loads(live.pipeline.catalog.bucket)
@@ -53,7 +53,7 @@ def test_the_dag_loads_a_system_and_keeps_the_result_with_its_page(live: Live) -
     assert kept.step.from_intended.count == 1500
     assert kept.id == backup_id(datetime.fromisoformat(ended.run_after))
     assert told["verdict"] == str(kept.verdict)
-    assert ended.task("judge").state == ("success" if kept.verdict is Verdict.PASS else "failed")
+    assert ended.task("judge", 0).state == ("success" if kept.verdict is Verdict.PASS else "failed")
     page = loads.page(kept.id)
     assert "kafka-brief on kafka/main" in page
     assert "<svg" in page

@@ -48,7 +48,7 @@ class Phased(Protocol):
     """An operation that can say afterwards where its time went."""
 
     def phases(self) -> Iterable[tuple[int, str, int]]:
-        """Give the parts of all operations that were answered: its index, the part's name, and how long that took in nanoseconds."""
+        """Give the parts of all operations that were answered: index, name of the part, and how long that took, nanoseconds."""
         ...
 
 

@@ -112,9 +112,7 @@ def test_it_is_found_by_its_handle_and_by_its_name_alone(engine: EmrServerlessEn
         assert engine.life(NAME, None) is life
     assert engine.life("mainstay-main-8", None) is Life.ABSENT
     become(engine, "RUNNING")
-    elsewhere = EmrServerlessEngine(
-        "emr", Connection(extra=engine._extra), engine._clusters, checkpoint="s3://other/main"
-    )
+    elsewhere = EmrServerlessEngine("emr", Connection(extra=engine._extra), engine._clusters, checkpoint="s3://other/main")
     assert elsewhere.life(NAME, None) is Life.ABSENT
     assert number in engine.logs(NAME, None)
 

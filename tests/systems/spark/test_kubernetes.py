@@ -42,10 +42,7 @@ class Submits(ShellClusters):
             for key, value in told.conf.items()
             if key.startswith("spark.kubernetes.driver.label.")
         }
-        pod = {
-            "metadata": {"name": told.conf["spark.kubernetes.driver.pod.name"], "labels": labels},
-            "spec": {"containers": []},
-        }
+        pod = {"metadata": {"name": told.conf["spark.kubernetes.driver.pod.name"], "labels": labels}, "spec": {"containers": []}}
         if self.arrives:
             self.fake.answer("POST", "/api/v1/namespaces/pipeline/pods", pod)
         if self.fails:

@@ -24,13 +24,7 @@ _POLL = 2.0
 _NOT_HERE = ("spark.jars", "spark.cores.max", "spark.hadoop.fs.s3a.")  # the role opens the store
 _REFUSED = {"AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidClientTokenId"}
 _ABSENT = "ResourceNotFoundException"
-_BUSY = {
-    "ThrottlingException",
-    "InternalServerException",
-    "InternalServiceError",
-    "ServiceUnavailable",
-    "ConflictException",
-}
+_BUSY = {"ThrottlingException", "InternalServerException", "InternalServiceError", "ServiceUnavailable", "ConflictException"}
 
 Result = TypeVar("Result")
 
@@ -145,7 +139,9 @@ class EmrServerlessEngine:
             self._asked(lambda: self._secrets.put_secret_value(SecretId=secret(name), SecretString=value))
 
     def _drop_secret(self, name: str) -> None:
-        self._asked(lambda: self._secrets.delete_secret(SecretId=secret(name), ForceDeleteWithoutRecovery=True))
+        self._asked(
+            lambda: self._secrets.delete_secret(SecretId=secret(name), ForceDeleteWithoutRecovery=True)
+        )
 
     def _asked(self, ask: Callable[[], Result]) -> Result | None:
         """Give the answer; None when what was asked about is not there."""
