@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -166,7 +166,7 @@ def open_demo(demo: DemoSandbox) -> Pipeline:
     )
 
 
-def run_dag(client: AirflowClient, dag: str, steps: Steps) -> Run:
+def run_dag(client: AirflowClient, dag: str, steps: Steps, conf: Mapping[str, Any] | None = None) -> Run:
     """Trigger *dag*, tell every change of its tasks, and give the run when it is over, well or not.
 
     :raises Unreachable: it was not over in time
@@ -176,7 +176,7 @@ def run_dag(client: AirflowClient, dag: str, steps: Steps) -> Run:
         client.unpause(dag)
     told: dict[tuple[str, int], str] = {}
     with steps.step(f"Running {dag}"):
-        run = client.trigger(dag, note="./mainstay demo")
+        run = client.trigger(dag, conf, note="./mainstay demo")
         for seen in client.follow(dag, run, timeout=_RUN_TIMEOUT):
             for task in seen.tasks:
                 key = (task.name, task.map_index)
