@@ -19,7 +19,8 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import LOOPBACK, RANGE, free_port, variable_of
 from include.engine.sandbox.record import MARK
 
-pytestmark = pytest.mark.integration
+# The first demo of a machine fetches Spark.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,7 @@ class Demo:
             capture_output=True,
             text=True,
             check=False,
-            timeout=400,
+            timeout=800,
         )
         assert done.returncode == code or code is None, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -64,11 +65,11 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(sandbox: Sandbox) -> Iterator[Demo]:
     home = sandbox.root / "demo-home"
+    home.mkdir(mode=0o711)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "MAINSTAY_CACHE", RANGE) if name in os.environ}
-    if (
-        sandbox.home.root / "dist"
-    ).is_dir():  # programs that its servers' account may execute: no need to copy them again
-        kept["MAINSTAY_CACHE"] = str(sandbox.home.root)
+    programs = sandbox.home.root / "dist"
+    if programs.is_dir():  # what its servers' account may execute: no need to copy it again
+        (home / "dist").symlink_to(programs)
     ports = {variable_of(name): str(free_port()) for name in PORTS}
     demo = Demo(home, {**kept, **ports, "MAINSTAY_HOME": str(home), "MAINSTAY_TRAFFIC_SECONDS": "0.2"})
     try:

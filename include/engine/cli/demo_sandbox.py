@@ -30,6 +30,7 @@ from include.engine.cli import demo_clusters, demo_load, demo_stream, probes, sh
 from include.engine.cli.companion import Companion
 from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.demo_inventory import DemoConnections, write_inventory
+from include.engine.cli.demo_place import INVENTORY, NAME
 from include.engine.cli.demo_stream import DemoStream
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
@@ -45,8 +46,6 @@ from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
 from include.engine.wiring import PROJECT
 
-NAME = "demo"
-INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
 LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
@@ -267,13 +266,6 @@ def existing() -> DemoSandbox | None:
     """Give the demo when it was made on this machine, and leave no trace when it was not."""
     home = Home.of(PROJECT)
     return DemoSandbox() if (home.root / "sandboxes" / NAME / "made").exists() else None
-
-
-def existing_inventory() -> Path | None:
-    """Give the inventory of the demo when it was made on this machine."""
-    home = Home.of(PROJECT)
-    path = home.root / "sandboxes" / NAME / "inventory.yaml"
-    return path if path.exists() else None
 
 
 def existing_connections() -> dict[str, str]:

@@ -136,7 +136,7 @@ def fake_kubernetes() -> Iterator[FakeKubernetes]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _do
+        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _do  # noqa: N815 - as http.server calls them
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -41,8 +41,8 @@ def ready(generation: int = 7) -> Submission:
 
 
 @pytest.fixture
-def engine() -> Iterator[EmrServerlessEngine]:
-    emr_serverless._POLL = 0.0  # type: ignore[misc]
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmrServerlessEngine]:
+    monkeypatch.setattr(emr_serverless, "_POLL", 0.01)
     with mock_aws():
         login = Connection(login="key", password="secret", extra=EXTRA)
         emr = ShellClusters(OneConnection(login)).aws("emr", "emr-serverless")
@@ -112,7 +112,9 @@ def test_it_is_found_by_its_handle_and_by_its_name_alone(engine: EmrServerlessEn
         assert engine.life(NAME, None) is life
     assert engine.life("mainstay-main-8", None) is Life.ABSENT
     become(engine, "RUNNING")
-    elsewhere = EmrServerlessEngine("emr", Connection(extra=engine._extra), engine._clusters, checkpoint="s3://other/main")
+    elsewhere = EmrServerlessEngine(
+        "emr", Connection(extra=engine._extra), engine._clusters, checkpoint="s3://other/main"
+    )
     assert elsewhere.life(NAME, None) is Life.ABSENT
     assert number in engine.logs(NAME, None)
 

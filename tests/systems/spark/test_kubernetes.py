@@ -42,7 +42,10 @@ class Submits(ShellClusters):
             for key, value in told.conf.items()
             if key.startswith("spark.kubernetes.driver.label.")
         }
-        pod = {"metadata": {"name": told.conf["spark.kubernetes.driver.pod.name"], "labels": labels}, "spec": {"containers": []}}
+        pod = {
+            "metadata": {"name": told.conf["spark.kubernetes.driver.pod.name"], "labels": labels},
+            "spec": {"containers": []},
+        }
         if self.arrives:
             self.fake.answer("POST", "/api/v1/namespaces/pipeline/pods", pod)
         if self.fails:
@@ -77,6 +80,7 @@ def test_what_is_submitted_is_as_it_was() -> None:
         environment={},
     )
     java = "-Dlog4j2.configurationFile=file:/opt/mainstay/include/jobs/log4j2.properties"
+    login = "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
     assert command(told) == [
         *("spark-submit", "--master", "k8s://https://10.0.0.1:6443", "--deploy-mode", "cluster"),
         *("--name", "mainstay-main-7"),
@@ -87,11 +91,7 @@ def test_what_is_submitted_is_as_it_was() -> None:
         *("--conf", f"spark.executor.extraJavaOptions={java}"),
         *("--conf", "spark.executor.instances=1"),
         *("--conf", "spark.executor.memory=1g"),
-        *(
-            "--conf",
-            "spark.hadoop.fs.s3a.aws.credentials.provider="
-            "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider",
-        ),
+        *("--conf", f"spark.hadoop.fs.s3a.aws.credentials.provider={login}"),
         *("--conf", "spark.hadoop.fs.s3a.connection.ssl.enabled=false"),
         *("--conf", "spark.hadoop.fs.s3a.endpoint=http://127.0.0.1:7000"),
         *("--conf", "spark.hadoop.fs.s3a.endpoint.region=us-east-1"),

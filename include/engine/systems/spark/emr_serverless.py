@@ -19,12 +19,19 @@ from include.engine.systems.spark.submission import DOCUMENT, SCRIPT, Submission
 
 _STARTING = {"SUBMITTED", "PENDING", "SCHEDULED", "QUEUED"}
 _THERE = _STARTING | {"RUNNING", "CANCELLING"}
+_OVER = {"SUCCESS", "FAILED", "CANCELLED"}  # in any other, one that is not known yet included, it may write
 _GONE_WITHIN = 180.0  # seconds
 _POLL = 2.0
 _NOT_HERE = ("spark.jars", "spark.cores.max", "spark.hadoop.fs.s3a.")  # the role opens the store
 _REFUSED = {"AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidClientTokenId"}
 _ABSENT = "ResourceNotFoundException"
-_BUSY = {"ThrottlingException", "InternalServerException", "InternalServiceError", "ServiceUnavailable", "ConflictException"}
+_BUSY = {
+    "ThrottlingException",
+    "InternalServerException",
+    "InternalServiceError",
+    "ServiceUnavailable",
+    "ConflictException",
+}
 
 Result = TypeVar("Result")
 
@@ -80,16 +87,15 @@ class EmrServerlessEngine:
     def life(self, name: str, handle: str | None) -> Life:
         """Say whether it runs (see ``engines.Engine``)."""
         run = self._run(handle) if handle else self._find(name)
-        state = str(run["state"]) if run else ""
-        if state in _STARTING:
-            return Life.STARTING
-        return Life.RUNNING if state in _THERE else Life.ABSENT
+        if run is None or run["state"] in _OVER:
+            return Life.ABSENT
+        return Life.STARTING if run["state"] in _STARTING else Life.RUNNING
 
     def end(self, name: str, handle: str | None, *, kill: bool = False) -> None:
         """Cancel the job run, and wait until it is over (see ``engines.Engine``)."""
         del kill  # EMR knows one way
         run = self._run(handle) if handle else self._find(name)
-        if run and run["state"] in _THERE:
+        if run and run["state"] not in _OVER:
             where = {"applicationId": self._extra["application_id"], "jobRunId": run.get("jobRunId") or run["id"]}
             if run["state"] != "CANCELLING":
                 self._asked(lambda: self._emr.cancel_job_run(**where))
@@ -139,13 +145,17 @@ class EmrServerlessEngine:
             self._asked(lambda: self._secrets.put_secret_value(SecretId=secret(name), SecretString=value))
 
     def _drop_secret(self, name: str) -> None:
-        self._asked(
-            lambda: self._secrets.delete_secret(SecretId=secret(name), ForceDeleteWithoutRecovery=True)
-        )
+        self._asked(lambda: self._secrets.delete_secret(SecretId=secret(name), ForceDeleteWithoutRecovery=True))
 
     def _asked(self, ask: Callable[[], Result]) -> Result | None:
         """Give the answer; None when what was asked about is not there."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            NoCredentialsError,
+        )
 
         try:
             return ask()
@@ -163,8 +173,10 @@ class EmrServerlessEngine:
             raise Unauthorized(
                 "there are no credentials for AWS", hint=f"see the connection {self._cluster}"
             ) from error
-        except BotoCoreError as error:
+        except (ConnectionError, HTTPClientError) as error:
             raise Unreachable(f"AWS does not answer: {type(error).__name__}", hint="check the way to it") from error
+        except BotoCoreError as error:
+            raise Misconfigured(f"AWS cannot be asked: {error}", hint=f"see the connection {self._cluster}") from error
 
 
 def secret(name: str) -> str:

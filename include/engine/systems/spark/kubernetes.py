@@ -20,7 +20,10 @@ from include.engine.systems.spark.pods import JOB, LAUNCH, Pods
 from include.engine.systems.spark.submission import SCRIPT, Submission, application, in_image, placed
 
 _GONE_WITHIN = 120.0  # seconds
-_GRACE, _AT_ONCE = 30, 1  # seconds; 0 would take the pod out of the API before anybody knows that its processes are gone
+_GRACE, _AT_ONCE = (
+    30,
+    1,
+)  # seconds; 0 would take the pod out of the API before anybody knows that its processes are gone
 _POLL = 1.0
 _ENDED = {"Succeeded", "Failed"}
 # Of other engines; the rest of what is said of jars is in the image.

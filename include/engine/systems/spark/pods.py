@@ -90,9 +90,7 @@ class Pods:
         """Make a secret go when *pod* goes."""
         owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}
         body = {"metadata": {"ownerReferences": [owner]}}
-        self._asked(
-            lambda: self._core.patch_namespaced_secret(name, self.namespace, body, _request_timeout=_TIMEOUT)
-        )
+        self._asked(lambda: self._core.patch_namespaced_secret(name, self.namespace, body, _request_timeout=_TIMEOUT))
 
     def drop_secret(self, name: str) -> None:
         """Delete a secret; nothing happens when it is not there."""

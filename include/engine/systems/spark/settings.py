@@ -103,7 +103,9 @@ class Settings(TargetSettings):
         if self.engine != "local" and not self.cluster:
             raise ValueError(f"the engine {self.engine} needs `cluster`, the name of its connection")
         if self.engine in ("kubernetes", "emr-serverless") and not self.checkpoint.startswith("s3://"):
-            raise ValueError(f"the engine {self.engine} needs a checkpoint in an object store: a pod's directory goes with it")
+            raise ValueError(
+                f"the engine {self.engine} needs a checkpoint in an object store: a pod's directory goes with it"
+            )
         return self
 
     def group_of(self, job: str) -> str:
