@@ -169,7 +169,8 @@ def test_what_aws_answers_is_said_with_what_to_do(
     monkeypatch.setattr(engine._emr, "start_job_run", answer)
     with pytest.raises(kind):
         engine.launch(ready())
-    assert secrets(engine) == []
+    # Of a launch whose answer is not known, the run may be there, and needs its secret; the next launch takes it.
+    assert len(secrets(engine)) == (kind is Unreachable)
 
 
 def test_silence_is_not_absence(engine: EmrServerlessEngine, monkeypatch: pytest.MonkeyPatch) -> None:

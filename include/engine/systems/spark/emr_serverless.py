@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from include.engine.contracts import Connection
-from include.engine.errors import MainstayError, Misconfigured, PermanentError, Unauthorized, Unreachable
+from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
 from include.engine.streaming import Life
 from include.engine.systems.spark.clients import Clusters
 from include.engine.systems.spark.submission import DOCUMENT, SCRIPT, Submission, application, in_image, placed
@@ -72,9 +72,9 @@ class EmrServerlessEngine:
             asked = request(submission, name, self._extra)
             # A try that is repeated by the client carries the same token, so it starts one.
             answer = self._asked(lambda: self._emr.start_job_run(**asked))
-        except MainstayError:
+        except PermanentError:
             self._drop_secret(name)
-            raise
+            raise  # of another error it is not known whether the run began: it is looked for by its name, and needs its secret
         if answer is None:
             self._drop_secret(name)
             raise Misconfigured(
@@ -149,17 +149,11 @@ class EmrServerlessEngine:
 
     def _asked(self, ask: Callable[[], Result]) -> Result | None:
         """Give the answer; None when what was asked about is not there."""
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            ConnectionError,
-            HTTPClientError,
-            NoCredentialsError,
-        )
+        from botocore import exceptions as failures
 
         try:
             return ask()
-        except ClientError as error:
+        except failures.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code"))
             said = str(error.response.get("Error", {}).get("Message", ""))
             if code == _ABSENT:
@@ -169,13 +163,13 @@ class EmrServerlessEngine:
             if code in _BUSY:
                 raise Unreachable(f"AWS answers {code}: {said}", hint="look again") from None
             raise PermanentError(f"AWS refuses: {code}: {said}", hint=f"see the connection {self._cluster}") from None
-        except NoCredentialsError as error:
+        except failures.NoCredentialsError as error:
             raise Unauthorized(
                 "there are no credentials for AWS", hint=f"see the connection {self._cluster}"
             ) from error
-        except (ConnectionError, HTTPClientError) as error:
+        except (failures.ConnectionError, failures.HTTPClientError) as error:
             raise Unreachable(f"AWS does not answer: {type(error).__name__}", hint="check the way to it") from error
-        except BotoCoreError as error:
+        except failures.BotoCoreError as error:
             raise Misconfigured(f"AWS cannot be asked: {error}", hint=f"see the connection {self._cluster}") from error
 
 
