@@ -1,7 +1,8 @@
 """Cassandra: Mainstay beside cassandra-medusa 0.31.0, on the same node and the same store, in turn.
 
-First backup, a second of unchanged data, a third after a tenth of new rows, and a restore of the third. Medusa runs in an
-environment of its own (it cannot share one with Airflow). ``python -m bench.cassandra --help`` lists the options.
+First backup, a second of unchanged data, a third after a tenth of new rows, and a restore of the third. Either side of a backup
+is the command that a person types, from its start to its end; neither reads back what it stored. Medusa runs in an environment
+of its own (it cannot share one with Airflow). ``python -m bench.cassandra --help`` lists the options.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Bench:
     def _take(self) -> Figures:
         time.sleep(1)  # backups are named after seconds
         return run(
-            [sys.executable, "-m", "bench.take", "cassandra/bench", "--again"],
+            [sys.executable, "-m", "include.engine.cli", "backup", "cassandra/bench", "--no-verify"],
             servers=[],
             env=self._environment(),
             cwd=PROJECT,

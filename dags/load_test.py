@@ -38,6 +38,7 @@ with DAG(
     params={
         "profile": load_params.maybe_profile(LOAD_PROFILES),
         "target": load_params.maybe_load_target(LOAD_TARGETS),
+        "kind": load_params.kind(),
         "duration": load_params.maybe_number("Duration", "Seconds of load, instead of the profile's."),
         "rate": load_params.maybe_number("Rate", "Operations a second, instead of the profile's stages."),
         "search": load_params.search(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from include.engine import wiring
 from include.engine.contracts import Connections
@@ -25,7 +25,13 @@ LOAD_PROFILES = wiring.PROJECT / "include" / "config" / "load"
 
 # What can be loaded: a folder with ``workload.Workload`` and ``load.open_load``.
 _LOADED: Mapping[str, str] = {
-    system: f"include.engine.systems.{system}" for system in ("postgres", "cassandra", "kafka", "airflow")
+    system: f"include.engine.systems.{system}" for system in ("postgres", "cassandra", "kafka", "spark", "airflow")
+}
+
+# What a stream connects, and what its profile says about either: keys of that system's own workload.
+_SIDES: Mapping[str, Sequence[str]] = {
+    "kafka": ("partitions", "replication_factor"),
+    "cassandra": ("replication_factor",),
 }
 
 
@@ -69,6 +75,8 @@ def open_load(inventory: Inventory, connections: Connections, target: str, profi
             f"the profile {profile.name} is for {profile.system}, and {target} is not",
             hint=f"choose a profile for {system}: ./mainstay load profiles lists them",
         )
+    if system == "spark":
+        return _open_stream_load(inventory, connections, Target.parse(target), profile)
     connection = load_targets(inventory)[target].connection
     if connection is None:
         airflows = inventory.load.airflow
@@ -77,6 +85,27 @@ def open_load(inventory: Inventory, connections: Connections, target: str, profi
         )
     opener = import_module(f"{_LOADED[system]}.load").open_load
     return cast("LoadEngine", opener(connections.get(connection), profile))
+
+
+def _open_stream_load(
+    inventory: Inventory, connections: Connections, target: Target, profile: LoadProfile
+) -> LoadEngine:
+    """Open the load of a stream, which has two sides: each is made, found and removed by its own system's engine."""
+    settings: Any = inventory.settings(target)
+    names = {side: getattr(settings, side) for side in _SIDES} | settings.load.connections
+    unknown = sorted(set(names) - set(_SIDES))
+    if unknown:
+        raise Misconfigured(
+            f"{target}: load.connections has {', '.join(unknown)}", hint=f"a stream has {' and '.join(_SIDES)}"
+        )
+    sides = {}
+    for side, keys in _SIDES.items():
+        shape = import_module(f"{_LOADED[side]}.workload").Workload
+        workload = shape.model_validate({key: getattr(profile.workload, key) for key in keys})
+        opener = import_module(f"{_LOADED[side]}.load").open_load
+        sides[side] = opener(connections.get(names[side]), profile.model_copy(update={"workload": workload}))
+    opened = import_module(f"{_LOADED['spark']}.load").open_load
+    return cast("LoadEngine", opened(settings.model_copy(update=names), connections, profile, sides))
 
 
 def load_probes(inventory: Inventory, connections: Connections, target: str) -> Sequence[Probe]:

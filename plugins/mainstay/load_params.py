@@ -31,6 +31,17 @@ def maybe_load_target(known: Sequence[str]) -> Param:
     )
 
 
+def kind() -> Param:
+    """Choose which profile of each system is meant when none is named."""
+    return Param(
+        "steady",
+        type="string",
+        enum=["steady", "brief"],
+        title="Kind",
+        description_md="Without a profile: each system's *steady* one, or its *brief* one, which only sees whether it works.",
+    )
+
+
 def maybe_number(title: str, text: str) -> Param:
     """Give a positive number, or none."""
     return Param(None, type=["null", "number"], exclusiveMinimum=0, title=title, description_md=text)

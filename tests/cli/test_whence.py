@@ -100,6 +100,20 @@ def test_the_inventory_gives_the_targets(inventory: Path, monkeypatch: pytest.Mo
     assert [str(target) for target in Whence(inventory_file=inventory).pipeline().targets] == ["postgres/main"]
 
 
+def test_a_pipeline_is_opened_without_loading_the_demos_servers(inventory: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom include.engine.cli.whence import Whence\n"
+        f"Whence(inventory_file=Path({str(inventory)!r})).pipeline()\n"
+        "assert not any(name.endswith(('.server', '.demo_sandbox')) for name in sys.modules), sorted(sys.modules)\n"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "AIRFLOW_CONN_TEST_MAIN": "postgresql://u:p@h/d",
+        "PYTHONPATH": str(PROJECT),
+    }
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=PROJECT, check=True)
+
+
 class TestTheDemosConnections:
     @pytest.fixture(autouse=True)
     def _demo(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +123,7 @@ class TestTheDemosConnections:
 
     def test_serve_the_demos_inventory_and_that_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
         from include.engine.cli.connections import ShellConnections
-        from include.engine.cli.demo_sandbox import INVENTORY
+        from include.engine.cli.demo_place import INVENTORY
 
         assert ShellConnections(INVENTORY).get("postgres_main").host == "demo"
         assert "demo" in capsys.readouterr().err
@@ -122,7 +136,7 @@ class TestTheDemosConnections:
 
     def test_give_way_to_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from include.engine.cli.connections import ShellConnections
-        from include.engine.cli.demo_sandbox import INVENTORY
+        from include.engine.cli.demo_place import INVENTORY
 
         monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_MAIN", '{"host": "mine"}')
         assert ShellConnections(INVENTORY).get("postgres_main").host == "mine"

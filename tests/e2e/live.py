@@ -22,7 +22,7 @@ from tests.integration.sweeping import Sweeping
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test")
 
 
 @dataclass

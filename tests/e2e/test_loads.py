@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from include.engine.cli.demo_tour import failure_of
 from include.engine.contracts import Connection
+from include.engine.model import Verdict, backup_id
+from include.engine.store.loads import Loads
 from include.engine.systems.airflow.workload import PROBE
-from tests.e2e.live import Live
+from include.engine.systems.kafka.client import open_admin
+from tests.e2e.live import RUN_SECONDS, Live
 from tests.loading.range import Range
 
 pytestmark = pytest.mark.e2e
@@ -31,3 +36,26 @@ def test_airflow_is_asked_and_runs_tasks_and_nothing_of_it_stays(live: Live, tmp
     assert step.figures["tasks_per_minute"] > 0
     assert result.environment["airflow"].startswith("3.")
     assert live.admin.runs(PROBE) == []
+
+
+def test_the_dag_loads_a_system_and_keeps_the_result_with_its_page(live: Live) -> None:
+    form = {"target": "kafka/main", "profile": "kafka-brief", "duration": 3, "reason": "a look"}
+    run = live.trigger("load_test", form)
+    # What a busy machine can take is not what is asked here: a FAIL is a result, too, and fails the run's last task only.
+    ended = live.admin.wait("load_test", run, timeout=RUN_SECONDS)
+    load = ended.task("load", 0)
+    assert load.state == "success", failure_of(live.admin, ended).hint
+    told = live.admin.xcom("load_test", run, "load", map_index=0)
+    loads = Loads(live.pipeline.catalog.bucket)
+    kept = loads.get(told["id"])
+    assert (kept.profile, kept.target, kept.reason) == ("kafka-brief", "kafka/main", "a look")
+    assert kept.step is not None
+    assert kept.step.from_intended.count == 1500
+    assert kept.id == backup_id(datetime.fromisoformat(ended.run_after))
+    assert told["verdict"] == str(kept.verdict)
+    assert ended.task("judge", 0).state == ("success" if kept.verdict is Verdict.PASS else "failed")
+    page = loads.page(kept.id)
+    assert "kafka-brief on kafka/main" in page
+    assert "<svg" in page
+    with open_admin(live.demo.connections()["kafka_load"]) as admin:
+        assert not [topic for topic in admin.topics() if topic.startswith("mainstay_load")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from include.engine.loading.contracts import LoadEngine
 from include.engine.loading.permission import LoadPermission
 from include.engine.loading.profiles import Profile
 from include.engine.model import Check, LoadResult, Verdict
+from include.engine.probing import Probe
 from include.engine.store.bucket import Bucket
 from include.engine.store.loads import Loads
 from include.engine.verbs import load
@@ -99,6 +100,7 @@ class Range:
         progress: Told | None = None,
         stop: Stop | None = None,
         pipeline: str = "test",
+        probes: Sequence[Probe] = (),
         **wish: Any,
     ) -> LoadResult:
         profile = profile or self.profile()
@@ -109,6 +111,7 @@ class Range:
             self.engine(profile),
             load.Wish(profile=profile, target=self.target, permission=allowed, **wish),
             id_=id_ or self.id(),
+            probes=probes,
             progress=progress or Told(),
             stop=stop or Stop(),
             clock=clock,

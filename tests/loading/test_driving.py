@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 
 import pytest
 
@@ -158,12 +159,35 @@ def test_answers_may_come_from_any_thread() -> None:
 
         def close(self) -> None: ...
 
-    import time
-
     schedule = Schedule.steady(100, 1)
     step = step_of(Driver(Threaded(), schedule, begin=time.monotonic_ns()).run(), schedule)
     assert step.errors == {}
     assert {kind: one.count for kind, one in step.kinds.items()} == {"read": 50, "write": 50}
+
+
+def test_a_wall_clock_that_is_set_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, real = time.monotonic(), time.time_ns
+
+    def set_back() -> int:
+        return real() - (3600 * SECOND if time.monotonic() - began > 0.4 else 0)
+
+    monkeypatch.setattr(time, "time_ns", set_back)
+    monkeypatch.setattr(time, "time", lambda: set_back() / SECOND)
+
+    class Prompt:
+        def submit(self, index: int, done: Done) -> None:
+            done(None)
+
+        def poll(self, seconds: float) -> None:
+            threading.Event().wait(seconds)
+
+        def close(self) -> None: ...
+
+    schedule = Schedule.steady(100, 1)
+    step = step_of(Driver(Prompt(), schedule, begin=time.monotonic_ns()).run(), schedule)
+    assert real() - time.time_ns() > 3599 * SECOND  # it was set meanwhile
+    assert (step.from_intended.count, step.errors) == (100, {})
+    assert step.from_intended.max < 600_000  # milliseconds: an hour would be in it
 
 
 def test_recordings_of_several_processes_add_up_across_the_wire() -> None:

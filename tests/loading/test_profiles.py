@@ -9,6 +9,7 @@ import pytest
 from include.engine import load_wiring
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.loading import profiles
+from include.engine.loading.naming import ours, prefix_of
 from include.engine.loading.permission import LoadPermission, admit, tripped
 from include.engine.loading.schedule import Schedule
 from include.engine.model import Reading
@@ -102,3 +103,16 @@ def test_a_guard_trips_at_its_limit_and_when_it_cannot_be_read() -> None:
     assert tripped(permission, [*well, reading("disk", 0.05, node="c")]) == "disk (node c) is 0.05 s, below 0.1"
     assert tripped(permission, [reading("load.canary", 1.1), *well[1:]]) == "load.canary is 1.1 s, above 1"
     assert tripped(permission, well[:1]) == "disk was not read"
+
+
+def test_a_pipeline_knows_what_its_own_tests_have_left_and_leaves_the_rest() -> None:
+    prefix = prefix_of("demo")
+    of_this = ["mainstay_load_demo_20261123t020000z", "kafka:mainstay_load_demo_20261123t020000z.dead"]
+    others = [
+        *("mainstay_load_demo_2_20261123t020000z", "mainstay_load_demo", "mainstay_load_demo_notes"),
+        *("kafka:orders", "x mainstay_load_demo_20261123t020000z", "mainstay_load_demo_20261123t020000z1"),
+    ]
+    assert ours(prefix, [*others, *of_this]) == of_this
+    for one, other in [("demo", "Demo"), ("a-b", "a_b"), ("a" * 40, "a" * 41)]:
+        assert prefix_of(one) != prefix_of(other)
+    assert len(prefix_of("a" * 99) + "_20261123t020000z") <= 48

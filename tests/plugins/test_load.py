@@ -35,6 +35,7 @@ from tests.cli.paper import Paper
 FORM: dict[str, Any] = {
     "profile": None,
     "target": None,
+    "kind": "steady",
     "rate": 50,
     "duration": 1,
     "search": False,
@@ -94,11 +95,12 @@ def task(**params: Any) -> Any:
     ("form", "chosen"),
     [
         ({}, [("kafka/main", "kafka-steady"), ("postgres/main", "postgres-steady")]),
+        ({"kind": "brief"}, [("kafka/main", "kafka-brief"), ("postgres/main", "postgres-brief")]),
         ({"profile": "kafka-ramp"}, [("kafka/main", "kafka-ramp")]),
         ({"target": "kafka/other"}, [("kafka/other", "kafka-steady")]),
         ({"target": "postgres/main", "profile": "postgres-steady"}, [("postgres/main", "postgres-steady")]),
     ],
-    ids=["all that are allowed", "a profile", "a target", "both"],
+    ids=["all that are allowed", "all of them briefly", "a profile", "a target", "both"],
 )
 def test_what_the_form_leaves_open_is_chosen(
     form: dict[str, Any], chosen: list[tuple[str, str]], allowed: dict[str, LoadPermission]

@@ -46,6 +46,6 @@ class ShellConnections:
 
 
 def _describes_the_demo(inventory: Path) -> bool:
-    from include.engine.cli.demo_sandbox import INVENTORY, existing_inventory
+    from include.engine.cli.demo_place import INVENTORY, existing_inventory
 
     return inventory.resolve() in {INVENTORY.resolve(), existing_inventory()}

@@ -161,10 +161,11 @@ def demo(
         bool, typer.Option("--keep/--down", help="leave everything running at the end, or stop it")
     ] = True,
 ) -> None:
-    """Show what Mainstay does: start everything, back up, restore in a drill, and say what was proved.
+    """Show what Mainstay does: start everything, back up, restore in a drill, put load on it, and say what was proved.
 
     The exit code is the drill's verdict.
     """
+    from include.engine.cli.demo_load_tour import load_all, report_loads
     from include.engine.cli.demo_tour import report, tour
 
     sandbox = _sandbox(None)
@@ -172,6 +173,8 @@ def demo(
     steps.title("Starting the demo")
     sandbox.up(steps)
     seen = tour(sandbox, steps)
+    loads = load_all(sandbox, steps)
+    report_loads(loads)
     report(seen, seconds=steps.seconds)
     if keep_up:
         show(*_next_steps(sandbox, with_airflow=True))

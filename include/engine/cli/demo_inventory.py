@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from include.engine.cli import demo_load
 from include.engine.contracts import Connection
 from include.engine.errors import PermanentError
 
@@ -47,6 +48,7 @@ def write_inventory(
         del document[system][name]
         if not document[system]:
             del document[system]  # a system without a target is a mistake
+    demo_load.allow(document)
     draft = path.with_suffix(".draft")
     draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     draft.replace(path)  # Airflow may be reading it

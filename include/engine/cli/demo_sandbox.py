@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from include.engine import wiring
-from include.engine.cli import demo_clusters, demo_stream, probes, shop
+from include.engine.cli import demo_clusters, demo_load, demo_stream, probes, shop
 from include.engine.cli.companion import Companion
 from include.engine.cli.demo_clusters import Clusters
 from include.engine.cli.demo_inventory import DemoConnections, write_inventory
+from include.engine.cli.demo_place import INVENTORY, NAME
 from include.engine.cli.demo_stream import DemoStream
 from include.engine.cli.steps import Steps
 from include.engine.contracts import Connection
@@ -45,8 +46,6 @@ from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
 from include.engine.wiring import PROJECT
 
-NAME = "demo"
-INVENTORY = PROJECT / "include" / "config" / "inventory.yaml"
 TARGET = "postgres/main"
 BUCKET = "mainstay"
 LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
@@ -138,6 +137,7 @@ class DemoSandbox:
         with steps.step("WAL archive"):
             self.archiver.start(self.environment(), ready=lambda: probes.archived(self.primary)[0])
         clusters.wait(steps)
+        demo_load.create_roles(self)
         with steps.step("Traffic: orders, users, events, and a heartbeat every 2 s"):
             self.traffic.start(self._traffic_environment(password), ready=self._beats)
             self.stream.send()
@@ -202,14 +202,19 @@ class DemoSandbox:
                 password=self.store.secret_key,
                 extra={"endpoint_url": self.store.endpoint, "region_name": self.store.region},
             ),
-            "airflow_api": Connection(
-                host="http://127.0.0.1",
-                port=self.sandbox.port("airflow", PORTS["airflow"]),
-                login="viewer",
-                password=self.sandbox.secret("airflow-viewer"),
-            ),
+            "airflow_api": self.airflow_connection("viewer"),
             **self.clusters.connections(),
+            **demo_load.connections(self),
         }
+
+    def airflow_connection(self, user: str) -> Connection:
+        """How to reach its Airflow as *user*; Airflow itself need not be there yet."""
+        return Connection(
+            host="http://127.0.0.1",
+            port=self.sandbox.port("airflow", PORTS["airflow"]),
+            login=user,
+            password=self.sandbox.secret(f"airflow-{user}"),
+        )
 
     def settings(self) -> dict[str, str]:
         """Variables without secrets that everything of the demo runs with."""
@@ -261,13 +266,6 @@ def existing() -> DemoSandbox | None:
     """Give the demo when it was made on this machine, and leave no trace when it was not."""
     home = Home.of(PROJECT)
     return DemoSandbox() if (home.root / "sandboxes" / NAME / "made").exists() else None
-
-
-def existing_inventory() -> Path | None:
-    """Give the inventory of the demo when it was made on this machine."""
-    home = Home.of(PROJECT)
-    path = home.root / "sandboxes" / NAME / "inventory.yaml"
-    return path if path.exists() else None
 
 
 def existing_connections() -> dict[str, str]:

@@ -165,6 +165,12 @@ def _show(result: LoadResult) -> None:
             )
         ]
         show(table(("latency, ms", ">operations", ">p50", ">p90", ">p99", ">p99.9", ">longest"), rows))
+        if step.phases:
+            rows = [
+                (name, *(f"{value:,.1f}" for value in (one.mean, one.p50, one.p99, one.max)))
+                for name, one in step.phases.items()
+            ]
+            show(table(("where the time went, ms", ">mean", ">p50", ">p99", ">longest"), rows))
     if len(result.steps) > 1:
         searched = [
             (

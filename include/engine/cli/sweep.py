@@ -66,7 +66,8 @@ def opened(whence: Whence) -> Watch:
     """
     from include.engine import lookout
     from include.engine.cli.connections import ShellConnections
-    from include.engine.cli.demo_sandbox import INVENTORY, existing
+    from include.engine.cli.demo_place import INVENTORY
+    from include.engine.cli.demo_sandbox import existing
     from include.engine.errors import Misconfigured
 
     if whence.bucket:

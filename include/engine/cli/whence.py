@@ -95,10 +95,12 @@ class Whence:
     @property
     def path(self) -> Path:
         """Where the inventory is looked for: said, else the demo's, which knows where its servers are, else the repository's."""
+        if self.inventory_file:
+            return self.inventory_file
         from include.engine import wiring
-        from include.engine.cli.demo_sandbox import existing_inventory
+        from include.engine.cli.demo_place import existing_inventory
 
-        return self.inventory_file or existing_inventory() or wiring.inventory_path()
+        return existing_inventory() or wiring.inventory_path()
 
     def store(self) -> Connection | None:
         """Give how to log in to the bucket; nothing for the platform's own credentials.

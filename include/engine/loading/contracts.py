@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -40,6 +40,15 @@ class Operation(Protocol):
 
     def close(self) -> None:
         """Let go of the target."""
+        ...
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """An operation that can say afterwards where its time went."""
+
+    def phases(self) -> Iterable[tuple[int, str, int]]:
+        """Give the parts of all operations that were answered: index, name of the part, and how long that took, nanoseconds."""
         ...
 
 
@@ -101,7 +110,10 @@ class LoadEngine(Protocol):
         ...
 
     def leftovers(self, prefix: str) -> Sequence[str]:
-        """Name what there is on the target that begins with *prefix*, of this and of dead tests."""
+        """Name what there is on the target that begins with *prefix*, of this and of dead tests.
+
+        A name may have a word for its kind and a colon before it.
+        """
         ...
 
     def remove(self, names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ body { margin: 0; padding: 24px; background: var(--page); color: var(--text); fo
  font-variant-numeric: tabular-nums }
 main { max-width: 900px; margin: 0 auto } h1 { font-size: 22px; margin: 0 } h2 { font-size: 15px; margin: 26px 0 8px }
 .quiet { color: var(--quiet) } .small { font-size: 12.5px } p { margin: 4px 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px; margin-top: 14px }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 12px; margin-top: 14px }
 .card, .sheet { background: var(--card); border: 1px solid var(--line); border-radius: 10px }
 .card { padding: 12px 16px } .figure { font-size: 24px; font-weight: 650 } .sheet { padding: 10px 14px; overflow-x: auto }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 6px 10px; vertical-align: top;
@@ -35,6 +35,8 @@ rect.now { fill: var(--a) } rect.then { fill: var(--c) }
 .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 6px; vertical-align: middle }
 i.a { background: var(--a) } i.b { background: var(--b) } i.c { background: var(--c) } i.d { background: var(--d) }
 i.ha { background: var(--d) } i.hb { background: var(--b) }
+rect.s0 { fill: var(--a) } rect.s1 { fill: var(--c) } rect.s2 { fill: var(--d) } rect.s3 { fill: var(--b) }
+i.s0 { background: var(--a) } i.s1 { background: var(--c) } i.s2 { background: var(--d) } i.s3 { background: var(--b) }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px } summary { cursor: pointer; margin-top: 8px }
 .empty { color: var(--quiet) }
 """

@@ -38,6 +38,11 @@ class LoadPermission(Section):
         description="name of the connection of an account that may create topics, keyspaces or databases; the target's own "
         "when not given, which a backup's account seldom may",
     )
+    connections: dict[str, str] = Field(
+        default_factory=dict,
+        description="of a stream, which has two sides: names of connections by `kafka` and `cassandra`, of accounts that may "
+        "create a topic and a keyspace; the stream's own when not given",
+    )
     max_rate: float = Field(1000.0, gt=0, description="operations per second, at most")
     max_bytes: int = Field(1 << 30, ge=1, description="bytes that one test may write, at most")
     max_seconds: Duration = Field(timedelta(minutes=10), description="how long the load may be on, at most")

@@ -9,7 +9,7 @@ from html import escape
 from msgspec import Struct
 
 _WIDTH, _HEIGHT = 760, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 26, 12, 34
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -90,6 +90,27 @@ def bars(values: Sequence[tuple[str, float, str]], *, unit: str, label: str) -> 
         parts.append(f'<text x="{x + room * 0.3:.1f}" y="{y - 4:.1f}" text-anchor="middle">{value:,.4g}</text>')
         parts.append(_below(x + room * 0.3, name))
     return _svg(parts, label)
+
+
+def shares(parts: Sequence[tuple[str, float]], *, label: str) -> str:
+    """Draw what a whole consists of, as (name, value): one bar."""
+    whole = sum(value for _, value in parts)
+    if whole <= 0:
+        return '<p class="empty">Nothing was measured.</p>'
+    drawn, x = [], 0.0
+    for index, (_, value) in enumerate(parts):
+        wide = value / whole * _WIDTH
+        drawn.append(f'<rect class="s{index % 4}" x="{x:.1f}" y="0" width="{max(0.0, wide - 1):.1f}" height="26"/>')
+        x += wide
+    legend = "".join(
+        f'<span><i class="s{index % 4}"></i>{escape(name)}: {value / whole:.0%}</span>'
+        for index, (name, value) in enumerate(parts)
+    )
+    name = escape(label, quote=True)
+    return (
+        f'<div class="legend">{legend}</div>'
+        f'<svg viewBox="0 0 {_WIDTH} 26" role="img" aria-label="{name}">{"".join(drawn)}</svg>'
+    )
 
 
 def _svg(parts: Sequence[str], label: str) -> str:

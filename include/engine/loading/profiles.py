@@ -73,7 +73,7 @@ class Profile(Section):
     """The whole file."""
 
     version: int = Field(1, ge=1, le=1, description="of this format")
-    system: str = Field(description="which system it is for: postgres, cassandra, kafka or airflow")
+    system: str = Field(description="which system it is for: postgres, cassandra, kafka, spark or airflow")
     description: str = Field(min_length=1, description="what it stands for, in one line")
     warm_up: Duration = Field(timedelta(seconds=2), description="measured and shown, and not counted")
     stages: tuple[StageSection, ...] = Field(

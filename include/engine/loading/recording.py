@@ -27,6 +27,7 @@ class Recording:
         self.intended: dict[int, Counter[int]] = {}  # interval -> microseconds from the due time -> operations
         self.sent: dict[int, Counter[int]] = {}
         self.kinds: dict[str, dict[int, Counter[int]]] = {}
+        self.phases: dict[str, dict[int, Counter[int]]] = {}
         self.completed: Counter[int] = Counter()  # by the interval of the answer
         self.errors: dict[int, Counter[str]] = {}
         self.waited: Counter[int] = (
@@ -64,6 +65,12 @@ class Recording:
             self.intended.setdefault(at, Counter()).update(values)
             self.sent.setdefault(at, Counter()).update(took[at])
 
+    def add_phases(self, parts: Iterable[tuple[int, str, int]]) -> None:
+        """Note where the time of operations went: when each was due, the name of a part of its way, and how long that took."""
+        for due, name, took in parts:
+            at = due // self.interval
+            self.phases.setdefault(name, {}).setdefault(at, Counter())[took // 1000] += 1
+
     def add_lost(self, due: int, given_up: int, cause: str, *, count: int = 1) -> None:
         """Note operations without an answer: they took at least until we gave up."""
         at = due // self.interval
@@ -79,9 +86,10 @@ class Recording:
         for mine, theirs in ((self.intended, other.intended), (self.sent, other.sent), (self.errors, other.errors)):
             for at, counts in theirs.items():
                 mine.setdefault(at, Counter()).update(counts)  # type: ignore[arg-type]
-        for kind, intervals in other.kinds.items():
-            for at, counts in intervals.items():
-                self.kinds.setdefault(kind, {}).setdefault(at, Counter()).update(counts)
+        for own, others in ((self.kinds, other.kinds), (self.phases, other.phases)):
+            for kind, intervals in others.items():
+                for at, counts in intervals.items():
+                    own.setdefault(kind, {}).setdefault(at, Counter()).update(counts)
         self.completed.update(other.completed)
         self.waited.update(other.waited)
         self.behind.update(other.behind)
@@ -97,10 +105,12 @@ class Recording:
         made = cls(frame["interval"])
         for key in ("intended", "sent", "errors"):
             setattr(made, key, {at: Counter(counts) for at, counts in frame[key].items()})
-        made.kinds = {
-            kind: {at: Counter(counts) for at, counts in intervals.items()}
-            for kind, intervals in frame["kinds"].items()
-        }
+        for key in ("kinds", "phases"):
+            named = {
+                kind: {at: Counter(counts) for at, counts in intervals.items()}
+                for kind, intervals in frame[key].items()
+            }
+            setattr(made, key, named)
         made.completed = Counter(frame["completed"])
         made.last = frame["last"]
         made.waited, made.behind = Counter(frame["waited"]), Counter(frame["behind"])
@@ -152,6 +162,7 @@ def step_of(
         behind=round(late / due, 4) if due else 0.0,
         errors=dict(sorted(errors.items())),
         kinds={kind: spread(recording.distribution(found, warm)) for kind, found in sorted(recording.kinds.items())},
+        phases={name: spread(recording.distribution(found, warm)) for name, found in recording.phases.items()},
         series=series,
         **more,
     )

@@ -112,6 +112,9 @@ def _measured(result: LoadResult, step: LoadStep) -> Iterable[str]:
     spreads = [("from the intended time", step.from_intended), ("from the time of sending", step.from_sent)]
     spreads += [(f"{kind}, from the intended time", one) for kind, one in step.kinds.items()]
     yield _section("In numbers", _spreads(spreads))
+    if step.phases:
+        shares = plots.shares([(name, one.mean) for name, one in step.phases.items()], label="where the time went")
+        yield _section("Where the time went", shares + _spreads(step.phases.items()))
     if step.figures:
         rows = [[escape(name.replace("_", " ")), f"{value:,.6g}"] for name, value in sorted(step.figures.items())]
         yield _section("What else was measured", _table(["figure", ">value"], rows))
@@ -207,7 +210,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    above = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
+    return f"<table>{above}<tbody>{body}</tbody></table>"
 
 
 def _badge(verdict: Verdict) -> str:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from include.engine.errors import MainstayError
+from include.engine.loading.contracts import Phased
 from include.engine.loading.driving import Driver
 from include.engine.loading.recording import Recording
 from include.engine.loading.schedule import Schedule, Stage
@@ -104,6 +105,8 @@ def _serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     used = time.process_time()
     recording = driver.run(stop.is_set)
     used = time.process_time() - used
+    if isinstance(operation, Phased):
+        recording.add_phases((schedule.due(index), name, took) for index, name, took in operation.phases())
     with _speaking:
         tell(outgoing, {"recording": recording.to_frame(), "cpu": used})
     operation.close()

@@ -66,6 +66,7 @@ class LoadStep(Struct, frozen=True, kw_only=True):
     :param behind: share of operations sent more than 10 ms late for any other reason: the generator's doing
     :param errors: by cause, after the warm-up
     :param kinds: latency from the intended time, by kind of operation (read, write)
+    :param phases: where the time went, by part of the way that every operation takes; their means add up to the mean from sending
     :param figures: what else was measured, by name with its unit in it (``first_task_seconds``)
     """
 
@@ -79,6 +80,7 @@ class LoadStep(Struct, frozen=True, kw_only=True):
     behind: float = 0.0
     errors: dict[str, int] = {}
     kinds: dict[str, Spread] = {}
+    phases: dict[str, Spread] = {}
     figures: dict[str, float] = {}
     series: tuple[LoadInterval, ...] = ()
     checks: tuple[Check, ...] = ()

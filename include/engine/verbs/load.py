@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from include.engine.loading.comparison import Comparison, compare
 from include.engine.loading.contracts import LoadEngine, LoadRun, Measured
 from include.engine.loading.gates import judged
 from include.engine.loading.guarding import Guard
+from include.engine.loading.naming import ours, prefix_of
 from include.engine.loading.permission import LoadPermission, admit
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
@@ -27,8 +26,6 @@ from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Re
 from include.engine.probing import Probe
 from include.engine.store.loads import Loads
 
-_PREFIX = "mainstay_load"
-_LONGEST_SLUG = 16  # a keyspace's name has at most 48 characters
 _AROUND = timedelta(minutes=10)  # besides the load itself: to prepare and to remove
 _NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
 
@@ -122,15 +119,6 @@ def run(
         )
         result = _judged(result, seen, guard.check(), cleared=cleared)
         return loads.commit(result, _page(loads, result, wish.baseline))
-
-
-def prefix_of(pipeline: str) -> str:
-    """Give what everything begins with that load tests of *pipeline* create: another pipeline's is never removed."""
-    slug = re.sub("[^a-z0-9]+", "_", pipeline.lower()).strip("_")
-    if len(slug) > _LONGEST_SLUG or slug != pipeline:
-        digest = hashlib.sha256(pipeline.encode()).hexdigest()[:6]
-        slug = f"{slug[: _LONGEST_SLUG - 7]}_{digest}"
-    return f"{_PREFIX}_{slug}"
 
 
 def comparison(loads: Loads, before: str, after: str) -> Comparison:
@@ -271,7 +259,7 @@ def _bytes_each(profile: Profile) -> int:
 
 
 def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
-    names = engine.leftovers(prefix)
+    names = ours(prefix, engine.leftovers(prefix))
     if names:
         engine.remove(names)
     return names
@@ -280,7 +268,7 @@ def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
 def _cleared(engine: LoadEngine, prefix: str) -> bool:
     try:
         _remove(engine, prefix)
-        return not engine.leftovers(prefix)
+        return not ours(prefix, engine.leftovers(prefix))
     except MainstayError:
         return False  # the result says so, and the next test tries again
 

@@ -27,7 +27,8 @@ class LoadStep(Step):
 class ChooseLoadsOperator(LoadStep):
     """Choose what is loaded: what the form says, or every target that the inventory allows, with its system's steady profile.
 
-    Reads the params ``profile`` and ``target``.  Skipped when the inventory allows none.
+    Reads the params ``profile``, ``target`` and ``kind``, the end of the profile's name when none is given.  A system that
+    has no profile of that kind is left out.  Skipped when the inventory allows none.
     """
 
     def execute(self, context: Context) -> list[dict[str, str]]:
@@ -38,11 +39,18 @@ class ChooseLoadsOperator(LoadStep):
         if params["profile"]:
             system = load_wiring.load_profile(params["profile"]).system
             wanted = wanted if params["target"] else [name for name in wanted if name.partition("/")[0] == system]
-        if not wanted:
+        chosen = [
+            {"target": name, "profile": params["profile"] or f"{name.partition('/')[0]}-{params['kind']}"}
+            for name in wanted
+        ]
+        if not params["profile"] and not params["target"]:
+            known = set(load_wiring.load_profiles())
+            chosen = [one for one in chosen if one["profile"] in known]
+        if not chosen:
             raise AirflowSkipException(
                 "the inventory allows load tests on no such target: `load: {allowed: true}` does"
             )
-        return [{"target": name, "profile": params["profile"] or f"{name.partition('/')[0]}-steady"} for name in wanted]
+        return chosen
 
 
 class LoadTestOperator(LoadStep):

@@ -25,12 +25,15 @@ from include.engine.errors import Contended, Interrupted, Refused
 from include.engine.loading.distribution import decoded
 from include.engine.model import Verdict
 from include.engine.systems.kafka.client import open_admin
+from include.engine.systems.kafka.declared import change_configs
+from include.engine.systems.kafka.probes import AdminProbe, disks
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.verbs import load
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 
 pytestmark = pytest.mark.integration
 
+DISK = "kafka.disk.log_bytes"
 PROJECT = Path(__file__).resolve().parents[3]
 
 
@@ -155,6 +158,35 @@ def test_a_person_who_says_stop_is_obeyed_and_nothing_is_left(kafka_range: Range
     assert kafka_range.loads.ids() == []
     with kafka_range.loads.alone(until=clock() + timedelta(minutes=1), clock=clock):  # and the turn is free again
         pass
+
+
+def test_a_target_that_refuses_has_failed_and_its_words_are_kept(kafka_range: Range, kafka: KafkaCluster) -> None:
+    profile = kafka_range.profile(stages=SHORT, gates=WIDE, workload={"acks": "1"})
+    id_ = kafka_range.id()
+
+    def refuse() -> None:
+        with open_admin(kafka.connection()) as admin:
+            change_configs(admin, f"mainstay_load_test_{id_.lower()}", set_={"max.message.bytes": "20"})
+
+    result = kafka_range.run(profile, id_=id_, progress=Told({"load": refuse}))
+    assert result.verdict is Verdict.FAIL
+    assert "errors" in names(Verdict.FAIL, result.checks)
+    assert result.step is not None
+    assert set(result.step.errors) == {"MSG_SIZE_TOO_LARGE"}
+    assert result.step.error_count > 200  # all, but for what was sent before the broker had heard of it
+
+
+def test_a_disk_that_fills_up_ends_the_load(kafka_range: Range, kafka: KafkaCluster) -> None:
+    probe = AdminProbe(name="disks", metrics=(DISK,), source="", connect=kafka.connection, look=disks)
+    (used,) = [one.value for one in probe.read(clock, timeout=30) if one.metric == DISK]
+    guards = {"load.canary": {"above": 30}, DISK: {"above": used + 500_000}}
+    profile = kafka_range.profile(stages=[{"rate": 200, "lasts": "120s"}], workload={"payload_bytes": 5000})
+    began = time.monotonic()
+    result = kafka_range.run(profile, permission={"guards": guards}, probes=[probe])
+    assert time.monotonic() - began < 100
+    assert result.stopped.startswith(f"guard: {DISK} ")
+    assert "guards" in names(Verdict.FAIL, result.checks)
+    assert topics(kafka) == set()
 
 
 KILLED = """

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from include.engine.contracts import Connection
+from include.engine.contracts import Connection, Stop
+from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
+from include.engine.loading.contracts import LoadRun
 from include.engine.model import Verdict
+from include.engine.systems.postgres.load import failure_of
 from include.engine.systems.postgres.server import SUPERUSER, PostgresServer
-from tests.loading.range import SHORT, WIDE, Range, Told, names
+from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +64,38 @@ def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: Po
     assert any("had left mainstay_load_test_" in note for note in after.notes)
     assert range_.engine(profile).leftovers("mainstay_load") == []
     server.stop()
+
+
+def test_a_clock_that_is_set_while_pgbench_runs_makes_no_result(postgres_range: Range) -> None:
+    profile = postgres_range.profile(stages=SHORT, gates=WIDE)
+    engine = postgres_range.engine(profile)
+    looks = itertools.count()
+
+    def stepped() -> datetime:
+        return clock() + timedelta(hours=next(looks))
+
+    run = LoadRun(name="mainstay_load_test_stepped", progress=Told(), stop=Stop(), clock=stepped)
+    try:
+        engine.prepare(run)
+        with pytest.raises(TransientError, match=r"the clock was set by \+3,600"):
+            engine.measure(run, profile.schedule(seconds=1))
+    finally:
+        engine.remove([run.name])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ('ERROR:  could not extend file "base/1": No space left on device', Unreachable),
+        ("FATAL:  terminating connection due to administrator command", Unreachable),
+        ('pgbench: error: relation "pgbench_accounts" does not exist', PermanentError),
+    ],
+    ids=["full", "stopped", "wrong"],
+)
+def test_a_server_that_is_full_or_gone_is_a_result_and_a_mistake_is_none(
+    said: str, kind: type[MainstayError], postgres_range: Range
+) -> None:
+    assert type(failure_of(2, said, postgres_range.connection)) is kind
 
 
 def test_a_guard_that_trips_ends_the_load_at_once_and_the_result_says_so(

@@ -34,7 +34,7 @@ class AirflowLoad:
 
     def __init__(self, connection: Connection, profile: Profile) -> None:
         assert isinstance(profile.workload, Workload)
-        url = connection.host if "://" in connection.host else f"http://{connection.host}:{connection.port or 8080}"
+        url = url_of(connection)
         self._place = {"url": url, "username": connection.login, "password": connection.password}
         self._client = AirflowClient(url, connection.login, connection.password)
         self._profile = profile
@@ -135,6 +135,16 @@ def figures_of(queued_at: str, tasks: Sequence[Mapping[str, Any]]) -> dict[str, 
     if waits:
         figures["queued_to_started_seconds"] = median(waits)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def url_of(connection: Connection) -> str:
+    """Give the URL of the API server: the port may be in the host already."""
+    host = connection.host if "://" in connection.host else f"http://{connection.host}"
+    if host.count(":") > 1:
+        return host
+    if connection.port:
+        return f"{host}:{connection.port}"
+    return host if "://" in connection.host else f"{host}:8080"
 
 
 def open_load(connection: Connection, profile: Profile) -> AirflowLoad:

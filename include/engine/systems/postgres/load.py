@@ -16,7 +16,7 @@ from pathlib import Path
 from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
-from include.engine.errors import MainstayError, PermanentError, Unreachable
+from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
 from include.engine.loading.contracts import UNSENT, LoadRun, Measured
 from include.engine.loading.distribution import encoded
 from include.engine.loading.permission import CANARY
@@ -35,8 +35,11 @@ from include.engine.systems.postgres.workload import Workload
 _PROJECT = Path(__file__).resolve().parents[4]
 _LOST = (
     *("server closed the connection", "terminating connection", "connection to server", "could not receive data"),
+    "No space left on device",  # a server that is full has had enough, and that is a result
     "perhaps the backend died",  # the only words of some clients: the server's own may be lost with the connection
 )
+_SLEWED = 0.25  # seconds: two clocks are never read at once
+_SLEWING = 0.001  # of the time that has gone by: a time service corrects by at most half of it
 _SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
 
 
@@ -117,6 +120,7 @@ class PostgresLoad:
         # By their number and not by the time: at the end of a time, pgbench forgets the transactions that it is late with.
         each = -(-int(stage.operations) // load.clients)
         began_us = time.time_ns() // 1000
+        hands = Hands(run.clock)
         with tempfile.TemporaryDirectory() as folder:
             ended = self._pgbench(
                 run,
@@ -129,6 +133,7 @@ class PostgresLoad:
                 timeout=stage.seconds + self._profile.grace.total_seconds(),
             )
             found = list(transactions(_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
+        hands.check()
         given_up = time.time_ns() // 1000 - began_us
         # pgbench began some time after we asked for it; its schedule begins with its first transaction, to within one.
         offset = int(begun * SECOND) - min((one.due for one in found), default=0)
@@ -185,7 +190,7 @@ class PostgresLoad:
                 run.stop.check()
             if code != 0:
                 said.seek(0)
-                raise _failure(code, said.read(), connection)
+                raise failure_of(code, said.read(), connection)
             return True
 
     def _binaries(self) -> PostgresBinaries:
@@ -196,6 +201,27 @@ class PostgresLoad:
             return PostgresBinaries.find(major, shelf)
         except MainstayError:
             return PostgresBinaries.find(17, shelf)  # pgbench talks to servers of other versions
+
+
+class Hands:
+    """Sees whether somebody has set the clock: pgbench's log counts by the time of day."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock(), time.monotonic()
+
+    def check(self) -> None:
+        """Compare it with the monotonic clock.
+
+        :raises TransientError: when both have gone apart by more than the slewing of a time service
+        """
+        wall, steady = (self._clock() - self._began[0]).total_seconds(), time.monotonic() - self._began[1]
+        apart = wall - steady
+        if abs(apart) > _SLEWED + steady * _SLEWING:
+            raise TransientError(
+                f"the clock was set by {apart:+,.1f} s while the load was on, and pgbench's log counts by it",
+                hint="run it again; a time service that steps the clock often is worth a look",
+            )
 
 
 def open_load(connection: Connection, profile: Profile) -> PostgresLoad:
@@ -229,7 +255,8 @@ def _tls(connection: Connection) -> dict[str, str]:
     return {variable: connection.extra[key] for key, variable in named.items() if key in connection.extra}
 
 
-def _failure(code: int, said: str, connection: Connection) -> MainstayError:
+def failure_of(code: int, said: str, connection: Connection) -> MainstayError:
+    """Say what it means that pgbench ended badly: a server that is gone or full is lost, anything else is a mistake."""
     text = said.replace(connection.password, "***") if connection.password else said
     if any(lost in text for lost in _LOST):
         first = next(line for line in text.splitlines() if any(lost in line for lost in _LOST))

@@ -55,6 +55,11 @@ class Tables:
             ) from error
         return self
 
+    @property
+    def session(self) -> Any:
+        """The driver's own."""
+        return self._session
+
     def rows(
         self, table: str, columns: Sequence[str], keys: Sequence[Key], *, wanted: Sequence[str] = ()
     ) -> list[dict[str, Any] | None]:
