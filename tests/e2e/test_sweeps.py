@@ -16,7 +16,7 @@ from include.engine.model import ChecklistReport, Verdict
 from include.engine.verbs import checklist
 from include.engine.wiring import load_inventory
 from tests.e2e.browsing import picture
-from tests.e2e.live import RUN_SECONDS, Live, airflow_sweeps
+from tests.e2e.live import RUN_SECONDS, Live, airflow_sweeps, eventually
 from tests.integration.sweeping import Sweeping, later
 
 pytestmark = pytest.mark.e2e
@@ -123,7 +123,7 @@ def test_a_dag_that_must_run_and_is_paused_is_found_until_it_is_not(live: Live, 
     assert "airflow-paused" not in sweeping.rules("airflow")
     live.admin.pause("drill")
     try:
-        (finding,) = sweeping.found("airflow-paused", "airflow")
+        (finding,) = sweeping.awaited("airflow-paused", "airflow")
         assert finding.labels == {"dag": "drill"}
     finally:
         live.admin.unpause("drill")
@@ -136,23 +136,23 @@ def test_a_run_that_failed_last_is_found_until_it_is_gone(live: Live, sweeping: 
     where = f"dags/mirror/dagRuns/{quote(run)}"
     live.admin.patch(where, {"state": "failed"})
     live.admin.unpause("mirror")
-    (finding,) = sweeping.found("airflow-failed-runs", "airflow", dag="mirror")
+    (finding,) = sweeping.awaited("airflow-failed-runs", "airflow", dag="mirror")
     assert finding.value is not None
     assert finding.value >= 1
     live.admin.delete(where)
-    assert not sweeping.found("airflow-failed-runs", "airflow", dag="mirror")
+    sweeping.gone("airflow-failed-runs", "airflow", dag="mirror")
 
 
 def test_what_is_late_or_was_not_even_begun_is_found(live: Live, sweeping: Sweeping, tmp_path: Path) -> None:
     quiet = sweeping.rules("airflow")
     assert not quiet & {"airflow-late", "airflow-overdue"}
     airflow_sweeps(live, tmp_path, late_after="1s")  # the same inventory, and a promise that nobody keeps
-    (late,) = sweeping.found("airflow-late", "airflow")
+    (late,) = sweeping.awaited("airflow-late", "airflow")
     assert late.labels == {"dag": "backup"}
     airflow_sweeps(live, tmp_path)
-    assert "airflow-late" not in sweeping.rules("airflow")
-    assert "airflow-overdue" in sweeping.rules("airflow", clock=later(2 * DAY))
-    assert "airflow-overdue" not in sweeping.rules("airflow")
+    sweeping.gone("airflow-late", "airflow")
+    eventually("it is found", lambda: "airflow-overdue" in sweeping.rules("airflow", clock=later(2 * DAY)))
+    sweeping.gone("airflow-overdue", "airflow")
 
 
 def test_a_component_that_stops_is_found_until_it_is_back_and_so_is_one_too_few(
@@ -161,7 +161,7 @@ def test_a_component_that_stops_is_found_until_it_is_back_and_so_is_one_too_few(
     all_three = {"airflow-schedulers", "airflow-triggerers", "airflow-dag-processors"}
     assert not sweeping.rules("airflow") & {*all_three, "airflow-component"}
     airflow_sweeps(live, tmp_path, processes=2)
-    assert sweeping.rules("airflow") >= all_three
+    sweeping.until(lambda rules: rules >= all_three, "airflow")
     airflow_sweeps(live, tmp_path)
     sweeping.until(lambda rules: not rules & all_three, "airflow")
     live.demo.airflow._process("dag-processor").stop()

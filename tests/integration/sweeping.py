@@ -82,15 +82,26 @@ class Sweeping:
         report = self.sweep(*systems, clock=clock)
         return {one.rule for one in report.findings if one.state in (State.OPEN, State.PENDING)}
 
-    def found(self, rule: str, *systems: str, clock: Clock = clock, **labels: str) -> list[Finding]:
+    def found(self, rule: str, *systems: str, **labels: str) -> list[Finding]:
         """Sweep, and give what a rule says of the series with these labels."""
-        report = self.sweep(*systems, clock=clock)
+        report = self.sweep(*systems)
         alive = (State.OPEN, State.PENDING)
         return [
             one
             for one in report.findings
             if one.rule == rule and one.state in alive and one.labels.items() >= labels.items()
         ]
+
+    def awaited(self, rule: str, *systems: str, **labels: str) -> list[Finding]:
+        """Sweep until a rule says something of these series, and give it: on a busy machine a probe may be late once."""
+        found: list[Finding] = eventually(
+            lambda: self.found(rule, *systems, **labels), within=120, what=f"{rule} {labels} is found"
+        )
+        return found
+
+    def gone(self, rule: str, *systems: str, **labels: str) -> None:
+        """Sweep until a rule says nothing of these series."""
+        eventually(lambda: not self.found(rule, *systems, **labels), within=120, what=f"{rule} {labels} is gone")
 
     def until(self, expected: Callable[[set[str]], bool], *systems: str) -> set[str]:
         """Sweep until what is open is as expected."""

@@ -34,7 +34,7 @@ def test_a_snapshot_that_was_left_behind_is_found_until_it_is_cleared(
     node = estate.server.nodes[0]
     before = [one.value for one in sweeping.found("cassandra-snapshots", "cassandra")]
     node.nodetool("snapshot", "-t", f"left-{keyspace}", "--", keyspace)
-    (finding,) = sweeping.found("cassandra-snapshots", "cassandra")
+    (finding,) = sweeping.awaited("cassandra-snapshots", "cassandra")
     assert finding.value == sum(one or 0 for one in before) + 1
     assert str(finding.severity) == "this-week"
     node.nodetool("clearsnapshot", "-t", f"left-{keyspace}")
@@ -48,25 +48,25 @@ def test_copies_other_than_declared_and_tables_that_were_never_repaired_are_foun
     target = {"connection": "cassandra_main", **estate.server.target_settings(), "replication": {keyspace: {"dc1": 2}}}
     sweeping.declare("cassandra", main=target)
     sweeping.declare("expect", cassandra={"nodes": 1, "replication_factor": 2, "repair_within": "7d"})
-    assert sweeping.found("cassandra-replication", "cassandra", keyspace=keyspace)
-    assert {"cassandra-keyspaces"} <= (found := sweeping.rules("cassandra"))
+    assert sweeping.awaited("cassandra-replication", "cassandra", keyspace=keyspace)
+    found = sweeping.until(lambda rules: "cassandra-keyspaces" in rules, "cassandra")
     assert "cassandra-never-repaired" not in found  # one copy needs no repair
     strategy = "{{'class': 'NetworkTopologyStrategy', 'dc1': {copies}}}"
     cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {strategy.format(copies=2)}")
     try:
-        assert not sweeping.found("cassandra-replication", "cassandra", keyspace=keyspace)
-        found = sweeping.rules("cassandra")
-        assert "cassandra-keyspaces" not in found
-        assert "cassandra-never-repaired" in found
+        sweeping.gone("cassandra-replication", "cassandra", keyspace=keyspace)
+        sweeping.until(
+            lambda rules: "cassandra-keyspaces" not in rules and "cassandra-never-repaired" in rules, "cassandra"
+        )
     finally:
         cql.rows(f"ALTER KEYSPACE {keyspace} WITH replication = {strategy.format(copies=1)}")
-    assert "cassandra-never-repaired" not in sweeping.rules("cassandra")
+    sweeping.until(lambda rules: "cassandra-never-repaired" not in rules, "cassandra")
 
 
 def test_fewer_nodes_than_were_declared_are_found(sweeping: Sweeping) -> None:
     few = {"cassandra-nodes", "cassandra-node"}
-    assert not sweeping.rules("cassandra") & few
+    sweeping.until(lambda rules: not rules & few, "cassandra")
     sweeping.declare("expect", cassandra={"nodes": 2})
-    assert sweeping.rules("cassandra") & few == {"cassandra-nodes"}
+    sweeping.until(lambda rules: rules & few == {"cassandra-nodes"}, "cassandra")
     sweeping.declare("expect", cassandra={"nodes": 1})
-    assert not sweeping.rules("cassandra") & few
+    sweeping.until(lambda rules: not rules & few, "cassandra")

@@ -10,6 +10,7 @@ from kafka import TopicPartition
 from include.engine import lookout
 from include.engine.store.bucket import Bucket
 from include.engine.systems.kafka.client import open_admin
+from tests.estate import eventually
 from tests.integration.sweeping import Sweeping
 from tests.systems.kafka.stand import Stand, clock, send
 
@@ -37,28 +38,28 @@ def test_a_group_that_is_behind_is_found_until_it_has_read_on(stand: Stand, swee
         send(producer, topic, b"v", None, 0, now - age * 1000)
     assert producer.flush(30) == 0
     group = stand.commit("g", {(topic, 0): 3})
-    assert not sweeping.found("kafka-lag", "kafka", group=group)
+    sweeping.gone("kafka-lag", "kafka", group=group)
     stand.commit("g", {(topic, 0): 0})
-    (finding,) = sweeping.found("kafka-lag", "kafka", group=group)
+    (finding,) = sweeping.awaited("kafka-lag", "kafka", group=group)
     assert finding.labels == {"group": group, "topic": topic, "partition": "0"}
     assert (finding.limit, str(finding.severity)) == (600, "page")
     assert finding.value is not None
     assert finding.value >= 700
     stand.commit("g", {(topic, 0): 3})
-    assert not sweeping.found("kafka-lag", "kafka", group=group)
+    sweeping.gone("kafka-lag", "kafka", group=group)
 
 
 def test_records_that_a_group_can_never_read_are_found(stand: Stand, sweeping: Sweeping) -> None:
     topic = stand.topic("t", partitions=1)
     stand.produce(topic, 10, partitions=1)
     group = stand.commit("g", {(topic, 0): 2})
-    assert not sweeping.found("kafka-group-lost", "kafka", group=group)
+    sweeping.gone("kafka-group-lost", "kafka", group=group)
     with open_admin(stand.cluster.connection()) as admin:
         admin.client.delete_records({TopicPartition(topic, 0): 7})
-    (finding,) = sweeping.found("kafka-group-lost", "kafka", group=group)
+    (finding,) = sweeping.awaited("kafka-group-lost", "kafka", group=group)
     assert finding.value == 5
     stand.commit("g", {(topic, 0): 7})
-    assert not sweeping.found("kafka-group-lost", "kafka", group=group)
+    sweeping.gone("kafka-group-lost", "kafka", group=group)
 
 
 def test_records_that_expire_before_they_are_saved_are_found_until_they_are(stand: Stand, sweeping: Sweeping) -> None:
@@ -68,21 +69,21 @@ def test_records_that_expire_before_they_are_saved_are_found_until_they_are(stan
     producer = stand.producer()
     send(producer, topic, b"v", None, 0, int(clock().timestamp() * 1000) - 5 * 3600 * 1000)
     assert producer.flush(30) == 0
-    (finding,) = sweeping.found("kafka-unsaved", "kafka", topic=topic)
+    (finding,) = sweeping.awaited("kafka-unsaved", "kafka", topic=topic)
     assert finding.value is not None
     assert 4.5 < finding.value <= 5
     stand.backup()
-    assert not sweeping.found("kafka-unsaved", "kafka", topic=topic)
+    sweeping.gone("kafka-unsaved", "kafka", topic=topic)
 
 
 def test_fewer_brokers_and_replicas_than_were_declared_are_found(stand: Stand, sweeping: Sweeping) -> None:
     stand.topic("t", partitions=1)
     alone = {"kafka-brokers", "kafka-single-replicas"}
-    assert not sweeping.rules("kafka") & alone
+    sweeping.until(lambda rules: not rules & alone, "kafka")
     sweeping.declare("expect", kafka={"brokers": 2, "replication_factor": 2})
-    assert sweeping.rules("kafka") >= alone
+    sweeping.until(lambda rules: rules >= alone, "kafka")
     sweeping.declare("expect", kafka={"brokers": 1, "replication_factor": 1})
-    assert not sweeping.rules("kafka") & alone
+    sweeping.until(lambda rules: not rules & alone, "kafka")
 
 
 def test_a_topic_that_nobody_saves_is_found_until_it_is_covered(stand: Stand, sweeping: Sweeping) -> None:
@@ -94,7 +95,6 @@ def test_a_topic_that_nobody_saves_is_found_until_it_is_covered(stand: Stand, sw
 
     assert uncovered() == []
     sweeping.declare("kafka", main=target)
-    (what,) = uncovered()
-    assert "topic" in what
+    eventually(lambda: len(uncovered()) == 1, what="the topic is found")
     sweeping.declare("kafka", main={**target, "topics": [f"{stand.prefix}.*"]})
-    assert uncovered() == []
+    eventually(lambda: uncovered() == [], what="it is covered")

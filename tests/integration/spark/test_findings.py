@@ -46,11 +46,11 @@ def test_a_stream_that_works_on_old_records_or_can_never_read_some_is_found(
         producer.produce(brook.users, json.dumps(person(number)).encode(), None, 0, timestamp=now - 700_000)
     assert producer.flush(60) == 0
     commit(brook, 0)
-    (late,) = sweeping.found("spark-late", "spark", flow="users")
+    (late,) = sweeping.awaited("spark-late", "spark", flow="users")
     assert (late.limit, str(late.severity)) == (600, "page")
     with open_admin(brook.kafka.connection()) as admin:
         admin.client.delete_records({Place(brook.users, 0): 4})
-    (lost,) = sweeping.found("spark-lost", "spark", flow="users")
+    (lost,) = sweeping.awaited("spark-lost", "spark", flow="users")
     assert lost.value == 4
     commit(brook, 10)
-    assert not sweeping.rules("spark") & {"spark-late", "spark-lost"}
+    sweeping.until(lambda rules: not rules & {"spark-late", "spark-lost"}, "spark")

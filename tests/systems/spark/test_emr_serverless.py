@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -35,6 +35,17 @@ class OneConnection:
         return self.connection
 
 
+class Once(ShellClusters):
+    """The shell's clusters, whose clients are made once: making one costs more than all that is asked here."""
+
+    made: ClassVar[dict[str, Any]] = {}
+
+    def aws(self, connection: str, service: str) -> Any:
+        if service not in self.made:
+            self.made[service] = super().aws(connection, service)
+        return self.made[service]
+
+
 def ready(generation: int = 7) -> Submission:
     parts: Any = {"kafka": KAFKA, "cassandra": CASSANDRA, "store": STORE, "jars": ()}
     return submission("main", settings(), generation, **parts, project=Path("/opt/mainstay"))
@@ -45,10 +56,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmrServerlessEngine]:
     monkeypatch.setattr(emr_serverless, "_POLL", 0.01)
     with mock_aws():
         login = Connection(login="key", password="secret", extra=EXTRA)
-        emr = ShellClusters(OneConnection(login)).aws("emr", "emr-serverless")
+        emr = Once(OneConnection(login)).aws("emr", "emr-serverless")
         made = emr.create_application(name="streams", releaseLabel="emr-7.0.0", type="SPARK", clientToken="x")
         connection = msgspec.structs.replace(login, extra={**EXTRA, "application_id": made["applicationId"]})
-        yield EmrServerlessEngine("emr", connection, ShellClusters(OneConnection(connection)), checkpoint=PLACE)
+        yield EmrServerlessEngine("emr", connection, Once(OneConnection(connection)), checkpoint=PLACE)
 
 
 def become(engine: EmrServerlessEngine, state: str) -> None:
