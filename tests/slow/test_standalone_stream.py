@@ -120,6 +120,6 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
 def _ours(pid: int, spark: SparkCluster) -> bool:
     """Whether it runs in a directory of this cluster: its command line tells no cluster."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd").startswith(f"{spark.sandbox.root}/")
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(spark.sandbox.root)
     except OSError:
         return False
