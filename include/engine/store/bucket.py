@@ -31,7 +31,7 @@ PART_BYTES = 16 << 20  # of a multipart upload
 PARTS_AT_ONCE = 3
 PARTS_LIMIT = 10_000  # S3's and GCS's: an object of unknown size can have 156 GiB
 RANGE_BYTES = 4 << 20  # of a download
-RANGES_AHEAD = 6
+RANGES_AHEAD = 4
 _DELETES_AT_ONCE = 16
 
 Result = TypeVar("Result")
