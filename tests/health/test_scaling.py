@@ -56,6 +56,12 @@ def test_what_was_not_read_is_not_green() -> None:
     assert [(row.name, row.verdict) for row in rows] == [("cassandra-disk", Verdict.UNVERIFIED)]
 
 
+def test_a_limit_that_nobody_declared_is_not_green_and_says_what_to_set() -> None:
+    row = table(reading(1.4, "spark.flow.batch_duration", unit="s"), subject="spark/pipeline")["spark-batch"]
+    assert (row.verdict, row.limit) == (Verdict.UNVERIFIED, None)  # type: ignore[attr-defined]
+    assert row.cause == "no limit is declared: set expect.spark.batch_seconds in the inventory"  # type: ignore[attr-defined]
+
+
 def test_a_disk_that_fills_says_when_it_will_be_full() -> None:
     book = load([lookout.RULES], runbooks=lookout.RUNBOOKS)
     seen = look(reading(70, "cassandra.disk.used", unit="%", node="a"), subject="cassandra/events", metrics=())

@@ -72,6 +72,7 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
     of_subject = {one.metric: one for look in looks if look.subject == subject for one in look.readings}
     pools = [one for look in looks if look.subject == subject for one in look.readings]
     decide = CAUSES.get(row.cause)
+    binding = decide(of_subject, pools) if decide and limit is not None and worst.value >= limit * _HALF else ""
     return ScalingRow(
         name=row.name,
         title=row.title,
@@ -83,7 +84,7 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
         trend=found,
         breach=time_to(found, limit, above=True) if found is not None and limit is not None else None,
         verdict=Verdict.UNVERIFIED if limit is None else Verdict.FAIL if over else Verdict.PASS,
-        cause=decide(of_subject, pools) if decide and limit is not None and worst.value >= limit * _HALF else "",
+        cause=f"no limit is declared: set {row.limit} in the inventory" if limit is None else binding,
         action=row.action,
         costs=row.costs,
     )
