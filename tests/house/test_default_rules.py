@@ -75,7 +75,7 @@ LIVE = {
         "cassandra-keyspaces",
         "cassandra-never-repaired",
     ),
-    RING: ("cassandra-node", "cassandra-hints", "cassandra-repair-age"),
+    RING: ("cassandra-node", "cassandra-hints", "cassandra-dropped", "cassandra-repair-age"),
     SPARK: ("spark-late", "spark-lost"),
     STREAM: ("spark-batch",),
     STANDALONE: ("spark-masters", "spark-workers"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,6 +203,38 @@ def test_a_node_that_is_down_and_what_the_others_keep_for_it_are_found_until_it_
     assert "cassandra-repair-age" not in sweeping.rules("cassandra")
     assert "cassandra-repair-age" in sweeping.rules("cassandra", clock=later(8 * 24 * 3600))
     assert "cassandra-repair-age" not in sweeping.rules("cassandra")
+
+
+def test_messages_that_a_slow_node_drops_are_found_and_forgotten_with_time(
+    estate: Estate, ring: CassandraServer, cql: Cql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    settings: dict[str, object] = {
+        "cassandra": {"main": {"connection": "cassandra_main", **ring.target_settings()}},
+        "sweep": {"timeout": "60s"},
+    }
+    sweeping = Sweeping(tmp_path, estate.connections.known, settings)
+    sweeping.gone("cassandra-dropped", "cassandra")
+    statement = "INSERT INTO user_events.user_sessions (user_id, session_id) VALUES (uuid(), now())"
+    first = next(node for node in cql.ring() if node.address == ring.nodes[0].address)
+    pid = ring.nodes[2].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        while time.monotonic() < began + 8:  # longer than a write may wait (write_request_timeout), and not yet dead
+            cql.rows(statement, consistency="QUORUM", at=first, timeout=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    found = sweeping.awaited("cassandra-dropped", "cassandra", node=ring.nodes[2].address)
+    peak = found[0].value
+    assert peak is not None
+    sweeping.tolerate("cassandra-dropped", peak / 2)  # the mean of five minutes is halved in three and a half
+    eventually(
+        lambda: not sweeping.found("cassandra-dropped", "cassandra"),
+        within=420,
+        what="the rate of drops falls with time",
+    )
 
 
 def test_a_node_that_dies_after_the_snapshot_leaves_no_backup_and_the_retry_finishes_it(

@@ -39,7 +39,7 @@ def test_a_healthy_node_gives_every_metric_that_its_probes_name(estate: Estate) 
         "cassandra.nodes.down": 0,
         "cassandra.nodes.unreachable": 0,
         "cassandra.schema.versions": 1,
-        "cassandra.hints.files": 0,
+        "cassandra.hints.bytes": 0,
         "cassandra.streams": 0,
         "cassandra.repair.never": 0,  # one copy needs no repair
         "cassandra.replication.differing": 0,

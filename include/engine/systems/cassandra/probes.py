@@ -42,7 +42,7 @@ class ClusterProbe(Struct, kw_only=True):
 
     @property
     def sometimes(self) -> Sequence[str]:
-        """What it gives only when there is a keyspace of the user (see ``probing.Probe``)."""
+        """What it gives only when there are hints, or a keyspace of the user (see ``probing.Probe``)."""
         return _SOMETIMES.get(self.name, ())
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -62,7 +62,11 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
     ]
 
 
-_SOMETIMES = {"repairs": ("cassandra.repair.age",), "replication": ("cassandra.replication.copies",)}
+_SOMETIMES = {
+    "hints": ("cassandra.hints.age",),
+    "repairs": ("cassandra.repair.age",),
+    "replication": ("cassandra.replication.copies",),
+}
 _PROBES: Sequence[tuple[str, Sequence[str], str, Callable[[Look], Iterator[Reading]]]] = (
     (
         "nodes",
@@ -78,7 +82,7 @@ _PROBES: Sequence[tuple[str, Sequence[str], str, Callable[[Look], Iterator[Readi
     ),
     ("jolokia", tuple(asked[0] for asked in ASKED), "JMX of each node, through Jolokia", read_jolokia),
     ("disks", ("cassandra.disk.used",), "df of the data directories, on each node", read_disks),
-    ("hints", ("cassandra.hints.files",), "system_views.pending_hints of each node", read_hints),
+    ("hints", ("cassandra.hints.bytes",), "the files of hints, on each node", read_hints),
     (
         "snapshots",
         ("cassandra.snapshots", "cassandra.snapshots.lasting", "cassandra.snapshots.bytes"),

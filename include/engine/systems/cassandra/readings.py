@@ -6,6 +6,7 @@ invented.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from include.engine.contracts import Connection
-from include.engine.errors import PermanentError, Unreachable
+from include.engine.errors import Incomplete, PermanentError, Unreachable
 from include.engine.model import Reading
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Jolokia
@@ -27,10 +28,13 @@ from include.engine.systems.cassandra.transport import quote, transport_to
 _PATIENCE = 5.0  # seconds after which a node that gives no answer counts as down
 _REPAIRS_LOOKED_AT = 500  # of a table's newest: some fail, each is one range
 _METRICS = "org.apache.cassandra.metrics:type="
+_HINTS_FOLDER = "SELECT value FROM system_views.settings WHERE name = 'hints_directory'"
+_HINTS_FILE = re.compile(r"-(?P<began>[0-9]+)-[0-9]+\.hints$")
 # One request to each node asks for all of these.
 ASKED: Sequence[tuple[str, str, str, str]] = (
     ("cassandra.compactions.pending", "compactions", f"{_METRICS}Compaction,name=PendingTasks", "Value"),
     ("cassandra.messages.dropped", "messages", f"{_METRICS}DroppedMessage,scope=*,name=Dropped", "Count"),
+    ("cassandra.messages.dropping", "messages/s", f"{_METRICS}DroppedMessage,scope=*,name=Dropped", "FiveMinuteRate"),
     ("cassandra.load", "bytes", f"{_METRICS}Storage,name=Load", "Count"),
     ("cassandra.exceptions", "exceptions", f"{_METRICS}Storage,name=Exceptions", "Count"),
     ("cassandra.hints.written", "hints", f"{_METRICS}Storage,name=TotalHints", "Count"),
@@ -150,18 +154,38 @@ def read_disks(look: Look) -> Iterator[Reading]:
 
 
 def read_hints(look: Look) -> Iterator[Reading]:
-    """Read what nodes keep for others that were down, and since when."""
+    """Read what nodes keep for others that were down, and since when.
+
+    From the files themselves, whose names say when they were begun: ``system_views.pending_hints`` leaves out the file that is
+    being written, which is all there is until 128 MiB are full or the other node is back.
+    """
 
     def one(node: Node) -> list[Reading]:
-        rows = look.rows("SELECT files, oldest FROM system_views.pending_hints", at=node)
-        files = sum(row["files"] or 0 for row in rows)
-        found = [look.reading("cassandra.hints.files", files, "files", node=node.address)]
-        ages = [look.at.timestamp() - _seconds(row["oldest"]) for row in rows if row["oldest"]]
-        if ages:
-            found.append(look.reading("cassandra.hints.age", max(ages), "s", node=node.address))
+        folder = next((row["value"] for row in look.rows(_HINTS_FOLDER, at=node)), None)
+        if not folder:
+            raise Incomplete(f"{node.address} does not say where its hints lie", hint="set hints_directory there")
+        listing = transport_to(look.settings, node.address).run(f"ls -ln -- {quote(str(folder))}", timeout=look.timeout)
+        files = hint_files(listing)
+        found = [look.reading("cassandra.hints.bytes", sum(files.values()), "bytes", node=node.address)]
+        if files:
+            age = max(0.0, look.at.timestamp() - min(files) / 1000)
+            found.append(look.reading("cassandra.hints.age", age, "s", node=node.address))
         return found
 
     yield from look.on_all(one)
+
+
+def hint_files(listing: str) -> dict[int, int]:
+    """Give when each file of hints was begun, in milliseconds since the epoch, and its bytes, from what ``ls -ln`` says.
+
+    A name is ``<host id>-<milliseconds>-<version>.hints`` (org.apache.cassandra.hints.HintsDescriptor).
+    """
+    found: dict[int, int] = {}
+    for line in listing.splitlines():
+        if name := _HINTS_FILE.search(line):
+            began = int(name["began"])
+            found[began] = found.get(began, 0) + int(line.split(None, 5)[4])
+    return found
 
 
 def read_snapshots(look: Look) -> Iterator[Reading]:
