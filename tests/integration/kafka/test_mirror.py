@@ -25,6 +25,7 @@ from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
 from tests.health.making import judged, look
+from tests.integration.kafka.conftest import load_topic
 from tests.systems.kafka import hostile
 from tests.systems.kafka.rebalancing import Rebalancing
 from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
@@ -52,7 +53,14 @@ def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
             send(producer, other, b"%d-%d" % (batch, i), None, 0)
         producer.flush()
         producer.abort_transaction() if batch == 3 else producer.commit_transaction()
+    load = load_topic(stand)  # its pattern is declared, and all the same it stays here
+    with open_admin(stand.cluster.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=load, partitions=1, factor=1)])
+    stand.produce(load, 10, partitions=1)
     report = run(mirror)
+    with open_admin(dr.connection()) as admin:
+        assert load not in admin.topics()
+    stand.delete(load)
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
     assert stand.seen(other, cluster=dr) == stand.seen(other)
     assert report.verdict is Verdict.PASS, [check.detail for check in report.checks]

@@ -100,7 +100,7 @@ class KafkaSource:
             return sorted(
                 f"topic {name} is in no backup of {self.target}"
                 for name, topic in admin.topics().items()
-                if not cuts.is_internal(topic) and not self.settings.covers(name)
+                if cuts.is_lasting(topic) and not self.settings.covers(name)
             )
 
     def _plan(

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.errors import Corrupt, Incomplete
+from include.engine.loading.naming import is_of_a_test
 from include.engine.model import Cut
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
 
@@ -110,8 +111,13 @@ def read(cut: Cut) -> KafkaCut:
 
 
 def covered(admin: Admin, covers: Callable[[str], bool]) -> dict[str, TopicState]:
-    """Give the topics of the pipeline that *covers* wants; never Kafka's own."""
-    return {name: topic for name, topic in admin.topics().items() if not is_internal(topic) and covers(name)}
+    """Give the topics of the pipeline that *covers* wants; never Kafka's own, and never a load test's."""
+    return {name: topic for name, topic in admin.topics().items() if is_lasting(topic) and covers(name)}
+
+
+def is_lasting(topic: TopicState) -> bool:
+    """Say whether a topic is the pipeline's: a load test's is gone before a copy of it is made."""
+    return not is_internal(topic) and not is_of_a_test(topic.name)
 
 
 def is_internal(topic: TopicState) -> bool:

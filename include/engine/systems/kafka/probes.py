@@ -162,7 +162,7 @@ def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     )
     for metric, topics_ in zip(_PARTITIONS, found, strict=True):
         yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
-    own = [topic for topic in topics.values() if not cuts.is_internal(topic)]
+    own = [topic for topic in topics.values() if cuts.is_lasting(topic)]
     single = [topic for topic in own if topic.factor < 2]
     narrow = [topic for topic in own if len(topic.partitions) < brokers]
     for metric, topics_ in zip(_TOPICS, (single, narrow), strict=True):

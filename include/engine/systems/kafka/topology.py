@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from include.engine.loading.naming import OF_A_TEST
 from include.engine.systems.kafka.client import Admin
 from include.engine.systems.kafka.cut import covered
 from include.engine.systems.kafka.settings import Mirror, matches
 
 _MM2 = "org.apache.kafka.connect.mirror"
 _BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
+_NEVER_MIRRORED = (r"mm2.*\.internal", r".*\.replica", "__.*")  # MirrorMaker 2's own default
 _SECRET = ("password", "jaas", "secret")
 _JAAS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
@@ -72,6 +74,7 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
         "connector.class": f"{_MM2}.MirrorSourceConnector",
         "tasks.max": str(mirror.tasks),
         "topics": ",".join(mirror.topics),
+        "topics.exclude": ",".join((*_NEVER_MIRRORED, OF_A_TEST)),
         "replication.factor": str(mirror.replication_factor),
         "offset-syncs.topic.replication.factor": str(mirror.replication_factor),
         "source.consumer.isolation.level": "read_committed",
