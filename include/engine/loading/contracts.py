@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -12,6 +12,9 @@ from include.engine.loading.schedule import Schedule
 from include.engine.model import GeneratorLimit, LoadStep, Reading
 
 LOAD_BEFORE = "load average before the test"  # differs from test to test, and is no change of what is tested
+CPU_SHARE = (
+    "generator_cpu_share"  # a figure: of one processor, by the busiest process, where its client has to wait for Python
+)
 UNANSWERED = "no answer by the end of the test"
 UNSENT = "never sent: the generator was still behind when the test ended"
 
@@ -43,6 +46,24 @@ class Operation(Protocol):
         ...
 
 
+# Takes the answer to one of many operations, from any thread: its index, what the client gave for an error or None, and
+# whatever else the client gives, which is not looked at.  It is called once for each operation, as cheaply as can be.
+Note = Callable[[int, object, object], None]
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An operation that can send many at once for much less than one by one."""
+
+    def submit_many(self, indexes: range, note: Note) -> None:
+        """Send operations *indexes*, and call *note* for each when it is answered."""
+        ...
+
+    def cause(self, error: object) -> str:
+        """Put an error that *note* was given into a few words."""
+        ...
+
+
 @runtime_checkable
 class Phased(Protocol):
     """An operation that can say afterwards where its time went."""
@@ -70,6 +91,7 @@ class LoadRun(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    most: float | None = None  # operations that may be sent in any second, also to make up for a stall
 
 
 class Measured(Struct, frozen=True, kw_only=True):

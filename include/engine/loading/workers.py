@@ -6,6 +6,7 @@ shares an interpreter's lock with the others.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -20,7 +21,7 @@ import msgspec
 from include.engine import errors
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import TransientError, Unreachable
-from include.engine.loading.contracts import LOAD_BEFORE, Measured, Worker
+from include.engine.loading.contracts import CPU_SHARE, LOAD_BEFORE, Measured, Worker
 from include.engine.loading.distribution import encoded
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule
@@ -30,7 +31,7 @@ from include.engine.model import GeneratorLimit
 _ROOT = Path(__file__).resolve().parents[3]
 _LEAD = 0.15  # seconds between the order to begin and the first operation
 _MOST_INTERVALS = 600
-_MORE_THAN_CAN_BE = 300_000.0  # operations per second of one Python
+_MORE_THAN_CAN_BE = 1_000_000.0  # operations per second of one Python
 _LAST_WORDS = 15
 
 
@@ -51,12 +52,14 @@ def generate(
     stop: Stop,
     progress: Progress | None = None,
     patience: float = 60.0,
+    most: float | None = None,
 ) -> Measured:
     """Keep *schedule* with *processes* processes.
 
     :param bound: operations in flight at the same time, over all processes
     :param grace: seconds after the schedule's end in which answers still count
     :param patience: seconds that a process may take to reach the target, or to end
+    :param most: operations that may be sent in any second, over all processes, also to make up for a stall
     :raises Interrupted: when it was asked to stop
     :raises MainstayError: when a process could not reach the target, or died
     """
@@ -72,6 +75,7 @@ def generate(
             bound=max(1, bound // processes),
             grace=grace,
             interval=interval,
+            most=None if most is None else math.ceil(most / processes),
         )
         for part in range(processes)
     ]
@@ -93,7 +97,7 @@ def generate(
         for child in children:
             ended = child.expect("recording", schedule.seconds + grace + patience, progress)
             total.merge(Recording.of_frame(ended["recording"]))
-            cpu = max(cpu, ended["cpu"])
+            cpu = max(cpu, ended["cpu"] / max(ended["ran"], 1e-3))
     except errors.MainstayError:
         stop.check()
         raise
@@ -102,7 +106,7 @@ def generate(
             child.end()
     stop.check()
     figures = {
-        "generator_cpu_share": round(cpu / schedule.seconds, 3),
+        CPU_SHARE: round(cpu, 3),
         "last_answer_seconds": round(total.last / SECOND, 3),
     }
     step = step_of(total, schedule, processes=processes, figures=figures)
@@ -112,14 +116,13 @@ def generate(
 
 
 def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> GeneratorLimit:
-    """Measure what one process of the generator can do with *worker*: it is told to do more than it can, for a second.
+    """Measure what the generator can do with *worker*, all processes at once: they are told to do more than they can.
 
     :param how: what the operations are sent to, in words
     """
-    measured = generate(
-        worker, Schedule.steady(_MORE_THAN_CAN_BE, 0.75, warm_up=0.25), processes=1, bound=bound, grace=0.0, stop=Stop()
-    )
-    return GeneratorLimit(rate=measured.step.achieved_rate, processes=processes, how=how)
+    schedule = Schedule.steady(processes * _MORE_THAN_CAN_BE, 0.75, warm_up=0.25)
+    measured = generate(worker, schedule, processes=processes, bound=bound, grace=0.0, stop=Stop())
+    return GeneratorLimit(rate=measured.step.achieved_rate / processes, processes=processes, how=how)
 
 
 def machine() -> dict[str, str]:

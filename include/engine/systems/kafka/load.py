@@ -74,6 +74,7 @@ class KafkaLoad:
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
+            most=run.most,
         )
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
