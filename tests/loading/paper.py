@@ -8,12 +8,15 @@ from typing import Any
 
 from include.engine.contracts import Clock, Connection
 from include.engine.loading.contracts import LoadRun, Measured, Worker
+from include.engine.loading.driving import Driver
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
+from include.engine.loading.recording import step_of
 from include.engine.loading.schedule import Schedule
-from include.engine.loading.workers import generate
+from include.engine.loading.workers import generate, interval_of
 from include.engine.model import GeneratorLimit, Reading
 from tests.loading.range import Range
+from tests.loading.test_driving import Toy
 
 STEADY: dict[str, Any] = {"stages": [{"rate": 400, "lasts": "2s"}], "gates": {"p99": 60_000}, "grace": "2s"}
 
@@ -22,12 +25,17 @@ class Paper:
     """Loads nothing, and remembers what was asked of it.
 
     :param ask: what its canary does
+    :param clockwork: the generator is on paper, too, so that it holds every rate on the busiest machine
     """
 
     def __init__(
-        self, *, ask: Callable[[], float] = lambda: 0.001, preparing: Callable[[], None] = lambda: None
+        self,
+        *,
+        ask: Callable[[], float] = lambda: 0.001,
+        preparing: Callable[[], None] = lambda: None,
+        clockwork: bool = False,
     ) -> None:
-        self.ask, self.preparing = ask, preparing
+        self.ask, self.preparing, self.clockwork = ask, preparing, clockwork
         self.there: list[str] = []
         self.runs: list[LoadRun] = []
         self.schedules: list[Schedule] = []
@@ -45,6 +53,10 @@ class Paper:
 
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         self.schedules.append(schedule)
+        if self.clockwork:
+            toy = Toy()
+            driver = Driver(toy, schedule, begin=0, interval=interval_of(schedule), now=toy.now)
+            return Measured(step=step_of(driver.run(), schedule), histograms={})
         worker = Worker(module="include.engine.loading.nothing", parameters={})
         return generate(worker, schedule, processes=1, bound=10, grace=2, stop=run.stop, most=run.most)
 

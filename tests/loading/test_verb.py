@@ -67,6 +67,35 @@ def test_a_guard_whose_reading_breaks_in_an_unknown_way_ends_the_load_and_proves
     assert result.verdict is Verdict.UNVERIFIED
 
 
+def test_what_was_measured_until_a_guard_tripped_is_shown_and_not_judged(tmp_path: Path) -> None:
+    begun: list[float] = []
+
+    def ask() -> float:
+        if paper.schedules:
+            begun.append(time.monotonic())
+        return 60.0 if begun and begun[-1] - begun[0] > 4 else 0.001
+
+    paper = Paper(ask=ask)
+    range_ = PaperRange(tmp_path, paper)
+    profile = range_.profile(**STEADY | {"stages": [{"rate": 100, "lasts": "60s"}], "gates": {"p99": 0.000001}})
+    result = range_.run(profile, permission={"guard_every": "0.2s"})
+    assert result.stopped.startswith("guard: load.canary")
+    step = result.step
+    assert step is not None
+    assert 1 < step.seconds < 30
+    assert step.target_rate == pytest.approx(100, rel=0.1)
+    assert step.from_intended.count == pytest.approx(100 * step.seconds, rel=0.2)
+    assert step.checks == ()
+    assert {check.name for check in result.checks} == {"finished", "guards", "removed"}
+    assert names(Verdict.FAIL, result.checks) == {"guards"}
+    page = range_.loads.page(result.id)
+    assert page.count("<svg") >= 2
+    begun.clear()
+    paper.schedules.clear()
+    again = range_.run(range_.profile(**STEADY))
+    assert f"Compared with {result.id}" not in range_.loads.page(again.id)  # half a test is no measure
+
+
 def test_production_is_watched_while_the_load_is_prepared(tmp_path: Path) -> None:
     filling = threading.Event()
     paper = Paper(ask=lambda: 60.0 if filling.is_set() else 0.001)
@@ -101,16 +130,16 @@ def test_the_highest_rate_that_is_allowed_is_told_to_the_engine(tmp_path: Path) 
 
 
 def test_a_search_on_a_target_that_holds_everything_ends_at_the_highest_rate_that_is_allowed(tmp_path: Path) -> None:
-    range_ = PaperRange(tmp_path, Paper())
+    range_ = PaperRange(tmp_path, Paper(clockwork=True))
     search = {"begin": 250, "end": 5000, "factor": 4, "step": "1s", "limit": "60s"}
     result = range_.run(range_.profile(**STEADY, search=search), search=True, permission={"max_rate": 1000})
     assert [round(step.target_rate) for step in result.steps] == [250, 1000]
     assert result.judged == 1
-    assert [schedule.seconds for schedule in range_.paper.schedules] == [2.5, 1.5]  # 500 operations for a p99
+    assert [schedule.seconds for schedule in range_.paper.schedules] == [3.0, 2.0]  # 500 operations for a p99
 
 
 def test_a_search_that_could_say_nothing_about_its_first_rate_is_refused(tmp_path: Path) -> None:
     range_ = PaperRange(tmp_path, Paper())
     search = {"begin": 5, "end": 100, "step": "1s", "limit": "60s"}
-    with pytest.raises(Refused, match="5 operations a second takes 100 s, and the search ends after 60 s"):
+    with pytest.raises(Refused, match="5 operations a second takes 101 s, and the search ends after 60 s"):
         range_.run(range_.profile(**STEADY, search=search), search=True)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
+from include.engine.errors import Interrupted
 from include.engine.loading.schedule import Schedule
 from include.engine.model import GeneratorLimit, LoadStep, Reading
 
@@ -101,6 +102,24 @@ class Measured(Struct, frozen=True, kw_only=True):
     histograms: dict[str, str]
 
 
+class CutShort(Interrupted):
+    """The load was stopped; what was measured until then."""
+
+    def __init__(self, measured: Measured) -> None:
+        super().__init__("the load was stopped", hint="run it again")
+        self.measured = measured
+
+
+def measured_until(error: BaseException) -> Measured | None:
+    """Give what had been measured when *error* ended a load, if that was kept: in it, or in what has caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CutShort):
+            return seen.measured
+        seen = seen.__cause__
+    return None
+
+
 class LoadEngine(Protocol):
     """Puts load on one target: in things of its own, which it creates and removes."""
 
@@ -119,7 +138,7 @@ class LoadEngine(Protocol):
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Put the load on.  May be called again, for the next rate of a search.
 
-        :raises Interrupted: when it was asked to stop; what was measured until then is lost
+        :raises Interrupted: when it was asked to stop; as :class:`CutShort`, or caused by one, when something had been measured
         """
         ...
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -125,7 +126,7 @@ class Profile(Section):
             factor=search.factor,
             tolerance=search.tolerance,
             step_seconds=search.step.total_seconds(),
-            warm_up=self.warm_up.total_seconds(),
+            warm_up=float(math.ceil(self.warm_up.total_seconds())),  # it ends with a whole interval of the series
             limit=search.limit.total_seconds(),
             least=needed(self.limits(), drawn=self.workload.drawn),
         )

@@ -81,8 +81,8 @@ def _serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     schedule = Schedule(stages=order.stages, warm_up=order.warm_up)
     tell(outgoing, {"ready": True})
     begin = hear(incoming)
-    if begin is None:
-        return
+    if begin is None or "begin" not in begin:
+        return  # the end of our parent, or a stop before it began
     stop = threading.Event()
 
     def listen() -> None:

@@ -21,7 +21,7 @@ import msgspec
 from include.engine import errors
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import TransientError, Unreachable
-from include.engine.loading.contracts import CPU_SHARE, LOAD_BEFORE, Measured, Worker
+from include.engine.loading.contracts import CPU_SHARE, LOAD_BEFORE, CutShort, Measured, Worker
 from include.engine.loading.distribution import encoded
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule
@@ -33,6 +33,7 @@ _LEAD = 0.15  # seconds between the order to begin and the first operation
 _MOST_INTERVALS = 600
 _MORE_THAN_CAN_BE = 1_000_000.0  # operations per second of one Python
 _LAST_WORDS = 15
+_LAST_MOMENT = 1.0  # seconds: production may suffer meanwhile, but nothing is sent any more
 
 
 def interval_of(schedule: Schedule) -> int:
@@ -60,7 +61,7 @@ def generate(
     :param grace: seconds after the schedule's end in which answers still count
     :param patience: seconds that a process may take to reach the target, or to end
     :param most: operations that may be sent in any second, over all processes, also to make up for a stall
-    :raises Interrupted: when it was asked to stop
+    :raises Interrupted: when it was asked to stop: :class:`CutShort` once something was measured after the warm-up
     :raises MainstayError: when a process could not reach the target, or died
     """
     interval = interval_of(schedule)
@@ -83,7 +84,7 @@ def generate(
 
     def end_them() -> None:
         for child in children:
-            child.kill()
+            child.stop()
 
     stop.on_stop(end_them)
     try:
@@ -104,7 +105,11 @@ def generate(
     finally:
         for child in children:
             child.end()
-    stop.check()
+    lasted = (time.monotonic_ns() - begin) / SECOND
+    if stop.stopped:
+        if lasted < schedule.warm_up + 2 * interval / SECOND:
+            stop.check()
+        schedule = schedule.until(min(lasted, schedule.seconds))
     figures = {
         CPU_SHARE: round(cpu, 3),
         "last_answer_seconds": round(total.last / SECOND, 3),
@@ -112,7 +117,10 @@ def generate(
     step = step_of(total, schedule, processes=processes, figures=figures)
     kept = {"from_intended": total.intended, "from_sent": total.sent}
     histograms = {name: encoded(total.distribution(which, step.warm_up_seconds)) for name, which in kept.items()}
-    return Measured(step=step, histograms=histograms)
+    measured = Measured(step=step, histograms=histograms)
+    if stop.stopped:
+        raise CutShort(measured)
+    return measured
 
 
 def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> GeneratorLimit:
@@ -174,6 +182,16 @@ class _Process:
                     progress.say(f"{frame['completed']} answered, {frame['errors']} errors")
         finally:
             timer.cancel()
+
+    def stop(self) -> None:
+        """Ask it for what it has recorded, and give it a moment for that."""
+        try:
+            self.send({"stop": True})
+        except errors.MainstayError:
+            return  # it has ended
+        timer = threading.Timer(_LAST_MOMENT, self.kill)
+        timer.daemon = True
+        timer.start()
 
     def kill(self) -> None:
         if self._process.poll() is None:

@@ -14,7 +14,7 @@ from include.engine.errors import Interrupted, MainstayError, Refused, Unreachab
 from include.engine.loading import report
 from include.engine.loading.comparison import Comparison, compare
 from include.engine.loading.concluding import concluded, notes_of
-from include.engine.loading.contracts import LoadEngine, LoadRun, Measured
+from include.engine.loading.contracts import LoadEngine, LoadRun, Measured, measured_until
 from include.engine.loading.gates import judged
 from include.engine.loading.guarding import Guard
 from include.engine.loading.naming import ours, prefix_of
@@ -54,6 +54,7 @@ class _Seen:
     histograms: list[dict[str, str]] = field(default_factory=list)
     stopped: str = ""
     lost: str = ""
+    cut: bool = False  # the last step is what was measured until then
 
 
 def run(
@@ -175,7 +176,15 @@ def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, s
     gates = wish.profile.limits()
 
     def once(one: Schedule) -> None:
-        measured: Measured = engine.measure(run, one)
+        try:
+            measured: Measured = engine.measure(run, one)
+        except (Interrupted, Unreachable) as error:
+            part = measured_until(error)
+            if part is not None:  # it is shown, and not judged
+                seen.steps.append(part.step)
+                seen.histograms.append(part.histograms)
+                seen.cut = True
+            raise
         seen.steps.append(judged(measured.step, gates))
         seen.histograms.append(measured.histograms)
 
@@ -229,7 +238,7 @@ def _loaded(
     finally:
         progress.stage("remove")
         cleared = _cleared(engine, prefix)
-    return ended, cleared
+    return Found(index=len(seen.steps) - 1, why="") if seen.cut else ended, cleared
 
 
 def _with_page(loads: Loads, result: LoadResult, baseline: str | None) -> tuple[LoadResult, str]:

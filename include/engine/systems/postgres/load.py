@@ -17,8 +17,8 @@ from pathlib import Path
 from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
-from include.engine.errors import MainstayError, PermanentError, Unreachable
-from include.engine.loading.contracts import CPU_SHARE, UNSENT, LoadRun, Measured
+from include.engine.errors import Interrupted, MainstayError, PermanentError, Unreachable
+from include.engine.loading.contracts import CPU_SHARE, UNSENT, CutShort, LoadRun, Measured
 from include.engine.loading.distribution import encoded
 from include.engine.loading.driving import LATE
 from include.engine.loading.permission import CANARY
@@ -83,14 +83,17 @@ class PostgresLoad:
         begun, late, cpu = 0.0, 0, 0.0
         for stage in _steady_parts(schedule):
             before = _cpu_of_children()
-            late = self._one(run, stage, begun, late, recording)
+            try:
+                late = self._one(run, stage, begun, late, recording)
+            except (Interrupted, Unreachable) as error:
+                lasted = recording.last / SECOND
+                if lasted > schedule.warm_up + 1:
+                    error.__cause__ = CutShort(_measured(recording, schedule.until(lasted), cpu))
+                raise
             jobs = min(self._workload.clients, self._profile.processes)
             cpu = max(cpu, (_cpu_of_children() - before) / jobs / (stage.seconds + late / SECOND))
             begun += stage.seconds
-        step = step_of(recording, schedule, drawn=True, figures={CPU_SHARE: round(cpu, 3)})
-        kept = {"from_intended": recording.intended, "from_sent": recording.sent}
-        histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
-        return Measured(step=step, histograms=histograms)
+        return _measured(recording, schedule, cpu)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Log in and ask for a one."""
@@ -233,6 +236,13 @@ def note_held(recording: Recording, held: Iterable[tuple[int, int]]) -> None:
 def open_load(connection: Connection, profile: Profile) -> PostgresLoad:
     """Give the engine for one cluster.  Asks nothing of it yet."""
     return PostgresLoad(connection, profile)
+
+
+def _measured(recording: Recording, schedule: Schedule, cpu: float) -> Measured:
+    step = step_of(recording, schedule, drawn=True, figures={CPU_SHARE: round(cpu, 3)})
+    kept = {"from_intended": recording.intended, "from_sent": recording.sent}
+    histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
+    return Measured(step=step, histograms=histograms)
 
 
 def _steady_parts(schedule: Schedule) -> Iterator[Stage]:

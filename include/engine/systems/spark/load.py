@@ -125,9 +125,10 @@ class StreamLoad:
                     progress=run.progress,
                     most=run.most,
                 )
-        except Interrupted:
-            run.stop.check()
-            raise _death(job) from None
+        except Interrupted as error:
+            if run.stop.stopped:
+                raise
+            raise _death(job) from error
         if not _lives(job):
             raise _death(job)
         figures = {**measured.step.figures, **growth_of(measured.step)}
