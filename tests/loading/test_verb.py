@@ -143,3 +143,5 @@ def test_a_search_that_could_say_nothing_about_its_first_rate_is_refused(tmp_pat
     search = {"begin": 5, "end": 100, "step": "1s", "limit": "60s"}
     with pytest.raises(Refused, match="5 operations a second takes 101 s, and the search ends after 60 s"):
         range_.run(range_.profile(**STEADY, search=search), search=True)
+    with pytest.raises(Refused, match="from the profile"):
+        range_.run(range_.profile(**STEADY), search=True, rate=50)

@@ -37,7 +37,7 @@ _LAST_MOMENT = 1.0  # seconds: production may suffer meanwhile, but nothing is s
 
 
 def interval_of(schedule: Schedule) -> int:
-    """Give how long an interval of the series is: a second, or more when the test is long; a tenth when it is short."""
+    """Give how long an interval of the series is: a second, or more when the test is long; a quarter when it is short."""
     if schedule.seconds < 20:
         return SECOND // 4
     return SECOND * max(1, -(-int(schedule.seconds) // _MOST_INTERVALS))

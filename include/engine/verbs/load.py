@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import msgspec
-
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import Interrupted, MainstayError, Refused, Unreachable
-from include.engine.loading import report
 from include.engine.loading.comparison import Comparison, compare
 from include.engine.loading.concluding import concluded, notes_of
 from include.engine.loading.contracts import LoadEngine, LoadRun, Measured, measured_until
@@ -26,6 +23,7 @@ from include.engine.loading.workers import machine
 from include.engine.model import LoadResult, LoadStep, Reading, Verdict
 from include.engine.probing import Probe
 from include.engine.store.loads import Loads
+from include.engine.verbs.load_page import with_page
 
 _AROUND = timedelta(minutes=10)  # besides the load itself: to prepare and to remove
 _PATIENCE = 60.0  # seconds that a guard's question may take, at most
@@ -124,7 +122,7 @@ def run(
             notes=tuple(notes_of(ended, limit, seen.steps, removed)),
         )
         result = concluded(result, guard.check(), stopped=seen.stopped, lost=seen.lost, cleared=cleared)
-        return loads.commit(*_with_page(loads, result, wish.baseline))
+        return loads.commit(*with_page(loads, result, wish.baseline))
 
 
 def comparison(loads: Loads, before: str, after: str) -> Comparison:
@@ -151,6 +149,11 @@ def admitted(wish: Wish, schedule: Schedule) -> float:
     load = profile.workload
     longest = schedule.seconds
     if wish.search:
+        if wish.rate is not None or wish.seconds is not None:
+            raise Refused(
+                "a search takes its rates and how long each is held from the profile",
+                hint=f"leave rate and duration out, or change `search` in the profile {profile.name}",
+            )
         plan = profile.plan(most=permission.max_rate)
         first = plan.seconds_at(plan.begin) + plan.warm_up
         if first > plan.limit:
@@ -239,33 +242,6 @@ def _loaded(
         progress.stage("remove")
         cleared = _cleared(engine, prefix)
     return Found(index=len(seen.steps) - 1, why="") if seen.cut else ended, cleared
-
-
-def _with_page(loads: Loads, result: LoadResult, baseline: str | None) -> tuple[LoadResult, str]:
-    """Give a result with its page, or with a note that says why it has a lesser one: what was measured is never lost to it."""
-    pages: Sequence[Callable[[LoadResult], str]] = (
-        lambda whole: _page(loads, whole, baseline),
-        report.page,
-        report.bare,
-    )
-    for page in pages:
-        try:
-            return result, page(result)
-        except Exception as error:  # noqa: BLE001 - a plot or an old result that is damaged, whatever it raises
-            told = error.message if isinstance(error, MainstayError) else f"{type(error).__name__}: {error}"
-            notes = (*result.notes, f"the page has less than it should: {told}")
-            result = msgspec.structs.replace(result, notes=notes)
-    return result, ""
-
-
-def _page(loads: Loads, result: LoadResult, baseline: str | None) -> str:
-    earlier = loads.newest(profile=result.profile, target=result.target, before=result.id)
-    compared = []
-    if baseline and baseline != result.id:
-        compared.append(compare(loads.get(baseline), result, earlier=earlier))
-    elif earlier:
-        compared.append(compare(earlier[0], result, earlier=earlier[1:]))
-    return report.page(result, earlier=earlier, comparisons=compared)
 
 
 def _reader(
