@@ -15,7 +15,7 @@ from include.engine.loading.comparison import compare
 from include.engine.loading.distribution import encoded, histogram
 from include.engine.loading.payloads import payloads
 from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
-from include.engine.systems.airflow.load import figures_of
+from include.engine.systems.airflow.load import figures_of, longest_silence
 from include.engine.systems.postgres.pgbench_log import Transaction, transactions
 from tests.loading.test_judging import result
 
@@ -61,6 +61,11 @@ def test_tasks_of_a_run_are_summed_up_by_airflows_own_clock() -> None:
         "queued_to_started_seconds": 1.0,
     }
     assert figures_of("2026-11-23T02:00:00Z", []) == {"tasks_failed": 0.0}
+
+
+def test_the_longest_time_between_two_beats_of_the_scheduler_is_told_and_none_is_no_number() -> None:
+    assert longest_silence([10.0, 10.0, 15.0, 15.0, 27.5, 30.0]) == {"scheduler_longest_silence_seconds": 12.5}
+    assert longest_silence([0.0, 10.0, 10.0]) == {}
 
 
 @pytest.mark.parametrize("shape", ["json", "random"])

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from include.engine.model import Verdict
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.server import CassandraServer
-from tests.loading.range import SHORT, WIDE, Range, Told
+from tests.loading.range import SHORT, WIDE, Range, Told, names
+from tests.loading.stalling import run_with_a_stall
 
 pytestmark = pytest.mark.integration
 
@@ -28,6 +30,26 @@ def test_a_load_on_cassandra_tells_writes_from_reads(cassandra_range: Range) -> 
     assert step.from_intended.count == 300
     assert {kind: one.count for kind, one in step.kinds.items()} == {"write": 225, "read": 75}
     assert cassandra_range.engine(profile).leftovers("mainstay_load") == []
+
+
+def test_a_node_that_stands_still_is_in_the_percentiles_though_few_may_be_in_flight(
+    cassandra_range: Range, cassandra: CassandraServer
+) -> None:
+    seconds = 10.0
+    profile = cassandra_range.profile(
+        stages=[{"rate": 100, "lasts": f"{seconds:g}s"}], gates={"p99": 1000}, in_flight=20, workload={"rows": 100}
+    )
+    result, took = run_with_a_stall(
+        cassandra_range, profile, lambda: cassandra.nodes[0].pid or 0, seconds=2.0, after=3.0
+    )
+    step = result.step
+    assert step is not None
+    assert step.errors == {}
+    # Of T seconds at a steady rate, one stall of S: a share of q waits longer than S - q T.
+    assert step.from_intended.p99 / 1000 == pytest.approx(took - 0.01 * seconds, rel=0.1)
+    assert step.waited > 0.1  # no more than 20 could be in flight: the target's doing, not the generator's
+    assert step.behind < 0.05
+    assert names(Verdict.FAIL, result.checks) == {"p99"}
 
 
 def test_the_keyspace_of_a_load_test_is_in_no_backup_and_leaves_no_snapshot_when_it_is_dropped(

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,6 +30,7 @@ from include.engine.systems.kafka.settings import Mirror
 from include.engine.systems.kafka.topology import mirrored
 from include.engine.verbs import load
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
+from tests.loading.stalling import run_with_a_stall
 
 pytestmark = pytest.mark.integration
 
@@ -74,27 +72,6 @@ def test_a_load_on_kafka_counts_every_record_and_leaves_nothing(kafka_range: Ran
     assert again == result
 
 
-@contextmanager
-def stalled(pid: int, *, seconds: float, after: float) -> Iterator[list[float]]:
-    """Stop a process for a while; give how long it was really stopped, on a busy machine."""
-    took: list[float] = []
-
-    def stall() -> None:
-        time.sleep(after)
-        began = time.monotonic()
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            time.sleep(seconds)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-            took.append(time.monotonic() - began)
-
-    thread = threading.Thread(target=stall)
-    thread.start()
-    yield took
-    thread.join()
-
-
 def jvm(cluster: KafkaCluster) -> int:
     return next(
         one.pid
@@ -108,32 +85,12 @@ def test_a_stall_of_two_seconds_is_in_the_percentiles_within_five_per_cent(
 ) -> None:
     seconds = 12.0
     profile = kafka_range.profile(stages=[{"rate": 200, "lasts": f"{seconds:g}s"}], gates={"p99": 1000}, in_flight=5000)
-    took: list[float] = []
-    begun = threading.Event()
-    stalls: list[threading.Thread] = []
-
-    def begin() -> None:
-        def stall() -> None:
-            begun.wait()
-            with stalled(jvm(kafka), seconds=2.0, after=4.0) as measured:
-                pass
-            took.extend(measured)
-
-        stalls.append(threading.Thread(target=stall))
-        stalls[0].start()
-
-    class Begun(Told):
-        def say(self, text: str) -> None:
-            begun.set()  # the first report: the generator is at work
-            super().say(text)
-
-    result = kafka_range.run(profile, progress=Begun({"load": begin}))
-    stalls[0].join()
+    result, took = run_with_a_stall(kafka_range, profile, lambda: jvm(kafka), seconds=2.0, after=4.0)
     step = result.step
     assert step is not None
     assert step.errors == {}
     # Of T seconds at a steady rate, one stall of S: a share of q waits longer than S - q T.
-    assert step.from_intended.p99 / 1000 == pytest.approx(took[0] - 0.01 * seconds, rel=0.05)
+    assert step.from_intended.p99 / 1000 == pytest.approx(took - 0.01 * seconds, rel=0.05)
     assert names(Verdict.FAIL, result.checks) == {"p99"}
     assert result.verdict is Verdict.FAIL
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from statistics import median
 from typing import Any
 from urllib.parse import quote
@@ -113,15 +114,22 @@ class AirflowLoad:
         body = {"logical_date": None, "dag_run_id": name, "conf": {"tasks": count}}
         self._client.post(f"dags/{PROBE}/dagRuns", body)
         deadline = time.monotonic() + self._workload.tasks_timeout_seconds
+        beats: list[float] = []
         while (found := self._client.get(where))["state"] not in ("success", "failed"):
             run.stop.check()
             if time.monotonic() > deadline:
                 raise Unreachable(f"{count} tasks were not done in time", hint="look at the scheduler and the pools")
+            beats.append(self._scheduler_beat())
             time.sleep(_POLL)
+        beats.append(self._scheduler_beat())
         tasks: list[dict[str, Any]] = []
         for offset in range(0, count + 1, _PAGE):
             tasks += self._client.get(f"{where}/taskInstances", limit=_PAGE, offset=offset)["task_instances"]
-        return figures_of(str(found["queued_at"]), tasks)
+        return figures_of(str(found["queued_at"]), tasks) | longest_silence(beats)
+
+    def _scheduler_beat(self) -> float:
+        told = self._client.get("monitor/health").get("scheduler") or {}
+        return _time(told["latest_scheduler_heartbeat"]) if told.get("latest_scheduler_heartbeat") else 0.0
 
 
 def figures_of(queued_at: str, tasks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -148,6 +156,19 @@ def figures_of(queued_at: str, tasks: Sequence[Mapping[str, Any]]) -> dict[str, 
     if waits:
         figures["queued_to_started_seconds"] = median(waits)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def longest_silence(beats: Sequence[float]) -> dict[str, float]:
+    """Say how long the scheduler's loop took at most while the tasks ran: the longest time between two of its heartbeats.
+
+    A scheduler that is not busy beats every ``[scheduler] scheduler_heartbeat_sec``, 5 s by default.  With several
+    schedulers, it is the time in which none of them did.
+
+    :param beats: the last one at each look, seconds
+    """
+    seen = sorted({beat for beat in beats if beat})
+    gaps = [after - before for before, after in pairwise(seen)]
+    return {"scheduler_longest_silence_seconds": round(max(gaps), 3)} if gaps else {}
 
 
 def url_of(connection: Connection) -> str:
