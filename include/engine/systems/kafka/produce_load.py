@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ _SHORTEST_SLEEP = (
 class Produce:
     """Produces to one topic.
 
-    :param parameters: ``settings`` of librdkafka, ``topic``, ``payload``, ``payload_bytes``, ``keys``
+    :param parameters: ``settings`` of librdkafka, ``topic``, ``partitions``, ``payload``, ``payload_bytes``, ``keys``
     """
 
     def __init__(self, parameters: dict[str, Any]) -> None:
@@ -26,6 +27,9 @@ class Produce:
         self._producer = Producer(parameters["settings"])
         self._topic: str = parameters["topic"]
         self._values = payloads(parameters["payload_bytes"], shape=parameters["payload"])
+        # Without keys, what is sent together goes to one partition, and the next to the next: a producer does that by itself,
+        # but takes a lock for each record.
+        self._partitions = itertools.cycle([-1] if parameters["keys"] else range(parameters["partitions"]))
         self._keys: list[bytes | None] = [b"%d" % number for number in range(parameters["keys"])] or [None]
 
     def submit(self, index: int, done: Done) -> None:
@@ -40,7 +44,7 @@ class Produce:
             {"value": values[index % count], "key": keys[index % kinds], "callback": partial(note, index)}
             for index in indexes
         ]
-        if self._producer.produce_batch(self._topic, messages) == len(messages):
+        if self._producer.produce_batch(self._topic, messages, partition=next(self._partitions)) == len(messages):
             return
         for index, message in zip(indexes, messages, strict=True):
             if "_error" in message:  # it was not taken, and nobody will call
