@@ -132,18 +132,19 @@ class PostgresLoad:
         each = -(-int(stage.operations) // load.clients)
         began_us = time.time_ns() // 1000
         hands = Hands(run.clock)
+        problem: MainstayError | None = None
         with tempfile.TemporaryDirectory() as folder:
-            ended = self._pgbench(
-                run,
-                Path(folder),
-                [
-                    *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
-                    *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
-                    *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
-                ],
-                timeout=stage.seconds + self._profile.grace.total_seconds(),
-            )
-            found = list(transactions(_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
+            arguments = [
+                *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
+                *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
+                *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
+            ]
+            timeout = stage.seconds + self._profile.grace.total_seconds()
+            try:
+                ended = self._pgbench(run, Path(folder), arguments, timeout=timeout)
+            except (Interrupted, Unreachable) as error:  # what it has logged until then was measured
+                ended, problem = True, error
+            found = list(transactions(_whole_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
         hands.check()
         given_up = time.time_ns() // 1000 - began_us
         # pgbench began some time after we asked for it; its schedule begins with its first transaction, to within one.
@@ -166,6 +167,8 @@ class PostgresLoad:
                 recording.add_lost(wanted, max(wanted, given_up * 1000 + moved), UNSENT)
                 held.append((wanted, end))
         note_held(recording, held)
+        if problem is not None:
+            raise problem
         last = given_up * 1000 + moved if not ended else max((one.answered + moved for one in due), default=0)
         return max(0, last - end)
 
@@ -261,10 +264,11 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _lines(folder: Path) -> Iterator[str]:
+def _whole_lines(folder: Path) -> Iterator[str]:
+    """Give the lines of the log; one that was being written when pgbench was killed is none."""
     for file in sorted(folder.glob("load.*")):
         with file.open() as stream:
-            yield from stream
+            yield from (line for line in stream if line.endswith("\n"))
 
 
 def _inherited() -> dict[str, str]:
