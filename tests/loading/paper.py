@@ -38,6 +38,7 @@ class Paper:
         self.ask, self.preparing, self.clockwork = ask, preparing, clockwork
         self.there: list[str] = []
         self.runs: list[LoadRun] = []
+        self.timeouts: list[float] = []
         self.schedules: list[Schedule] = []
 
     def environment(self) -> Mapping[str, str]:
@@ -61,6 +62,7 @@ class Paper:
         return generate(worker, schedule, processes=1, bound=10, grace=2, stop=run.stop, most=run.most)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        self.timeouts.append(timeout)
         return [Reading(metric=CANARY, value=self.ask(), unit="s", at=clock())]
 
     def leftovers(self, prefix: str) -> Sequence[str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from include.engine.loading import distribution
 from include.engine.loading.comparison import compare, mann_whitney
+from include.engine.loading.contracts import CPU_SHARE, UNANSWERED
 from include.engine.loading.gates import Bound, Gates, judge, judged, needed
 from include.engine.loading.search import SearchPlan, found, next_rate
 from include.engine.model import LoadInterval, LoadResult, LoadStep, Spread, Verdict
@@ -42,6 +43,10 @@ CASES = [
     ("nothing was done", step(count=0), Gates(), Verdict.UNVERIFIED),
     ("too few for the percentile", step(count=400), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
     ("the generator was late", step(behind=0.06), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
+    ("the generator had no time left", step(figures={CPU_SHARE: 0.9}), Gates(), Verdict.UNVERIFIED),
+    ("the generator had some", step(figures={CPU_SHARE: 0.8}), Gates(), Verdict.PASS),
+    ("what failed was answered", step(achieved=900, errors={"timeout": 1000}), Gates(errors=0.1), Verdict.PASS),
+    ("what was not is not", step(achieved=900, errors={UNANSWERED: 1000}), Gates(errors=0.1), Verdict.UNVERIFIED),
     ("a figure that was not measured", step(), Gates(figures={"tasks": Bound(least=1)}), Verdict.UNVERIFIED),
     ("a figure", step(figures={"tasks": 2.0}), Gates(figures={"tasks": Bound(least=1, most=3)}), Verdict.PASS),
     ("a figure too low", step(figures={"tasks": 0.5}), Gates(figures={"tasks": Bound(least=1)}), Verdict.FAIL),

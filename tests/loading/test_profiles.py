@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import yaml
 
-from include.engine import load_wiring
+from include.engine import load_wiring, wiring
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.loading import profiles
 from include.engine.loading.gates import needed
@@ -18,6 +20,7 @@ from include.engine.systems.cassandra.workload import Workload as CassandraWorkl
 from include.engine.systems.kafka.workload import Workload
 from include.engine.systems.postgres.workload import Workload as PostgresWorkload
 from include.engine.verbs.load import Wish, admitted
+from tests.integration.spark.brook import Named
 
 WRONG = """\
 system: kafka
@@ -129,6 +132,25 @@ def test_what_is_written_before_the_load_counts_too() -> None:
     rows = {"rows": 1000, "payload_bytes": 60}
     assert CassandraWorkload.model_validate(rows | {"reads": 1}).prepared_bytes == 100_000
     assert CassandraWorkload.model_validate(rows).prepared_bytes == 0
+
+
+def test_a_stream_is_guarded_by_the_probes_of_both_clusters_that_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows = {"events": {"shape": "events", "topic": "t", "table": "k.t"}}
+    stream = {"kafka": "one", "cassandra": "two", "checkpoint": "file:///tmp/none", "flows": flows}
+    document = {
+        "pipeline": "p",
+        "store": {"url": f"file://{tmp_path}/bucket"},
+        "kafka": {"main": {"connection": "one"}, "other": {"connection": "three"}},
+        "cassandra": {"events": {"connection": "two"}},
+        "spark": {"main": stream},
+    }
+    path = tmp_path / "inventory.yaml"
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setattr(wiring, "open_probes", lambda _inventory, _connections, target: [str(target)])
+    found = load_wiring.load_probes(wiring.load_inventory(path), Named({}), "spark/main")
+    assert [str(one) for one in found] == ["spark/main", "cassandra/events", "kafka/main"]
 
 
 def test_a_guard_trips_at_its_limit_and_when_it_cannot_be_read() -> None:

@@ -14,8 +14,11 @@ from include.engine.loading import report
 from include.engine.loading.comparison import compare
 from include.engine.loading.distribution import encoded, histogram
 from include.engine.loading.payloads import payloads
+from include.engine.loading.recording import Recording
+from include.engine.loading.schedule import SECOND
 from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
 from include.engine.systems.airflow.load import figures_of, longest_silence
+from include.engine.systems.postgres.load import note_held
 from include.engine.systems.postgres.pgbench_log import Transaction, transactions
 from tests.loading.test_judging import result
 
@@ -32,6 +35,13 @@ def test_a_log_of_pgbench_gives_both_latencies() -> None:
     assert found[0] == Transaction(due=0, sent=500_000, answered=2_500_000, kind="a")
     assert found[1] == Transaction(due=8_000_000, sent=19_000_000, answered=20_000_000, kind="b")
     assert found[2].error == "failed"
+
+
+def test_while_every_client_of_pgbench_is_busy_the_server_is_waited_for() -> None:
+    recording = Recording()
+    seconds = [(0.5, 2.0), (1.0, 3.0), (1.5, 2.5), (5.0, 5.5)]
+    note_held(recording, [(int(due * SECOND), int(sent * SECOND)) for due, sent in seconds])
+    assert {at: value / SECOND for at, value in recording.waited.items() if value} == {0: 0.5, 1: 1.0, 2: 1.0, 5: 0.5}
 
 
 @pytest.mark.parametrize("line", ["progress: 1.0 s, 100 tps", "0 1 2500", "0 1 2500 7 1700000001 002500 1"])

@@ -115,6 +115,14 @@ def test_production_is_watched_while_the_load_is_prepared(tmp_path: Path) -> Non
     assert paper.there == []
 
 
+def test_how_long_a_guards_question_may_take_depends_on_its_own_limit_and_on_no_others(tmp_path: Path) -> None:
+    range_ = PaperRange(tmp_path, Paper())
+    guards = {"load.canary": {"above": 3}, "kafka.queue": {"above": 50}}
+    with pytest.raises(Refused, match=r"kafka\.queue was not read"):
+        range_.run(range_.profile(**STEADY), permission={"guards": guards})
+    assert range_.paper.timeouts == [6.0]
+
+
 def test_the_time_that_late_answers_have_counts_against_the_longest_that_is_allowed(tmp_path: Path) -> None:
     range_ = PaperRange(tmp_path, Paper())
     profile = range_.profile(**STEADY | {"grace": "120s"})
