@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -198,6 +199,16 @@ def test_what_earlier_runs_differ_by_is_noise_and_few_intervals_say_nothing() ->
 def test_what_is_not_alike_is_said() -> None:
     notes = compare(result("a", 10, seed=1), result("b", 10, seed=2, profile="other")).notes
     assert notes == ("the profile differs: 'kafka-steady' and 'other'",)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 5_000_000_000), min_size=1, max_size=300))
+def test_a_histogram_is_the_one_of_every_single_value(values: list[int]) -> None:
+    one_by_one = HdrHistogram(1, distribution.LONGEST, distribution.DIGITS)
+    for value in values:
+        one_by_one.record_value(min(max(value, 1), distribution.LONGEST))
+    assert distribution.encoded(distribution.histogram(values)) == distribution.encoded(one_by_one)
+    assert distribution.spread(distribution.histogram(values)) == distribution.spread(one_by_one)
 
 
 @settings(deadline=None)
