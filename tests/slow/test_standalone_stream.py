@@ -95,7 +95,9 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
     brook.send(brook.users, [person(n) for n in range(2000, 3000)])
     with pytest.raises(Unreachable):
         stream.look(clock)
+    sweeping.until(lambda rules: {"spark-masters", "spark-leader"} <= rules, "spark")
     spark.start(timeout=240)
+    sweeping.until(lambda rules: not rules & {"spark-masters", "spark-leader"}, "spark")
     brook.caught_up(stream, 3000)
     assert stream.journal.newest() == newest
 
