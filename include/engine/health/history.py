@@ -91,10 +91,12 @@ class History:
         *,
         now: datetime,
         seconds: float,
+        counted: bool = True,
     ) -> Advanced:
         """Store what a sweep has read, and take the findings one sweep further, all or nothing.
 
         :param advance: decides, from the findings that are known
+        :param counted: whether it is a sweep of everything, made for its own sake: what proves that somebody watches
         """
         readings = [(look.subject, reading) for look in looks for reading in look.readings]
         with transaction(self._engine, self.where) as session:
@@ -108,11 +110,12 @@ class History:
                 "troubles": sum(look.trouble is not None for look in looks),
                 "verdict": str(verdict(advanced)),
             }
-            session.execute(insert(sweeps).values(**row))
+            if counted:
+                session.execute(insert(sweeps).values(**row))
         return advanced
 
     def last_sweep(self) -> Sweep | None:
-        """Give the newest sweep, or nothing."""
+        """Give the newest sweep that counts, or nothing."""
         with transaction(self._engine, self.where) as session:
             row = session.execute(select(sweeps).order_by(sweeps.c.at.desc()).limit(1)).first()
         if row is None:

@@ -101,11 +101,18 @@ def look(watch: Watch, systems: Sequence[str], *, clock: Clock) -> list[Look]:
 
 
 def conclude(
-    watch: Watch, looks: Sequence[Look], systems: Sequence[str], *, clock: Clock, seconds: float
+    watch: Watch,
+    looks: Sequence[Look],
+    systems: Sequence[str],
+    *,
+    clock: Clock,
+    seconds: float,
+    counted: bool = True,
 ) -> tuple[SweepReport, History]:
     """Judge what was seen, remember it, and say what changed; give the history that took it, too.
 
     :param systems: those that were to be looked at: one that gave nothing was not looked at, and that is a finding
+    :param counted: whether it proves that the pipeline is watched: what a checklist reads for itself does not
     """
     now = clock()
     seen = [*looks, *_missing(watch, looks, systems, now)]
@@ -121,7 +128,7 @@ def conclude(
 
         try:
             history = open_history()
-            advanced = history.conclude(seen, step, verdict, now=now, seconds=seconds)
+            advanced = history.conclude(seen, step, verdict, now=now, seconds=seconds, counted=counted and everything)
         except MainstayError as error:
             seen.append(_trouble(HISTORY, type(error).__name__, "the history", Trouble.of(error), now))
             continue
