@@ -78,7 +78,7 @@ LIVE = {
     RING: ("cassandra-node", "cassandra-hints", "cassandra-dropped", "cassandra-repair-age"),
     SPARK: ("spark-late", "spark-lost"),
     STREAM: ("spark-batch",),
-    STANDALONE: ("spark-masters", "spark-workers"),
+    STANDALONE: ("spark-masters", "spark-leader", "spark-workers"),
     AIRFLOW: (
         "airflow-component",
         "airflow-schedulers",

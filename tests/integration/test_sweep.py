@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
 
 from include.engine import lookout, wiring
 from include.engine.contracts import Connection, Stop
@@ -330,8 +329,8 @@ def test_a_query_in_a_rule_file_is_a_probe_and_may_not_write(sweeping: Sweeping,
     pair.sql(
         "create table if not exists orders (n int, state text); insert into orders values (1, 'open'), (2, 'open')"
     )
-    rules = sweeping.folder / "own.yaml"
-    rules.write_text(
+    sweeping.add_rules(
+        "own.yaml",
         """
 probes:
   open-orders:
@@ -352,9 +351,8 @@ rules:
     action: ship them, or ask why not
     costs: nothing
     runbook: not-read
-"""
+""",
     )
-    sweeping.path.write_text(sweeping.path.read_text().replace("sweep:\n", "sweep:\n  rules: [own.yaml]\n"))
     report = sweeping.sweep("postgres")
     found = {one.rule: one for one in report.findings}
     assert set(found) == {"open-orders", "unread"}
@@ -441,9 +439,7 @@ def test_the_rule_and_the_probe_that_the_pages_show_work_as_they_are_written(
     pair.sql(
         "create table orders (shipped_at timestamptz)", "insert into orders select null from generate_series(1, 101)"
     )
-    (sweeping.folder / "own.yaml").write_text(shown)
-    limits = yaml.safe_load(sweeping.path.read_text())["sweep"]
-    sweeping.declare("sweep", **limits, rules=["own.yaml"])
+    sweeping.add_rules("own.yaml", shown)
     (finding,) = sweeping.sweep("postgres").findings
     assert (finding.rule, finding.value, finding.state) == ("orders-unshipped", 101, State.PENDING)  # for: 10m
     pair.sql("update orders set shipped_at = now() where ctid = (select min(ctid) from orders)")

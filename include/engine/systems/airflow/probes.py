@@ -6,12 +6,13 @@ It needs a user who may read jobs, pools, DAGs and import errors: an operator, n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from include.engine.contracts import Clock, Connections
-from include.engine.errors import MainstayError
+from include.engine.errors import MainstayError, Unreachable
 from include.engine.model import Reading
 from include.engine.probing import Probe
 from include.engine.systems.airflow.client import AirflowClient
@@ -79,6 +80,24 @@ def _components(client: AirflowClient, _watch: AirflowWatch, write: Write, now: 
         write(f"{name}s", len(client.get("jobs", is_alive="true", **asked)["jobs"]), "processes")
 
 
+def _api_servers(client: AirflowClient, watch: AirflowWatch, write: Write, _now: datetime) -> None:
+    """Ask each API server itself: they have no heartbeat that the others know, and a load balancer hides who is gone."""
+    urls = watch.api_servers or (client.url,)
+    with ThreadPoolExecutor(max_workers=len(urls)) as pool:
+        answer = list(pool.map(lambda url: _answers(AirflowClient(url, "", "", timeout=client.timeout)), urls))
+    if not any(answer):
+        raise Unreachable("no API server of Airflow answers", hint="start one; see sweep.airflow in the inventory")
+    write("api_servers", sum(answer), "processes")
+
+
+def _answers(client: AirflowClient) -> bool:
+    try:
+        client.health()  # for which nobody must log in
+    except MainstayError:
+        return False
+    return True
+
+
 def _queue(client: AirflowClient, _watch: AirflowWatch, write: Write, _now: datetime) -> None:
     pools = client.get("pools", limit=_MOST_POOLS)["pools"]
     for state in ("queued", "scheduled", "running", "deferred"):
@@ -139,20 +158,25 @@ def _moment(text: str) -> datetime:
 
 
 # What there is no DAG for: none must run, or none is unpaused.
-_SOMETIMES = {"dags": ("dag.paused", "dag.failed_in_a_row", "dag.overdue", "dag.late")}
+_SOMETIMES = {
+    "components": ("component.heartbeat_age",),
+    "queue": ("pool.used", "pool.waiting", "parallelism"),
+    "dags": ("dag.paused", "dag.failed_in_a_row", "dag.success_age", "dag.overdue", "dag.late"),
+}
 _PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (
     (
         "components",
         "Airflow's components, from its health and its jobs",
-        ("component.up", "component.heartbeat_age", "schedulers", "triggerers", "dag_processors"),
+        ("component.up", "schedulers", "triggerers", "dag_processors"),
         _components,
     ),
     (
         "queue",
         "Airflow's pools and queues",
-        ("tasks.queued", "tasks.scheduled", "tasks.running", "tasks.waiting", "pool.used", "pool.waiting"),
+        ("tasks.queued", "tasks.scheduled", "tasks.running", "tasks.deferred", "tasks.waiting"),
         _queue,
     ),
+    ("api servers", "the version, from each API server", ("api_servers",), _api_servers),
     ("files", "Airflow's import errors", ("import_errors",), _files),
     ("dags", "Airflow's DAGs and their runs", ("dags", "runs.capped"), _dags),
 )
