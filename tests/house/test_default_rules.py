@@ -20,7 +20,7 @@ SPARK, STREAM, STANDALONE = (
     "integration/spark/test_stream.py",
     "slow/test_standalone_stream.py",
 )
-AIRFLOW, HTTP, HOST = "e2e/test_sweeps.py", "systems/http/test_endpoint.py", "systems/host/test_host.py"
+AIRFLOW, HTTP, HOST = "e2e/test_sweeps.py", "systems/http/test_findings.py", "systems/host/test_host.py"
 
 # Where a rule is made true: the test names it.
 LIVE = {
