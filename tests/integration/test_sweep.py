@@ -16,18 +16,19 @@ import psycopg
 import pytest
 
 from include.engine import lookout, wiring
-from include.engine.contracts import Connection, Stop
+from include.engine.contracts import Clock, Connection, Stop
 from include.engine.health.findings import State
 from include.engine.model import DrillReport, Target, Verdict, backup_id
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
+from include.engine.systems.postgres import heartbeat
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
-from include.engine.verbs import backup, verify
+from include.engine.verbs import backup, drill, verify
 from tests.cli import paper
-from tests.estate import TARGET, Estate, Quiet
+from tests.estate import HEARTBEAT, TARGET, Estate, Quiet
 from tests.integration.sweeping import Sweeping, clock, later, with_password
 
 pytestmark = pytest.mark.integration
@@ -384,7 +385,7 @@ def test_old_sets_and_drills_are_found_in_the_bucket_itself(sweeping: Sweeping) 
     assert {"drills-age", "drills-passed"} <= sweeping.rules("backups")
     catalog.record_drill(drilled(1, Verdict.PASS))
     left = {(one.rule, one.labels.get("metric")) for one in sweeping.sweep("backups").findings}
-    assert left == {("absent", "backups.set.age"), ("absent", "backups.age")}
+    assert left == {("absent", "backups.set.age"), ("absent", "backups.age"), ("backups-log-unproved", None)}
     catalog.bucket.create(f"{Target.parse('postgres/main')}/backups/20261123T020000Z/manifest.json", b"{not json")
     assert "backups-unreadable" in sweeping.rules("backups")
 
@@ -394,24 +395,42 @@ def test_a_set_that_gets_old_is_damaged_or_loses_its_log_is_found_in_the_bucket_
 ) -> None:
     bucket = Bucket.open(f"file://{sweeping.folder}/bucket")
     estate = Estate(pair.primary, bucket, sweeping.folder / "spool")
+    sweeping.declare("postgres", main={"connection": "postgres_main", "heartbeat": HEARTBEAT})
     pipeline = wiring.open_pipeline(wiring.load_inventory(sweeping.path), sweeping.connections)
-    taken = backup_id(clock())
-    with estate.archiving():
+    pipeline.catalog.record_drill(drilled(9 * 24, Verdict.PASS))
+    pipeline.catalog.record_drill(drilled(26, Verdict.FAIL))
+    assert sweeping.rules("backups") == {"absent", "backups-log-unproved", "drills-age", "drills-passed"}
+
+    def take(clock: Clock) -> str:
+        taken = backup_id(clock())
         backup.freeze(pipeline, taken, [TARGET], clock=clock)
         backup.copy(pipeline, taken, TARGET, progress=Quiet(), stop=Stop(), clock=clock)
         backup.seal(pipeline, taken, clock=clock)
+        return taken
+
+    with estate.archiving():
+        with pair.primary.connect() as connection:
+            heartbeat.ensure(connection, HEARTBEAT)
+            take(later(-27 * 3600))
+            pair.segments(1)
+            estate.archived()
+            stale = {"backups-set-age", "backups-age", "backups-unread"}
+            assert sweeping.rules("backups") == {*stale, "drills-age", "drills-passed"}
+            taken = take(clock)  # a new set mends what a set can mend
+            heartbeat.beat(connection, HEARTBEAT)
         pair.segments(3)
         estate.archived()
     pair.sql(f"select pg_drop_replication_slot('{estate.slot}')")
+    assert sweeping.rules("backups") == {"drills-age", "drills-passed"}
+    proved = drill.drill(
+        pipeline, drill.choose(pipeline), drill_id=backup_id(clock()), progress=Quiet(), stop=Stop(), clock=clock
+    )
+    assert proved.verdict is Verdict.PASS, proved.checks
+    assert sweeping.rules("backups") == set()
+    assert sweeping.rules("backups", clock=later(7 * 3600)) == {"backups-unread"}
     read_back = partial(verify.verify_part, pipeline, TARGET, taken, progress=Quiet(), stop=Stop(), clock=clock)
     assert read_back().verdict is Verdict.PASS
-    pipeline.catalog.record_drill(drilled(1, Verdict.PASS))
-    assert sweeping.rules("backups") == set()
-
-    assert sweeping.rules("backups", clock=later(DAY)) == set()
-    assert sweeping.rules("backups", clock=later(27 * 3600)) == {"backups-set-age", "backups-age"}
-    assert "drills-age" in sweeping.rules("backups", clock=later(9 * DAY))
-    assert sweeping.rules("backups") == set()
+    assert sweeping.rules("backups", clock=later(7 * 3600)) == set()
 
     segments = sorted(found.key for found in bucket.list(f"{TARGET}/wal") if found.key.endswith(".zst"))
     lost = segments[-2]  # a later one is there, so nobody can say that the log just ends here
