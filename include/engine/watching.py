@@ -34,7 +34,8 @@ class AirflowWatch(Section):
     must_run: tuple[str, ...] = Field((), description="DAGs that must not be paused")
     late_after: dict[str, Duration] = Field(
         default_factory=dict,
-        description="per DAG: how old its last success may be; the others are judged by failures in a row",
+        description="per DAG: how old its last success may be (of the sweep and the checklists: its last run, as they are red by "
+        "what they find); the others are judged by failures in a row",
     )
     log_folder: Path | None = Field(None, description="where task logs lie on this machine, for the evening's errors")
 

@@ -25,6 +25,7 @@ from include.engine import wiring
 from include.engine.cli import figures
 from include.engine.contracts import Connection, Connections
 from include.engine.errors import MainstayError, NotFound
+from include.engine.health.trends import soon
 from include.engine.model import Verdict
 from mainstay.hooks.mainstay import AirflowConnections, MainstayHook
 from mainstay.ui import health, runbooks, views
@@ -70,6 +71,7 @@ def _environment() -> Environment:
         "style": Markup(_STYLE),  # noqa: S704 - our own file
         "tone": tone,
         "within": views.within,
+        "soon": soon,
         "seconds": lambda duration: duration.total_seconds(),
     }
     return found
