@@ -64,7 +64,7 @@ LIVE = {
     ),
     MIRROR: (
         "kafka-mirror-made",
-        "kafka-mirror-running",
+        "kafka-mirror-idle",
         "kafka-mirror-heartbeat",
         "kafka-mirror-failed",
         "kafka-mirror-lag",

@@ -202,12 +202,12 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert found["kafka.mirror.lag_records"] == 2
     assert 499 < found["kafka.mirror.lag_seconds"] < 560
     assert found["kafka.mirror.tasks_running"] == 1
-    until(sweeping, "kafka-mirror-lag", "kafka-mirror-running")
+    until(sweeping, "kafka-mirror-lag", "kafka-mirror-idle")
     connect.resume(connector_name(mirror.name))
     until(sweeping)
     sweeping.tolerate("kafka-mirror-heartbeat", "10s")
     connect.stop(heartbeat_name(mirror.name))
-    until(sweeping, "kafka-mirror-heartbeat", "kafka-mirror-running")
+    until(sweeping, "kafka-mirror-heartbeat", "kafka-mirror-idle")
     connect.resume(heartbeat_name(mirror.name))
     until(sweeping)
 

@@ -28,6 +28,7 @@ class MirrorProbe:
     metrics: Sequence[str] = ("kafka.mirror.made", "kafka.mirror.tasks_failed")
     sometimes: Sequence[str] = (
         "kafka.mirror.tasks_running",
+        "kafka.mirror.idle",
         "kafka.mirror.lag_records",
         "kafka.mirror.lag_seconds",
         "kafka.mirror.heartbeat_age",
@@ -54,7 +55,9 @@ class MirrorProbe:
         if None in there:
             with open_admin(self._connections.get(self._source), patience=timeout):
                 return found  # of a source that is down no mirror is news
+        idle = sum("RUNNING" not in status.tasks for status in there if status is not None)
         found.append(read(metric="kafka.mirror.tasks_running", value=states.count("RUNNING"), unit="1"))
+        found.append(read(metric="kafka.mirror.idle", value=idle, unit="connectors"))
         return [*found, *self._copying(connect, clock, timeout=timeout)]
 
     def _copying(self, connect: Connect, clock: Clock, *, timeout: float) -> Sequence[Reading]:
