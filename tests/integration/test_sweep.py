@@ -273,6 +273,15 @@ def test_dead_rows_are_found_until_vacuum_has_been(sweeping: Sweeping, pair: Pai
     pair.sql("drop table bloated")
 
 
+def test_transaction_ids_that_are_used_up_are_told_in_percent(sweeping: Sweeping) -> None:
+    sweeping.tolerate("postgres-wraparound", 0)
+    (finding,) = sweeping.awaited("postgres-wraparound", "postgres")
+    assert finding.value is not None
+    assert 0 < finding.value < 1
+    sweeping.tolerate("postgres-wraparound", 50)
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
 def test_a_clock_that_is_five_minutes_off_is_found_and_believed_by_nobody(sweeping: Sweeping) -> None:
     assert "postgres-clock" in sweeping.rules("postgres", clock=later(300))
     assert "postgres-clock" not in sweeping.rules("postgres")

@@ -86,3 +86,12 @@ def test_a_keyspace_that_nobody_saves_is_found_until_it_is_covered(
     eventually(lambda: uncovered() == [f"keyspace {keyspace}"], what="it is found")
     sweeping.declare("cassandra", main=target | {"keyspaces": ["user_events", keyspace]})
     eventually(lambda: uncovered() == [], what="it is covered")
+
+
+def test_a_disk_of_a_node_is_told_with_its_place(sweeping: Sweeping) -> None:
+    sweeping.tolerate("cassandra-disk", 0)
+    (finding,) = sweeping.awaited("cassandra-disk", "cassandra")
+    assert set(finding.labels) == {"node", "mount"}
+    assert finding.unit == "%"
+    sweeping.tolerate("cassandra-disk", 100)
+    sweeping.gone("cassandra-disk", "cassandra")

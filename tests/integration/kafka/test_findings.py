@@ -115,3 +115,12 @@ def test_a_topic_and_a_group_that_nobody_saves_are_found_until_they_are_covered(
     awaited(f"group {group}")
     sweeping.declare("kafka", main=target)
     awaited()
+
+
+def test_a_disk_of_a_broker_is_told_with_its_place(sweeping: Sweeping) -> None:
+    sweeping.tolerate("kafka-disk", 100)
+    (finding,) = sweeping.awaited("kafka-disk", "kafka")
+    assert set(finding.labels) == {"broker", "directory"}
+    assert finding.unit == "%"
+    sweeping.tolerate("kafka-disk", 0)
+    sweeping.gone("kafka-disk", "kafka")

@@ -98,6 +98,23 @@ def test_a_machine_that_runs_full_is_found_until_it_has_room(
         assert sweeping.rules("host") == set()
 
 
+@pytest.mark.parametrize("rule", ["host-disk", "host-inodes", "host-memory"])
+def test_this_machine_is_read_in_percent_and_judged_by_its_limit(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    settings: dict[str, object] = {
+        "postgres": {"main": {"connection": "nobody"}},
+        "sweep": {"hosts": {"here": {"disks": ["/"]}}},
+    }
+    sweeping = Sweeping(tmp_path, {}, settings)
+    sweeping.tolerate(rule, 0)
+    (finding,) = sweeping.found(rule, "host")
+    assert (finding.unit, finding.subject) == ("%", "host/here")
+    sweeping.tolerate(rule, 100)
+    assert sweeping.found(rule, "host") == []
+
+
 def test_what_is_no_node_exporter_gives_no_numbers() -> None:
     with pytest.raises(Corrupt, match="not a node exporter"):
         list(from_exporter("<html>hello</html>", clock()))
