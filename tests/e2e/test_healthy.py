@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ def test_a_quiet_sweep_of_a_healthy_pipeline_finds_nothing(
     deadline = time.monotonic() + PATIENCE
     while (seen := looked_at(live)).findings and time.monotonic() < deadline:
         time.sleep(1.0)
+    slowest = sorted(seen.looks, key=lambda look: -look.seconds)[:5]
+    told = ", ".join(f"{look.subject} {look.probe} {look.seconds:.1f} s" for look in slowest)
+    logging.getLogger(__name__).info("%s readings in %.1f s; the slowest: %s", seen.readings, seen.seconds, told)
     assert [(one.subject, one.rule, one.labels, one.value, one.detail) for one in seen.findings] == []
     assert seen.verdict is Verdict.PASS
     assert seen.readings >= 60

@@ -87,6 +87,10 @@ class Sweeping:
         looks = sweep.look(watch, chosen, clock=clock)
         report, _ = sweep.conclude(watch, looks, chosen, clock=clock, seconds=0.0)
         self._keep_count(report)
+        for look in report.looks:  # what is not promised closes its findings
+            if look.trouble is None:
+                given = {one.metric for one in look.readings}
+                assert given <= {*look.metrics, *look.sometimes}, (look.subject, look.probe)
         return report
 
     def _keep_count(self, report: SweepReport) -> None:
