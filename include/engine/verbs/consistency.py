@@ -25,6 +25,7 @@ from include.engine.model import (
     Verdict,
 )
 
+COVERAGE = "coverage"  # the check that nothing is left out
 _TOLD = 5  # partitions, gaps or keys that a detail names
 
 
@@ -56,17 +57,19 @@ def judge_coverage(coverage: Coverage) -> Check:
     """Judge what is in no backup: a gap is a failure, a target that could not be asked leaves it open."""
     gaps = [f"{target}: {gap}" for target, found in sorted(coverage.gaps.items()) for gap in found]
     if gaps:
-        return Check(name="coverage", verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
+        return Check(name=COVERAGE, verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
     if coverage.unread:
         unread = [f"{target}: {why}" for target, why in sorted(coverage.unread.items())]
-        return Check(name="coverage", verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
+        return Check(name=COVERAGE, verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
     asked = ", ".join(sorted(coverage.gaps))
-    return Check(name="coverage", verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
+    return Check(name=COVERAGE, verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
 
 
 def judge_reconciliation(found: Reconciled) -> Check:
     """Judge whether every record that a stream had read is in its table, or explained by a dead letter."""
     name = f"reconciliation of {found.flow}"
+    if found.records == 0:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="there was no record to look for")
     told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters"
     if found.lost == 0:
         return Check(name=name, verdict=Verdict.PASS, detail=told)
