@@ -8,7 +8,7 @@ not be told, is kept and announced, and fails the task `judge`.
 
 | | |
 |---|---|
-| **If it fails** | runbook `include/runbooks/backup-failed.md`, of `judge` `set-inconsistent.md`, of a run that is late `backup-late.md` |
+| **If it fails** | runbook `include/runbooks/backup-failed.md`, of `judge` `set-inconsistent.md`, of a late run `backup-late.md` |
 | **Safe to clear** | yes: a run finds the cut, the copies and the set that it has made, and goes on from there |
 | **Objective** | one verified set per schedule; a person is told when a run is not done in time (`late_after`) |
 """

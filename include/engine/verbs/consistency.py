@@ -68,9 +68,10 @@ def judge_coverage(coverage: Coverage) -> Check:
 def judge_reconciliation(found: Reconciled) -> Check:
     """Judge whether every record that a stream had read is in its table, or explained by a dead letter."""
     name = f"reconciliation of {found.flow}"
+    old = f"; {found.expired} more are older than rows of the table live" if found.expired else ""
     if found.records == 0:
-        return Check(name=name, verdict=Verdict.UNVERIFIED, detail="there was no record to look for")
-    told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters"
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail=f"there was no record to look for{old}")
+    told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters{old}"
     if found.lost == 0:
         return Check(name=name, verdict=Verdict.PASS, detail=told)
     keys = f", such as {_some(found.missing)}" if found.missing else ""
