@@ -1,4 +1,4 @@
-"""Sets taken at random moments under traffic: each comes back whole.  Twenty are the proof; ``MAINSTAY_SETS`` makes it another number.
+"""Sets taken at random moments under traffic: each comes back whole.  Twenty are the proof; ``MAINSTAY_SETS`` says another number.
 
 The log has lost its first records before the first set is taken, so what is restored has other offsets than what was saved, and
 the checkpoint goes on at the right record only when it is translated.  Half-way the topic of users gets more partitions.

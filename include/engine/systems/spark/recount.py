@@ -34,6 +34,27 @@ class Counted(Struct, frozen=True, kw_only=True):
     lifetime: int = 0
 
 
+def lifetimes(flows: Mapping[str, Flow], age: float, *, tables: Connection) -> list[Check]:
+    """Say where rows live shorter than a set is old: they have come back, and are at their end.
+
+    Of tables whose rows live for ever nothing is said.
+
+    :param age: of the set, in seconds
+    :raises Unreachable: when the tables do not say
+    """
+    with Tables(tables) as session:
+        lives = {name: session.lifetime(flow.table) for name, flow in flows.items()}
+    return [
+        Check(
+            name=f"rows of {name} live longer than the set is old",
+            verdict=Verdict.PASS if lifetime > age else Verdict.UNVERIFIED,
+            detail=f"rows of {flows[name].table} live {lifetime} s, and the set is {age:.0f} s old",
+        )
+        for name, lifetime in lives.items()
+        if lifetime
+    ]
+
+
 def before(
     flow: Flow, begins: Mapping[int, int], ends: Mapping[int, int], *, log: Connection, tables: Connection
 ) -> Counted:

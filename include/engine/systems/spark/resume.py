@@ -69,7 +69,8 @@ def resumed(
             target, _there(settings, checkpoint, sandbox.root / "run" / "stream"), _Beside(log, tables)
         )
         counting = time.monotonic()
-        lives = _lives(stream, job, tables)
+        age = (job.clock() - job.chain[-1].cut.at).total_seconds()
+        lives = recount.lifetimes(stream.settings.flows, age, tables=tables)
         counted = _counted(stream, log=log, tables=tables)
         began = time.monotonic()
         try:
@@ -106,22 +107,6 @@ def _there(settings: Settings, checkpoint: str, records: Path) -> Settings:
             "consistency": "LOCAL_QUORUM",
         }
     )
-
-
-def _lives(stream: SparkStream, job: RestoreJob, tables: Connection) -> list[Check]:
-    """Say whether rows of the set are older than they live, where they do not live for ever: then they are not there."""
-    age = (job.clock() - job.chain[-1].cut.at).total_seconds()
-    with Tables(tables) as session:
-        lives = {name: session.lifetime(flow.table) for name, flow in stream.settings.flows.items()}
-    return [
-        Check(
-            name=f"rows of {name} live longer than the set is old",
-            verdict=Verdict.PASS if lifetime > age else Verdict.UNVERIFIED,
-            detail=f"rows of {stream.settings.flows[name].table} live {lifetime} s, and the set is {age:.0f} s old",
-        )
-        for name, lifetime in lives.items()
-        if lifetime
-    ]
 
 
 def _counted(stream: SparkStream, *, log: Connection, tables: Connection) -> Mapping[str, recount.Counted]:
