@@ -101,7 +101,7 @@ def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
     What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).
     """
     # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
-    checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED),)
+    checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
     return [
         _reading("backups.set.check", _DOUBT[check.verdict], "1", now, check=check.name)
         for check in checks
