@@ -183,10 +183,10 @@ def told(found: dict[str, Any]) -> list[str]:
     each = ", ".join(
         f"{part} {statistics.median(one['parts'][part] for one in found['rounds']['bare']):.1f} s" for part in parts
     )
+    what = f"{found['users']:,} users, as many events and {found['orders']:,} rows beside them"
+    frozen = f"{found['bytes'] / 1e6:.1f} MB stored, frozen in {found['freeze_seconds']:.1f} s"
     return [
-        f"The demo with {found['users']:,} users, as many events and {found['orders']:,} rows beside them, "
-        f"{found['bytes'] / 1e6:.1f} MB stored, frozen in {found['freeze_seconds']:.1f} s; "
-        f"{len(found['rounds']['bare'])} rounds in turn, medians.",
+        f"The demo with {what}: {frozen}; {len(found['rounds']['bare'])} rounds in turn, medians.",
         "",
         *table(("what", "wall s", "vs bare"), rows),
         "",

@@ -207,9 +207,12 @@ def told(found: dict[str, Any]) -> list[str]:
     copied = found["sides"][SIDES[1]]
     share = statistics.median(one["share"] for one in copied)
     speed = statistics.median(one["megabytes_per_second"] for one in copied)
+    asked = f"{found['asked_rate']:.0f} reads/s for {found['seconds']:.0f} s, {len(copied)} rounds in turn, medians"
+    beside = (
+        f"{found['rows']:,} rows of 1 KiB are copied, {speed:.0f} MB/s ({found['bandwidth']}), {share:.0%} of the time"
+    )
     return [
-        f"{found['asked_rate']:.0f} reads/s for {found['seconds']:.0f} s, {len(copied)} rounds in turn, medians; "
-        f"{found['rows']:,} rows of 1 KiB are copied, {speed:.0f} MB/s ({found['bandwidth']}), {share:.0%} of the time.",
+        f"{asked}; {beside}.",
         "",
         *table(("reads", "answered/s", "p50 ms", "p99 ms", "sent late"), rows),
         "",

@@ -208,15 +208,14 @@ def told(found: dict[str, Any]) -> list[str]:
         )
         for name, one in found["medians"].items()
     ]
-    fresh = found["freshness"]
-    rounds = len(found["sides"]["spark"])
+    fresh, rounds = found["freshness"], len(found["sides"]["spark"])
+    age = f"p50 {fresh['p50']:.2f} s, p99 {fresh['p99']:.2f} s of {fresh['samples']} samples"
     return [
         f"{found['records']:,} records a round, {rounds} rounds in turn after {found['warm']:,} records; medians.",
         "",
         *table(("who", "records/s", "records per CPU second", "vs the loop"), rows),
         "",
-        f"Freshness at {fresh['rate']:.0f} records/s: p50 {fresh['p50']:.2f} s, p99 {fresh['p99']:.2f} s"
-        f" of {fresh['samples']} samples.",
+        f"Freshness at {fresh['rate']:.0f} records/s: {age}.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The stream's servers and its launcher are killed under traffic, in the middle of what they do; nothing is lost, nothing doubled."""
+"""The stream's servers and its launcher are killed under traffic, in the middle of what they do; nothing is lost or doubled."""
 
 from __future__ import annotations
 

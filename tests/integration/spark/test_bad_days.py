@@ -1,4 +1,4 @@
-"""Bad days of a streaming job: its node is killed, two launch it at once, a driver that hung wakes up, its checkpoint is another's."""
+"""Bad days of a stream: a node is killed, two launch it at once, a driver that hung wakes up, the checkpoint is another's."""
 
 from __future__ import annotations
 
