@@ -63,7 +63,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> int:
-        """What all flows have done, as one number."""
+        """What all flows have done, as one number.  Whether each of them moves, it does not say."""
         return sum(flow.position for flow in self.flows)
 
     @property

@@ -59,7 +59,7 @@ def test_a_job_that_runs_is_found_and_left_alone(job: Scripted) -> None:
 
 
 def test_a_keeper_ends_its_shift_and_says_how_the_job_was(job: Scripted) -> None:
-    event = {"watched": {"position": 500, "moved": NOW}, "until": time.time() - 1}
+    event = {"watched": {"flows": {"users": {"position": 500, "moved": NOW}}}, "until": time.time() - 1}
     told = keeper().execute_complete(context(), event)
     assert told == {"job": JOB, "launch": 1, "behind": 0, "seconds": 0.0}
 
@@ -76,7 +76,7 @@ async def test_a_trigger_fires_on_progress_and_not_on_silence(job: Scripted) -> 
     job.looks = [seen(behind=9, at=NOW - 500), away, seen(behind=9, at=NOW - 490), seen(behind=9)]
     trigger = StreamTrigger(job=JOB, watched={}, until=time.time() + 60, poll_interval=0)
     event = await fired(trigger)
-    assert event["watched"] == {"position": 500, "moved": NOW - 500}
+    assert event["watched"] == {"flows": {"users": {"position": 500, "moved": NOW - 500}}}
     assert job.done == []  # it only looks: two triggerers would act twice
 
 
@@ -88,7 +88,7 @@ async def test_a_trigger_fires_when_the_shift_is_over(job: Scripted) -> None:
 @pytest.mark.parametrize(
     "trigger",
     [
-        StreamTrigger(job=JOB, watched={"position": 3, "moved": 1.0}, until=5.0, poll_interval=2.0),
+        StreamTrigger(job=JOB, watched={"flows": {"users": {"position": 3, "moved": 1.0}}}, until=5.0, poll_interval=2.0),
         AtRestTrigger(job=JOB, until=5.0),
     ],
     ids=["stream", "at rest"],
