@@ -6,9 +6,11 @@ newest.  Nothing is ever changed, so nothing can be half changed; and whoever lo
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -45,6 +47,21 @@ class End(Struct, frozen=True, kw_only=True):
     kind: str  # stopped, drained, or a cause: failed, lost, damaged, recreated, table, unrepeatable
     reason: str
     at: float
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """Which topic a flow's checkpoint is about; one that was made anew under the same name has another id.
+
+    :param id: as Kafka's client in Java writes it
+    """
+
+    topic: str
+    id: str
+
+    @property
+    def uuid(self) -> str:
+        """The id as everybody else writes it."""
+        return str(UUID(bytes=base64.urlsafe_b64decode(f"{self.id}==")))
 
 
 class Journal:
@@ -111,6 +128,16 @@ class Journal:
         keys = self._keys("runs")
         found = self._read(keys[-1], dict[str, Any]).get("flows", {}) if keys else {}
         return dict(found)
+
+    def topic(self, flow: str) -> Topic | None:
+        """Give the topic that a flow's checkpoint is about; None before the first launch."""
+        key = self.topic_key(flow)
+        return self._read(key, Topic) if key in self._keys("flows") else None
+
+    @staticmethod
+    def topic_key(flow: str) -> str:
+        """Name the note of :meth:`topic` in the checkpoint."""
+        return f"{FOLDER}/flows/{flow}.json"
 
     def wish(self) -> Wish:
         """Give what is wished; to run, when nobody ever said anything."""

@@ -167,7 +167,7 @@ def open_engine_of(stream: SparkStream) -> Engine:
     settings = stream.settings
     if settings.engine == "local":
         directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
-        return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
+        return LocalEngine(directory, lambda: stream.installation, settings.profile.executor_cores)
     connection = stream.connections.get(settings.cluster)
     if settings.engine == "standalone":
         return StandaloneEngine(connection)
