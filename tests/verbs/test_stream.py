@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Misconfigured, PermanentError, Unreachable
+from include.engine.errors import Contended, Corrupt, Misconfigured, PermanentError, Unreachable
 from include.engine.streaming import FlowSeen, Life, StreamPolicy, StreamSeen
 from include.engine.verbs import stream
 from include.engine.verbs.stream import Act, Stood, Watched, decide
@@ -124,6 +124,28 @@ def test_decision(name: str) -> None:
     assert decision.why
 
 
+LOST = gone(end="lost", ended=NOW - 900)
+
+
+@pytest.mark.parametrize(
+    ("what", "waits"),
+    [
+        (seen(), True),
+        (LOST, False),
+        (msgspec.structs.replace(LOST, paged=NOW - 800), True),
+        (gone(), False),
+        (gone(paged=NOW - 599), True),
+        (gone(paged=NOW - 601), False),
+    ],
+    ids=[
+        "what is kept", "what needs a person", "who was called already", "what can be launched",
+        "and could not be a moment ago", "is tried again after ten minutes",
+    ],
+)  # fmt: skip
+def test_there_is_nothing_to_do_but_to_look_again(what: StreamSeen, waits: bool) -> None:
+    assert decide(what, stood(0), POLICY).waits(what) is waits
+
+
 def test_having_nothing_to_do_counts_as_moving() -> None:
     first = Watched().after(seen(behind=10))
     assert first == stood(0)
@@ -145,6 +167,7 @@ class Scripted:
         self.looks = list(looks)
         self.done: list[str] = []
         self.taken = False
+        self.broken = False
 
     def look(self, clock: Any) -> StreamSeen:
         found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -155,6 +178,8 @@ class Scripted:
     def launch(self, *, reason: str, clock: Any) -> str:
         if self.taken:
             raise Contended("somebody else launches it", hint="look again")
+        if self.broken:
+            raise Corrupt("the checkpoint is damaged", hint="restore it")
         self.done.append("launch")
         return "app"
 
@@ -163,6 +188,9 @@ class Scripted:
 
     def say(self, action: str, *, reason: str, by: str, clock: Any) -> None:
         self.done.append(f"{action}: {reason}")
+
+    def call(self, seen: StreamSeen, why: str, clock: Any) -> None:
+        self.done.append("call")
 
     def logs(self) -> str:
         return ""

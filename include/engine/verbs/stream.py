@@ -49,6 +49,15 @@ class Decision(Struct, frozen=True, kw_only=True):
     act: Act
     why: str
 
+    def waits(self, seen: StreamSeen) -> bool:
+        """Whether there is nothing to do but to look again: also when a person was called, and nothing has changed since.
+
+        What nobody but the launch itself can know is tried again now and then.
+        """
+        if self.act is Act.KEEP or not seen.paged:
+            return self.act is Act.KEEP
+        return self.act is Act.PAGE or seen.at - seen.paged < BACK_OFF[-1]
+
 
 class Stood(Struct, frozen=True, kw_only=True):
     """How far one flow was, and when that last changed."""
@@ -174,7 +183,7 @@ def needs_a_person(name: str, decision: Decision) -> PermanentError:
 
 
 def wish(job: StreamJob, action: str, *, reason: str, by: str, clock: Clock) -> None:
-    """Note what a person wishes: ``stop`` after the current batch, ``drain`` first, or ``run`` again.  It holds until another.
+    """Note what a person wishes: ``stop`` at once, ``drain`` first, or ``run`` again.  It holds until another.
 
     :raises Misconfigured: when it is none of these, or the reason is too short
     """

@@ -33,7 +33,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What a person wishes: ``run``, ``stop`` after the current batch, or ``drain``: stop after all that is there now."""
+    """What a person wishes: ``run``, ``stop`` at once, or ``drain``: stop after all that is there now."""
 
     action: str
     reason: str
@@ -46,6 +46,18 @@ class End(Struct, frozen=True, kw_only=True):
 
     kind: str  # stopped, drained, or a cause: failed, lost, damaged, recreated, table, unrepeatable
     reason: str
+    at: float
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """That a person was called about a launch, as it was then.
+
+    :param end: how it had ended; empty when it ran, or was killed
+    """
+
+    generation: int
+    end: str
+    why: str
     at: float
 
 
@@ -150,11 +162,22 @@ class Journal:
         :raises Contended: when another one was noted in the same moment
         """
         keys = self._keys("wishes")
-        number = int(keys[-1].rsplit("/", 1)[1].partition(".")[0]) + 1 if keys else 1
+        number = _number(keys[-1]) + 1 if keys else 1
         wish = Wish(action=action, reason=reason, by=by, at=clock().timestamp())
         if not self._create("wishes", number, wish):
             raise Contended("somebody else has wished something in this moment", hint="look, and say it again")
         return wish
+
+    def call(self, generation: int, *, end: str, why: str, clock: Clock) -> None:
+        """Note that a person was called; when somebody else has called in this moment, it is noted already."""
+        keys = self._keys("pages")
+        number = _number(keys[-1]) + 1 if keys else 1
+        self._create("pages", number, Page(generation=generation, end=end, why=why, at=clock().timestamp()))
+
+    def page(self) -> Page | None:
+        """Give the newest call for a person."""
+        keys = self._keys("pages")
+        return self._read(keys[-1], Page) if keys else None
 
     def _keys(self, kind: str) -> list[str]:
         found = (one.key for one in self.bucket.list(f"{FOLDER}/{kind}"))
@@ -170,3 +193,7 @@ class Journal:
 
     def _read(self, key: str, form: Any) -> Any:
         return msgspec.json.decode(self.bucket.read(key), type=form)
+
+
+def _number(key: str) -> int:
+    return int(key.rsplit("/", 1)[1].partition(".")[0])
