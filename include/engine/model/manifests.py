@@ -55,6 +55,8 @@ class Cut(Struct, frozen=True, kw_only=True):
     # By topic and partition: of a log, where it ends (exclusive); of what reads a log, the record that it reads next.
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     begins: dict[str, dict[int, int]] = field(default_factory=dict)  # of a log: the first record that is still there
+    # By topic, of both: which topic it is, as a UUID.  One that was made anew under the same name is another one.
+    identities: dict[str, str] = field(default_factory=dict)
     flows: tuple[Flow, ...] = ()  # of what reads a log: where its records go
     detail: dict[str, JsonValue] = field(default_factory=dict)
 

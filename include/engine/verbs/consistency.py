@@ -98,17 +98,23 @@ def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut]) -> Check:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the checkpoint tells no offsets")
     if not logs:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the set has no log to replay from")
-    wrong = [text for topic, reads in sorted(cut.offsets.items()) for text in _wrong(topic, reads, logs)]
+    wrong = [text for topic, reads in sorted(cut.offsets.items()) for text in _wrong(topic, reads, cut.identities, logs)]
     if wrong:
         return Check(name=name, verdict=Verdict.FAIL, detail=_some(wrong))
     at = ", ".join(f"{topic} {sum(reads.values())}" for topic, reads in sorted(cut.offsets.items()))
     return Check(name=name, verdict=Verdict.PASS, detail=f"{at} (sums of offsets); {_behind(cut, logs)} to replay")
 
 
-def _wrong(topic: str, reads: Mapping[int, int], logs: Mapping[Target, Cut]) -> Iterator[str]:
+def _wrong(
+    topic: str, reads: Mapping[int, int], about: Mapping[str, str], logs: Mapping[Target, Cut]
+) -> Iterator[str]:
     log = _log_of(topic, logs)
     if log is None:
         yield f"the topic {topic} is in no log of the set"
+        return
+    known, found = about.get(topic), log.identities.get(topic)
+    if known and found and known != found:
+        yield f"the checkpoint is about another topic {topic}, {known}: this one, {found}, was made anew under its name"
         return
     ends, begins = log.offsets[topic], log.begins.get(topic, {})
     for partition, offset in sorted(reads.items()):

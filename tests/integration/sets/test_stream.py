@@ -177,6 +177,8 @@ def test_a_set_taken_under_traffic_comes_back_with_its_job_running(river: River)
     assert [str(one.target) for one in sealed.order] == ["spark/river", "cassandra/main", "kafka/main"]
     # The servers are shared with other tests, whose keyspaces and topics are in no backup of this pipeline: it says so.
     assert [line for line in failed(sealed.checks) if "coverage" not in line] == []
+    about = {str(part.target): part.cut.identities for part in sealed.parts}
+    assert about["spark/river"][brook.users] == about["kafka/main"][brook.users]
     (found,) = sealed.reconciled
     assert found.lost == 0
     assert found.rows > 800

@@ -89,11 +89,19 @@ def test_a_login_that_the_job_does_not_know_is_refused() -> None:
         ({"flows": {"_mainstay": FLOWS["users"]}}, "cannot name a flow"),
         ({"flows": {"a": FLOWS["users"], "b": FLOWS["users"]}}, "the same topic"),
         ({"flows": {}}, "at least 1"),
+        ({"stalled_after": "2m"}, "361s or more"),
+        ({"patience": "10s", "trigger": "5s", "stalled_after": "74s"}, "75s or more"),
     ],
 )
 def test_what_cannot_run_is_refused_when_the_inventory_is_read(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         settings(**changed)
+
+
+def test_a_job_is_not_ended_while_its_batch_still_has_patience() -> None:
+    told = settings()
+    assert told.stalled_after > told.patience + told.trigger
+    assert settings(patience="10s", trigger="5s", stalled_after="75s").stalled_after == timedelta(seconds=75)
 
 
 def place(number: int, *, low: int, end: int, committed: int | None, since: float | None, **note: Any) -> Place:

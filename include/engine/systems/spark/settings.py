@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from include.engine.inventory import Duration, Section, TargetSettings
 
+_SLACK = timedelta(minutes=1)  # for the last attempts of a batch whose patience is over
 _NAME = r"^[A-Za-z0-9_]{1,48}\.[A-Za-z0-9_]{1,48}$"
 
 
@@ -73,7 +74,9 @@ class Settings(TargetSettings):
     in_flight: int = Field(128, ge=1, le=4096, description="writes on their way at once, of each task")
     patience: Duration = Field(timedelta(minutes=5), description="for how long a batch waits for Cassandra")
     stalled_after: Duration = Field(
-        timedelta(minutes=2), description="a job with a backlog that has not moved for this long is restarted"
+        timedelta(minutes=7),
+        description="a flow with a backlog that has not moved for this long is restarted; a minute more than `patience` "
+        "and `trigger`, and more than the longest batch",
     )
     restarts: int = Field(5, ge=0, description="launches in an hour after which a person is called instead")
     conf: dict[str, str] = Field({}, description="more properties of Spark; never a password")
@@ -105,6 +108,16 @@ class Settings(TargetSettings):
         if self.engine in ("kubernetes", "emr-serverless") and not self.checkpoint.startswith("s3://"):
             raise ValueError(
                 f"the engine {self.engine} needs a checkpoint in an object store: a pod's directory goes with it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _waits_before_it_is_ended(self) -> Self:
+        least = self.patience + self.trigger + _SLACK
+        if self.stalled_after < least:
+            raise ValueError(
+                "`stalled_after` must be a minute more than `patience` and `trigger` together, "
+                f"{least.total_seconds():.0f}s or more: a batch that waits for Cassandra would be ended before its patience is"
             )
         return self
 

@@ -12,6 +12,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import org.apache.spark.TaskContext;
 import org.apache.spark.sql.Row;
 
 /**
@@ -23,6 +24,9 @@ import org.apache.spark.sql.Row;
 final class Writing implements AutoCloseable {
     private static final long FIRST_PAUSE = 500;
     private static final long LONGEST_PAUSE = 10_000;
+
+    /** For how long Cassandra may be away: Spark's later attempts come after the first one has waited for it, and wait no more. */
+    private final long patience;
 
     private record Failed(BoundStatement statement, Throwable cause) {}
 
@@ -38,6 +42,8 @@ final class Writing implements AutoCloseable {
         this.settings = settings;
         this.cql = cql;
         this.room = new Semaphore(settings.inFlight());
+        boolean first = TaskContext.get() == null || TaskContext.get().attemptNumber() == 0;
+        this.patience = first ? TimeUnit.SECONDS.toNanos(settings.deadlineSeconds()) : 0;
         this.letters = new DeadLetters(settings);
     }
 
@@ -112,7 +118,7 @@ final class Writing implements AutoCloseable {
     }
 
     private void settle() throws InterruptedException {
-        long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(settings.deadlineSeconds());
+        long until = System.nanoTime() + patience;
         long pause = FIRST_PAUSE;
         while (true) {
             room.acquire(settings.inFlight());
@@ -149,7 +155,7 @@ final class Writing implements AutoCloseable {
 
     /** Asks until Cassandra answers, or the deadline is over. */
     private <T> T eventually(Question<T> question) throws InterruptedException {
-        long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(settings.deadlineSeconds());
+        long until = System.nanoTime() + patience;
         long pause = FIRST_PAUSE;
         while (true) {
             try {
