@@ -79,8 +79,10 @@ def kept_until(stream: SparkStream, records: int) -> None:
 
 def require_all(brook: Brook, sent: Sent) -> None:
     """Require that every user that was sent is one row, and every broken record a dead letter: none lost, none invented."""
-    assert brook.count(brook.users_table) == sent.users
+    rows = brook.count(brook.users_table)
+    assert rows == sent.users, f"{rows} rows of {sent.users} users"
     letters = brook.letters(brook.users)
     # A batch that is done again sends its letters again: they are told apart by where they came from.
-    assert len({(one["source_partition"], one["source_offset"]) for one in letters}) == sent.broken
+    places = {(one["source_partition"], one["source_offset"]) for one in letters}
+    assert len(places) == sent.broken, f"{len(places)} dead letters of {sent.broken} broken records"
     assert {one["reason"] for one in letters} == {"bad_json"}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from functools import partial
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from include.engine.errors import Contended, Refused
+from include.engine.sandbox.home import Sandbox
 from include.engine.streaming import Life
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark.local import LocalEngine
 from include.engine.systems.spark.stream import SparkStream
 from tests.estate import eventually
@@ -21,6 +25,21 @@ from tests.integration.spark.keeping import kept_until, require_all, traffic
 from tests.integration.spark.test_stream import person
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def mortal(sandbox: Sandbox, kafka: KafkaCluster) -> Iterator[Brook]:
+    """A job whose one node may be killed: what it acknowledges is on its disk, as it is on others' where there are three.
+
+    By default (``commitlog_sync: periodic``) a node that is killed loses what it acknowledged in its last tenth of a second.
+    """
+    durable = {"auto_snapshot": False, "commitlog_sync": "batch", "commitlog_sync_period": "0ms"}
+    cassandra = CassandraServer(sandbox, "mortal", settings=durable).start()
+    try:
+        with Brook(kafka, cassandra) as brook:
+            yield brook
+    finally:
+        cassandra.stop()
 
 
 class Eye:
@@ -53,7 +72,8 @@ class Eye:
         return min(found, default=None)
 
 
-def test_a_killed_node_of_cassandra_loses_nothing_and_the_age_that_is_told_is_true(brook: Brook) -> None:
+def test_a_killed_node_of_cassandra_loses_nothing_and_the_age_that_is_told_is_true(mortal: Brook) -> None:
+    brook = mortal
     stream = brook.stream()
     stream.launch(reason="a test", clock=clock)
     with traffic(brook, pause=0.05) as sent:
@@ -109,9 +129,11 @@ def test_two_launches_at_once_make_one_job_and_a_driver_that_wakes_up_writes_not
             cql.rows(f"TRUNCATE {brook.users_table}", timeout=60)
     finally:
         os.kill(hung, signal.SIGCONT)
-    eventually(lambda: not Path(f"/proc/{hung}").exists(), what="the driver that woke up has ended", within=120)
+    ended = partial(stream.engine.life, made[0], None)
+    eventually(lambda: ended() is Life.ABSENT, what="the driver that woke up has ended", within=120)
     assert brook.count(brook.users_table) == 0
-    assert "fenced" in stream.logs()
+    # Spark's own log of offsets comes before our fence, where the checkpoint can create a file only once.
+    assert {sign for sign in ("fenced", "CONCURRENT_STREAM_LOG_UPDATE") if sign in stream.logs()}
 
     # Its successor goes on, with what comes now and nothing else.
     brook.send(brook.users, [person(n) for n in range(300, 350)])
