@@ -95,6 +95,24 @@ def test_cassandra_is_away_for_more_than_a_minute_and_the_job_that_is_kept_waits
     require_all(brook, sent)
 
 
+def test_a_node_of_three_is_killed_under_traffic_and_the_stream_does_not_even_wait(sandbox: Sandbox) -> None:
+    kafka = KafkaCluster(sandbox, "shared").start()
+    ring = CassandraServer(sandbox, "three", size=3, settings={"auto_snapshot": False}).start(timeout=600)
+    with Brook(kafka, ring) as brook:
+        stream = brook.stream()
+        stream.launch(reason="a test", clock=clock)
+        with traffic(brook, pause=0.05) as sent:
+            for victim in (1, 2):
+                kept_until(stream, sent.records + 100)
+                ring.nodes[victim].kill()
+                kept_until(stream, sent.records + 500)  # by the two that are left
+                ring.start(timeout=600)
+        kept_until(stream, sent.records)
+        assert stream.look(clock).generation == 1
+        require_all(brook, sent)
+    ring.stop()
+
+
 def test_whoever_launches_is_killed_in_the_middle_of_it_and_one_job_runs_all_the_same(brook: Brook) -> None:
     stream = brook.stream(restarts=20)
     told = {
