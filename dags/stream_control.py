@@ -2,7 +2,8 @@
 ### Stop, drain or run a streaming job
 
 Notes beside the job's checkpoint what a person wishes, and waits until the job rests. The job ends by itself: at once, or after all
-that is in its topics now. A batch that was being written is written again when it runs next, to the same rows. It stays at rest, whoever keeps jobs running, until it is wished to run again.
+that is in its topics now. A batch that was being written is written again when it runs next, to the same rows. It stays at rest,
+whoever keeps jobs running, until it is wished to run again.
 
 | | |
 |---|---|

@@ -129,7 +129,12 @@ def test_every_runbook_that_a_dag_names_exists(bag: DagBag, name: str) -> None:
 class _Anything:
     """Whatever is asked of it: what a task before this one has told, or the task itself when it is mapped."""
 
+    unsafe_callable = alters_data = False  # Jinja's sandbox asks for these before it calls anything
+
     def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Anything:
         return self
 
     def __getitem__(self, name: str) -> _Anything:

@@ -44,6 +44,7 @@ LIVE = {
         "postgres-pending-restart",
         "postgres-clock",
         "backups-set-age",
+        "backups-set-inconsistent",
         "backups-age",
         "backups-unreadable",
         "backups-verified",

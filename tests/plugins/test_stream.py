@@ -123,7 +123,9 @@ async def test_a_trigger_fires_when_the_shift_is_over(job: Scripted) -> None:
 @pytest.mark.parametrize(
     "trigger",
     [
-        StreamTrigger(job=JOB, watched={"flows": {"users": {"position": 3, "moved": 1.0}}}, until=5.0, poll_interval=2.0),
+        StreamTrigger(
+            job=JOB, watched={"flows": {"users": {"position": 3, "moved": 1.0}}}, until=5.0, poll_interval=2.0
+        ),
         AtRestTrigger(job=JOB, until=5.0),
     ],
     ids=["stream", "at rest"],
@@ -139,7 +141,7 @@ async def test_a_wish_is_said_once_and_rest_is_awaited(job: Scripted) -> None:
     operator = WishStreamOperator(task_id="wish", job=JOB)
     trigger = deferred(operator, **params)
     assert job.done == ["drain: a new cluster tonight"]
-    said = {"wish": "drain", "wish_reason": params["reason"]}
+    said: dict[str, Any] = {"wish": "drain", "wish_reason": params["reason"]}
     job.looks = [seen(**said, wish_by="the DAG stream_control, run 20261123T020000Z")]
     deferred(operator, **params)  # a retry
     assert len(job.done) == 1

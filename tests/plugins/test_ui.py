@@ -231,6 +231,28 @@ def test_only_what_was_proved_is_green(client: TestClient, pipeline: Pipeline, v
     assert colours[str(verdict)] == {"PASS": "good", "FAIL": "bad", "UNVERIFIED": "open"}[verdict]
 
 
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_set_whose_parts_do_not_fit_together_is_not_green(
+    client: TestClient, pipeline: Pipeline, verdict: Verdict
+) -> None:
+    found = a_night(pipeline.catalog, days=1)
+    judged = msgspec.structs.replace(found, checks=(Check(name="read up to", verdict=verdict, detail="sums"),))
+    overwrite(pipeline.catalog.bucket, f"sets/{found.id}/manifest.json", encode(judged))
+    verified(pipeline.catalog, pipeline.catalog.backup(TARGET, found.id))
+    colour = {"PASS": "good", "FAIL": "bad", "UNVERIFIED": "open"}[verdict]
+    title = shown(client, f"sets/{found.id}").text.partition("</h1>")[0]
+    assert f'class="badge {colour}">{verdict}<' in title.rpartition("<h1>")[2]
+    row = re.search(rf"sets/{found.id}.*?</tr>", shown(client).text.partition("<h2>Sets</h2>")[2], re.DOTALL)
+    assert row is not None
+    assert re.findall(r"badge (\w+)\">(PASS|FAIL|UNVERIFIED)<", row[0]) == [(colour, str(verdict)), ("good", "PASS")]
+
+
+def test_a_set_that_nobody_judged_is_not_green(client: TestClient, pipeline: Pipeline) -> None:
+    found = a_night(pipeline.catalog, days=1)  # it has no checks, as one of an older Mainstay
+    assert "Nobody has looked" in shown(client, f"sets/{found.id}").text
+    assert ("open", "UNVERIFIED") in badges(shown(client))
+
+
 def test_an_age_that_was_not_measured_is_not_green(client: TestClient, pipeline: Pipeline) -> None:
     report = a_drill(pipeline, Verdict.UNVERIFIED, rpo=None)
     page = shown(client, f"drills/{report.id}")

@@ -197,6 +197,8 @@ def test_gaps_are_failures_and_silence_is_not_green() -> None:
 def test_records_are_rows_or_dead_letters_or_lost() -> None:
     found = Reconciled(flow="users", since=None, until=None, records=10, rows=8, dead_letters=2)
     assert judge_reconciliation(found).verdict is Verdict.PASS
+    nothing = msgspec.structs.replace(found, records=0, rows=0, dead_letters=0)
+    assert judge_reconciliation(nothing).verdict is Verdict.UNVERIFIED  # nobody looked at anything
     lost = judge_reconciliation(msgspec.structs.replace(found, rows=7, missing=("4711",)))
     assert lost.verdict is Verdict.FAIL
     assert "4711" in lost.detail

@@ -36,7 +36,8 @@ def backup(
 ) -> None:
     """Take a backup set: fix the cut, copy every target, seal the set, read it back.
 
-    Nothing counts until the set is sealed.  A run that was interrupted is finished with --id.
+    Nothing counts until the set is sealed.  A run that was interrupted is finished with --id.  The exit code is the verdict of
+    what was read back and of whether the parts fit together.
     """
     if set_id is not None and targets:
         raise Misconfigured("a set that is finished has its targets already", hint="give either --id or targets")
@@ -46,8 +47,7 @@ def backup(
         sealed = take(pipeline, set_id or backup_id(now()), chosen, full=full, progress=progress, stop=stop)
         proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
     _tell(pipeline, sealed, proofs, as_json=as_json)
-    if verify:
-        leave(worst([proof.verdict for proof in proofs]))
+    leave(worst([sealed.verdict, *(proof.verdict for proof in proofs)]))
 
 
 def take(

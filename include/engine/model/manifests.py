@@ -143,6 +143,7 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     :param rows: of these, found in the table, saying what the record says
     :param dead_letters: of these, found among the dead letters
     :param missing: keys of some that are in neither, or whose row says something else
+    :param expired: records that were left out, because their rows may have reached the end of their life (TTL) since
     """
 
     flow: str
@@ -152,6 +153,7 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     rows: int
     dead_letters: int
     missing: tuple[str, ...] = ()
+    expired: int = 0
 
     @property
     def lost(self) -> int:

@@ -87,10 +87,10 @@ class KeepStreamOperator(StreamStep):
                 raise verb.needs_a_person(self.job, decision)
             self.log.info("%s: %s", self.job, verb.act(self.opened, decision, clock=clock))
         except PermanentError as error:  # also of a launch: a damaged checkpoint, a jar that is missing
-            self.log.error("%s: %s", self.job, error.message)
+            self.log.info("%s: %s", self.job, error.message)
             try:
                 self.opened.call(seen, error.message, clock)
-                self.log.error("the job's last words:\n%s", self.opened.logs())
+                self.log.info("the job's last words:\n%s", self.opened.logs())
             except TransientError as away:  # what is wrong is told all the same
                 self.log.warning("%s", away.message)
             return error

@@ -26,6 +26,7 @@ from tests.estate import Quiet, clock
 from tests.integration.cassandra.estate import Named
 from tests.integration.sets.stage import Stage
 from tests.integration.spark.brook import Brook
+from tests.integration.spark.test_stream import event
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -35,16 +36,21 @@ def person(number: int) -> dict[str, object]:
 
 
 class River:
-    """A pipeline with a stream: its job, its traffic and its sets."""
+    """A pipeline with a stream: its job, its traffic and its sets.
 
-    def __init__(self, stage: Stage, brook: Brook, folder: Path) -> None:
-        self.stage, self.brook, self.folder = stage, brook, folder
+    :param events: whether the job has the flow of events as well
+    """
+
+    def __init__(self, stage: Stage, brook: Brook, folder: Path, *, events: bool = False) -> None:
+        self.stage, self.brook, self.folder, self.events = stage, brook, folder, events
         self.numbers = itertools.count()
         self.url = f"s3://{stage.store.create_bucket(f'river-{uuid.uuid4().hex[:8]}')}/p"
 
     def pipeline(self, **changed: Any) -> Pipeline:
         brook, topics = self.brook, [f"{self.brook.prefix}_.*"]
-        flow = {"shape": "users", "topic": brook.users, "table": brook.users_table} | changed
+        flows = {"users": {"shape": "users", "topic": brook.users, "table": brook.users_table} | changed}
+        if self.events:
+            flows["events"] = {"shape": "events", "topic": brook.events, "table": brook.events_table}
         given = brook.settings().model_dump(mode="json", include={"checkpoint", "directory", "group"})
         document = {
             "pipeline": "river",
@@ -54,7 +60,7 @@ class River:
                     **given,
                     "kafka": "kafka",
                     "cassandra": "cassandra",
-                    "flows": {"users": flow},
+                    "flows": flows,
                     "trigger": "1s",
                     "profile": {"java_options": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
                 }
@@ -81,7 +87,10 @@ class River:
         return open_pipeline(load_inventory(path), Named(known))
 
     def send(self, count: int) -> None:
-        self.brook.send(self.brook.users, [person(next(self.numbers)) for _ in range(count)])
+        numbers = [next(self.numbers) for _ in range(count)]
+        self.brook.send(self.brook.users, map(person, numbers))
+        if self.events:
+            self.brook.send(self.brook.events, map(event, numbers))
 
     @contextmanager
     def traffic(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ class Paper:
             directory=f"{folder}/engine",
             kafka="kafka",
             cassandra="cassandra",
-            flows={"users": {"shape": "users", "topic": "t", "table": "k.t"}},  # type: ignore[dict-item]
+            flows={"users": {"shape": "users", "topic": "t", "table": "k.t"}},
         )
         self.live = Bucket.open(self.settings.checkpoint)
         for path, raw in files(7).items():

@@ -17,8 +17,10 @@ from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.streaming import FlowSeen
 from include.engine.systems.spark import access, people, positions
+from include.engine.systems.spark.checkpoint import FlowState
 from include.engine.systems.spark.distribution import LIBRARIES, Installation
 from include.engine.systems.spark.positions import Place
+from include.engine.systems.spark.probes import difference
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.standalone import request
 from include.engine.systems.spark.submission import DOCUMENT, Submission, submission
@@ -104,7 +106,7 @@ def test_a_job_is_not_ended_while_its_batch_still_has_patience() -> None:
     assert settings(patience="10s", trigger="5s", stalled_after="75s").stalled_after == timedelta(seconds=75)
 
 
-def place(number: int, *, low: int, end: int, committed: int | None, since: float | None, **note: Any) -> Place:
+def place(number: int, *, low: int, end: int, committed: int | None, since: float | None = None, **note: Any) -> Place:
     return Place(partition=number, low=low, end=end, committed=committed, note=note, waits_since=since)
 
 
@@ -173,3 +175,14 @@ def test_a_jar_that_is_missing_is_named_before_anything_is_launched(tmp_path: Pa
         with pytest.raises(NotFound, match=lost.name):
             whole.require()
         lost.touch()
+
+
+def test_partitions_do_not_make_up_for_each_other_in_the_audit() -> None:
+    state = FlowState(batch=3, offsets={"t": {0: 100, 1: 100}})
+
+    def apart(first: int, second: int) -> int:
+        places = [place(0, low=0, end=200, committed=first), place(1, low=0, end=200, committed=second)]
+        return difference(state, "t", places)
+
+    assert (apart(100, 100), apart(90, 95)) == (0, 15)
+    assert apart(90, 110) == apart(80, 110) == -10

@@ -172,7 +172,11 @@ class SparkRestore:
 
     def _is_live(self, bucket: Bucket) -> bool:
         """Whether it is the checkpoint that the inventory's job runs on."""
-        return self._settings is not None and self._connections is not None and bucket.url.rstrip("/") == self._settings.checkpoint
+        return (
+            self._settings is not None
+            and self._connections is not None
+            and bucket.url.rstrip("/") == self._settings.checkpoint
+        )
 
     def _write(self, job: RestoreJob, bucket: Bucket) -> Restored:
         manifest = job.chain[-1]
