@@ -22,6 +22,7 @@ from include.engine.errors import Unauthorized
 from include.engine.model import (
     ArchiveReach,
     Check,
+    Consistency,
     Destination,
     DestinationKind,
     DrillReport,
@@ -35,6 +36,7 @@ from include.engine.model import (
     Stage,
     Target,
     Verdict,
+    backup_id,
     encode,
 )
 from include.engine.sandbox.ports import free_port
@@ -193,6 +195,16 @@ def test_what_was_proved_is_shown(client: TestClient, pipeline: Pipeline) -> Non
         assert text in page.text
     assert ("good", "PASS") in badges(page)
     assert "not known" not in page.text
+
+
+def test_the_page_of_a_set_says_how_long_its_freeze_took(client: TestClient, pipeline: Pipeline) -> None:
+    unmeasured = a_night(pipeline.catalog, days=2)
+    fits = Consistency(checks=(), freeze_seconds=3.4, skew_seconds=2.1, replay_records=57)
+    other = msgspec.structs.replace(unmeasured, id=backup_id(days_ago(1)), consistency=fits)
+    measured = pipeline.catalog.commit_set(other)
+    told = "frozen in 3.4 s, cuts 2.1 s apart, 57 records to replay"
+    assert told in shown(client, f"sets/{measured.id}").text
+    assert "frozen in" not in shown(client, f"sets/{unmeasured.id}").text
 
 
 def test_the_newest_sets_come_first_and_the_rest_is_counted(

@@ -110,8 +110,8 @@ class River:
             over.set()
             thread.join()
 
-    def take(self, pipeline: Pipeline) -> SetManifest:
-        set_id = backup_id(clock())
+    def take(self, pipeline: Pipeline, set_id: str = "") -> SetManifest:
+        set_id = set_id or backup_id(clock())
         backup.freeze(pipeline, set_id, pipeline.targets, clock=clock)
         try:
             for target in pipeline.targets:
@@ -230,3 +230,33 @@ def test_a_set_without_the_stream_that_is_declared_proves_nothing_about_the_pipe
     report = river.drill(pipeline, sealed)
     assert report.verdict is Verdict.UNVERIFIED
     assert [line.partition(":")[0] for line in failed(report.checks)] == ["UNVERIFIED pipeline"]
+
+
+def test_a_sink_that_writes_other_rows_on_a_replay_makes_no_set_and_no_drill_that_passes(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with Brook(stage.kafka, stage.cassandra) as brook:
+        river = River(stage, brook, tmp_path)
+        on_purpose: dict[str, Any] = {"replaced": {"id": "uuid()"}, "allow_unrepeatable": True}
+        pipeline = river.pipeline(**on_purpose)
+        flow = {"shape": "users", "topic": brook.users, "table": brook.users_table, **on_purpose}
+        stream = brook.stream(flows={"users": flow})
+        river.send(200)
+        stream.launch(reason="a test", clock=clock)
+        brook.caught_up(stream, 200)
+        assert brook.count(brook.users_table) == 200  # nothing looks wrong: the job does what it was told
+        with river.traffic():
+            brook.until(stream, lambda seen: seen.position > 230, "the job is in the middle of it")
+            sealed = river.take(pipeline)
+        stream.end(kill=True)
+
+        wrong = {check.name: check.detail for check in sealed.checks if check.verdict is Verdict.FAIL}
+        assert "uuid" in wrong["spark/river: replay of users writes the same rows"]
+        assert "reconciliation of users" in wrong
+        assert sealed.verdict is Verdict.FAIL
+
+        report = river.drill(pipeline, sealed)
+        wrong = {check.name: check.detail for check in report.checks if check.verdict is Verdict.FAIL}
+        assert "uuid" in wrong["set: spark/river: replay of users writes the same rows"]
+        assert "spark/river: rows of users after the replay" in wrong
+        assert report.verdict is Verdict.FAIL

@@ -83,7 +83,8 @@ class Brook:
         self.make(*topics)
         with self.cassandra.connect() as cql:
             cql.rows(
-                f"CREATE KEYSPACE {self.prefix} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}"
+                f"CREATE KEYSPACE {self.prefix} WITH replication ="
+                f" {{'class': 'NetworkTopologyStrategy', 'dc1': {self.cassandra.size}}}"
             )
             cql.rows(f"CREATE TYPE {self.prefix}.device (kind text, version int)")
             cql.rows(

@@ -15,6 +15,7 @@ from include.engine.model import Reading, Target
 from include.engine.probing import Probe
 from include.engine.streaming import Life
 from include.engine.systems.spark import checkpoint, positions
+from include.engine.systems.spark.retention import Retention
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream, open_stream
 
@@ -24,6 +25,7 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
     assert isinstance(settings, Settings)
     stream = open_stream(target, settings, connections)
     found: list[Probe] = [Progress(stream, connections), Application(stream), Audit(stream, connections)]
+    found.append(Retention(stream, connections))
     if settings.engine == "standalone":
         found.append(Cluster(settings, connections))
     return found

@@ -71,7 +71,7 @@ class SparkRestore:
         kind = DestinationKind(request.destination_kind)
         destination = Destination(kind=kind, path=request.path, name=request.server)
         taken: tuple[str, ...] = ()
-        if kind is not DestinationKind.SANDBOX:
+        if kind is not DestinationKind.SANDBOX and not _is_new(destination):
             bucket = self._place(destination)
             taken = _holds(bucket)
             self._require_absent(bucket, Journal(bucket))
@@ -138,7 +138,8 @@ class SparkRestore:
         return instructions(manifest)
 
     def _afterwards(self, destination: Destination) -> tuple[str, ...]:
-        live = destination.kind is not DestinationKind.SANDBOX and self._is_live(self._place(destination))
+        known = destination.kind is not DestinationKind.SANDBOX and not _is_new(destination)
+        live = known and self._is_live(self._place(destination))
         wish = f'./mainstay stream {self.target} run --reason "…"'
         return (f"it is the checkpoint that the job runs on: the job rests afterwards, until {wish}",) if live else ()
 
@@ -263,6 +264,13 @@ def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manif
         wanted = request.backup or f"that is as old as {point}"
         raise NotFound(f"{target} has no backup {wanted}", hint="`./mainstay catalog` lists them")
     return manifests[-1]
+
+
+def _is_new(destination: Destination) -> bool:
+    """Whether it is a directory that is not there: a plan must not make it, as opening a store does."""
+    return (
+        destination.kind is DestinationKind.DIRECTORY and bool(destination.path) and not Path(destination.path).exists()
+    )
 
 
 def _holds(bucket: Bucket) -> tuple[str, ...]:
