@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from include.engine.contracts import Stop
+from include.engine.errors import Corrupt, PermanentError
 from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.sstables import missing, read_listing, wanted
+from include.engine.systems.cassandra.transfer import hash_files
 from include.engine.systems.cassandra.transport import CommandTransport
 
 SHELL = CommandTransport("sh", ["sh", "-s"])
@@ -54,6 +57,26 @@ def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
         f"S {hashlib.sha256(content).hexdigest()} {path}",
         f"C {zlib.crc32(content)} {zlib.crc32(content)} {path}",
     ]
+
+
+def test_a_tool_that_a_node_lacks_is_named_before_anything_is_believed(tmp_path: Path) -> None:
+    script = node_scripts.listing([str(tmp_path)], "tag")
+    with pytest.raises(PermanentError) as told:
+        run(f"PATH={tmp_path}\n{script}")
+    assert "awk is not installed on this node" in told.value.hint
+
+
+@pytest.mark.parametrize("line", ["C  123 /d/x-Data.db", "C 123  /d/x-Data.db"], ids=["not computed", "not recorded"])
+def test_a_crc_that_is_not_there_is_no_proof_of_damage(line: str) -> None:
+    class Says:
+        name = "a node"
+
+        def run(self, *_: object, **__: object) -> str:
+            return line
+
+    with pytest.raises(PermanentError, match="could not be compared") as told:
+        hash_files(Says(), [], check_data=True, timeout=1, stop=Stop())
+    assert not isinstance(told.value, Corrupt)
 
 
 def test_parts_are_hashed_one_by_one(snapshot: Path) -> None:

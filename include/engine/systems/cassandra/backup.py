@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
-from include.engine.errors import Incomplete, MainstayError, Unsupported
+from include.engine.errors import Corrupt, Incomplete, MainstayError, Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.cassandra import node_scripts, snapshot, sstables, transfer
@@ -92,7 +92,7 @@ class CassandraSource:
                 f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
                 hint="check that the keyspaces are the right ones: a backup of nothing is none",
             )
-        schema = job.shared.put(cut.schema.text().encode())
+        schema = job.shared.put(cut.schema.text().encode(), again=job.full)
         sent = self._send(job, shares)
         return self._manifest(job, cut, shares, schema, sent=sent, started=started)
 
@@ -167,14 +167,17 @@ class CassandraSource:
         sstables.require_whole(listing.files, where)
 
     def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> Sent:
-        """Send each object that is missing once, from a node that has it."""
+        """Send each object that is missing once, from a node that has it; in a full backup every object, there or not.
+
+        :raises Corrupt: when the store does not list all of them afterwards
+        """
         there = job.shared.stored()
         todo: dict[str, dict[str, SnapshotFile]] = {share.node.host_id: {} for share in shares}
         claimed: dict[str, int] = {}
         for share in shares:
             for file in share.files:
                 sha256 = share.digests[file.path]
-                if there.get(sha256) != file.bytes and sha256 not in claimed:
+                if (job.full or there.get(sha256) != file.bytes) and sha256 not in claimed:
                     claimed[sha256] = file.bytes
                     todo[share.node.host_id][sha256] = file
         job.progress.stage(f"send {self.target}", sum(claimed.values()))
@@ -192,7 +195,9 @@ class CassandraSource:
                 timeout=self._settings.timeout.total_seconds(),
                 allowed=lambda: self._wait_for_window(job),
             )
-            pieces, begun = transfer.pieces(sender, todo[share.node.host_id], large=self._settings.multipart_bytes)
+            pieces, begun = transfer.pieces(
+                sender, todo[share.node.host_id], large=self._settings.multipart_bytes, again=there
+            )
             try:
                 transfer.send(sender, pieces)
             except MainstayError:
@@ -203,6 +208,8 @@ class CassandraSource:
                 job.shared.finish_parts(sha256, upload, size)
 
         side_by_side(one, [share for share in shares if todo[share.node.host_id]])
+        if claimed:
+            _require_stored(job, claimed)
         return Sent(objects=len(claimed), bytes=sum(claimed.values()))
 
     def _manifest(
@@ -261,6 +268,17 @@ class CassandraSource:
                 job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
                 told = True
             time.sleep(_LOOK_AGAIN)
+
+
+def _require_stored(job: CopyJob, sent: Mapping[str, int]) -> None:
+    there = job.shared.stored()
+    lacking = [sha256 for sha256, size in sent.items() if there.get(sha256) != size]
+    if lacking:
+        raise Corrupt(
+            f"the store said that it took {len(lacking)} objects and does not list them as they were sent, the first is"
+            f" {job.shared.key(lacking[0])}",
+            hint="ask the store's operator; the copy can be repeated and sends them again",
+        )
 
 
 def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:

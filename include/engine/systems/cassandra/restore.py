@@ -124,6 +124,7 @@ class CassandraRestore:
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
+                "tableless": list(selection.tableless),
                 "rename": selection.rename,
                 "append": request.append,
             },
@@ -196,7 +197,7 @@ class CassandraRestore:
         began = time.monotonic()
         job.progress.stage("fetch", sum(file.entry.bytes for file in files))
         fetched = fetch.to_here(files, directory, job.reader, job.progress, job.stop)
-        schema = detail_of(manifest).cut.schema.only(tables=selection.tables).renamed(selection.rename)
+        schema = selection.part_of(detail_of(manifest).cut.schema)
         (directory / "schema.cql").write_text(schema.text())
         (directory / "RESTORE.md").write_text(self.by_hand(manifest))
         whole = Check(name="files", verdict=Verdict.PASS, detail=f"{len(files)} files, each compared with its SHA-256")
@@ -242,7 +243,12 @@ class CassandraRestore:
                     f"{', '.join(differing)} of {request.server} has other columns than the backup",
                     hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
                 )
-            method = choose_method(detail.cut.nodes, landing.nodes, reachable=destination.settings is not None)
+            method = choose_method(
+                detail.cut.nodes,
+                landing.nodes,
+                reachable=destination.settings is not None,
+                placed_alike=landing.placed_alike(),
+            )
             holding = landing.holding()
             typed = request.confirm == request.server
             if holding and not (typed or request.append):

@@ -28,6 +28,30 @@ from include.engine.systems.cassandra.client import Cql, quoted
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 _AT_ONCE = 8
 _TIMEOUT = 20.0
+# The types whose values are written as one cell, and so have one TTL.
+_SINGLE = frozenset(
+    {
+        "ascii",
+        "bigint",
+        "blob",
+        "boolean",
+        "date",
+        "decimal",
+        "double",
+        "duration",
+        "float",
+        "inet",
+        "int",
+        "smallint",
+        "text",
+        "time",
+        "timestamp",
+        "timeuuid",
+        "tinyint",
+        "uuid",
+        "varint",
+    }
+)
 
 
 class RangeSample(Struct, frozen=True, kw_only=True):
@@ -83,13 +107,13 @@ class Sampler:
 
     def expiring(self, keyspace: str, table: str) -> list[str] | None:
         """Name the columns that can be asked when they expire; None when there are none, but every row does by default."""
-        # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
+        # TTL() knows no counters.  Of a collection and of a type of the user's that is not frozen it gives one number for each
+        # of its parts since 5.0, and is refused before; those expire with their row in most schemas.
         simple = [
             row["column_name"]
             for row in self._columns_of(keyspace, table)
             if row["kind"] == "regular"
-            and row["type"] != "counter"
-            and "<" not in str(row["type"]).removeprefix("frozen<")
+            and (row["type"] in _SINGLE or str(row["type"]).startswith(("frozen<", "vector<")))
         ]
         return None if not simple and self._expires_by_default(keyspace, table) else simple
 

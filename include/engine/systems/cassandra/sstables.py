@@ -123,14 +123,18 @@ def wanted(files: Iterable[SnapshotFile], derived: Iterable[tuple[str, str]] = (
 def missing(listing: Listing) -> list[str]:
     """Name what the snapshot itself says it has, and has not: SSTables by its list, components by each table of contents.
 
+    A node with several data directories writes one list for a table, into one of them, which names the SSTables of all.
+
     :raises Corrupt: when such a document cannot be read
     """
     there = {file.path for file in listing.files}
+    names = {(_table_folder(path), path.rpartition("/")[2]) for path in there}
     absent: list[str] = []
     for path, content in listing.documents.items():
         folder, _, name = path.rpartition("/")
         if name == _LISTING:
-            absent += [f"{folder}/{one}" for one in _listed(path, content) if f"{folder}/{one}" not in there]
+            table = _table_folder(path)
+            absent += [f"{folder}/{one}" for one in _listed(path, content) if (table, one) not in names]
         elif name.endswith(_TOC):
             prefix = path.removesuffix(_TOC)
             parts = (line.strip() for line in content.splitlines())
@@ -201,6 +205,11 @@ def _folder(path: str, tag: str) -> tuple[str, str, str]:
     if match is None or len(parts) < 2:
         raise Corrupt(f"{path} is not the folder of a table", hint="check the data directories of the node")
     return parts[-2], match[1], match[2]
+
+
+def _table_folder(path: str) -> str:
+    """Give ``<keyspace>/<table>-<id>`` of a file of a snapshot: the same in every data directory."""
+    return "/".join(path.split("/")[-5:-3])
 
 
 def _listed(path: str, content: str) -> list[str]:
