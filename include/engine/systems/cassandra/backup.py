@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
@@ -59,6 +63,15 @@ class CassandraSource:
         self._settings = settings
         self._connection = connection
 
+    def prepare(self) -> None:
+        """Begin to log in, beside whatever the caller does next (see ``contracts.Prepares``)."""
+
+        def log_in() -> None:
+            with suppress(MainstayError), session(self._connection):
+                pass
+
+        threading.Thread(target=log_in, name="login", daemon=True).start()
+
     def freeze(self, backup: str, clock: Clock) -> Cut:
         """Snapshot all nodes at the same moment, and note the schema and sampled rows of that moment.
 
@@ -86,14 +99,17 @@ class CassandraSource:
         with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
             directories = {node.host_id: snapshot.data_directories(cql, node) for node in nodes}
-        shares = self._hash(job, cut, nodes, directories)
+        with ThreadPoolExecutor(1, thread_name_prefix="stored") as beside:
+            listing = beside.submit(job.shared.stored)
+            shares = self._hash(job, cut, nodes, directories)
+            there = listing.result()
         if not any(share.files for share in shares):
             raise Incomplete(
                 f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
                 hint="check that the keyspaces are the right ones: a backup of nothing is none",
             )
-        schema = job.shared.put(cut.schema.text().encode(), again=job.full)
-        sent = self._send(job, shares)
+        schema = _described(job, cut, there)
+        sent = self._send(job, shares, there)
         return self._manifest(job, cut, shares, schema, sent=sent, started=started)
 
     def release(self, backup: str) -> None:
@@ -140,11 +156,15 @@ class CassandraSource:
             files = sstables.wanted(listing.files, cut.schema.views())
             known = sstables.known_digests(files, earlier.get(node.host_id, {}))
             new = [file for file in files if file.path not in known]
-            digests = known | transfer.hash_files(
-                transport, new, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
-            )
+            listed = {file.path: listing.digests[file.path] for file in new if file.path in listing.digests}
+            rest = [file for file in new if file.path not in listed]
+            digests = {**known, **listed}
+            if rest:
+                digests |= transfer.hash_files(
+                    transport, rest, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
+                )
             hashed = sum(file.bytes for file in new)
-            job.progress.say(f"{node.address}: {len(files)} files, {len(new)} of them new")
+            job.progress.say(f"{node.address}: {len(files)} files, {len(rest)} of them new")
             return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
 
         return side_by_side(one, nodes)
@@ -166,12 +186,12 @@ class CassandraSource:
             )
         sstables.require_whole(listing.files, where)
 
-    def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> Sent:
+    def _send(self, job: CopyJob, shares: Sequence[NodeFiles], there: Mapping[str, int]) -> Sent:
         """Send each object that is missing once, from a node that has it; in a full backup every object, there or not.
 
+        :param there: the sizes of the objects that the store has, by digest
         :raises Corrupt: when the store does not list all of them afterwards
         """
-        there = job.shared.stored()
         todo: dict[str, dict[str, SnapshotFile]] = {share.node.host_id: {} for share in shares}
         claimed: dict[str, int] = {}
         for share in shares:
@@ -268,6 +288,15 @@ class CassandraSource:
                 job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
                 told = True
             time.sleep(_LOOK_AGAIN)
+
+
+def _described(job: CopyJob, cut: SnapshotCut, there: Mapping[str, int]) -> Entry:
+    """Store the schema as CQL unless it is there as it was; in a full backup whatever is there."""
+    text = cut.schema.text().encode()
+    sha256 = hashlib.sha256(text).hexdigest()
+    if there.get(sha256) == len(text) and not job.full:
+        return Entry(name=sha256, key=job.shared.key(sha256), bytes=len(text), sha256=sha256)
+    return job.shared.put(text, again=job.full or sha256 in there)
 
 
 def _require_stored(job: CopyJob, sent: Mapping[str, int]) -> None:

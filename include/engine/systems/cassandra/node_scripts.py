@@ -11,6 +11,8 @@ from include.engine.systems.cassandra.transport import quote
 
 _TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail"
 _FILES_A_COMMAND = 200
+# sha256sum puts a backslash before the line of a name that it had to quote.
+_DIGEST_LINES = "sed 's/^\\\\\\{0,1\\}\\([0-9a-f]\\{64\\}\\) [ *]/S \\1 /'"
 _END = "MAINSTAY_END_OF_TRANSFERS"
 _STALLED_BYTES, _STALLED_SECONDS = 1024, 60
 
@@ -30,7 +32,11 @@ class Transfer(Struct, frozen=True, kw_only=True):
 
 
 def listing(data_directories: Sequence[str], tag: str) -> str:
-    """List the snapshot *tag*: what :func:`~include.engine.systems.cassandra.sstables.read_listing` reads."""
+    """List the snapshot *tag*: what :func:`~include.engine.systems.cassandra.sstables.read_listing` reads.
+
+    The files that the server may write again under the same name are hashed as well: they would be every time, and a second
+    way to the node costs more than they do.
+    """
     # Without one of these, what follows would say less than there is: an empty digest, or no error at all.
     tools = (
         f"for tool in {_TOOLS}; do\n"
@@ -42,6 +48,8 @@ def listing(data_directories: Sequence[str], tag: str) -> str:
   [ -d "$folder" ] || continue
   echo "T $folder"
   find "$folder" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
+  find "$folder" \\( {_names("-Statistics.db", "-Summary.db")} \\) -type f ! -path "$folder/.*" \\
+    -exec sha256sum -- {{}} + | {_DIGEST_LINES} || return 1
   find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" -size 0 | sed 's/^/D /'
   find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" \\
     -exec awk 'FNR == 1 {{ print "D " FILENAME }} {{ print "|" $0 }}' {{}} + || return 1
@@ -64,9 +72,7 @@ def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
     lines = []
     for start in range(0, len(paths), _FILES_A_COMMAND):
         some = " ".join(map(quote, paths[start : start + _FILES_A_COMMAND]))
-        lines.append(
-            f"nice sha256sum -- {some} | sed 's/^\\\\\\{{0,1\\}}\\([0-9a-f]\\{{64\\}}\\) [ *]/S \\1 /' || return 1"
-        )
+        lines.append(f"nice sha256sum -- {some} | {_DIGEST_LINES} || return 1")
     for path in data_files:
         recorded = f"{path.removesuffix('Data.db')}Digest.crc32"
         # gzip's trailer carries the very CRC-32 that Cassandra records; no other stock tool computes it.  Digest.crc32 has no
@@ -122,6 +128,10 @@ def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
         f"umask 022\nmkdir -p -- {' '.join(map(quote, folders))} || return 1\ncurl -K - <<'{_END}' || true\n{config}\n{_END}\n"
         f"{checks}\necho \"A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')\""
     )
+
+
+def _names(*ends: str) -> str:
+    return " -o ".join(f"-name {quote('*' + end)}" for end in ends)
 
 
 def _sending(one: Transfer, source: str, rate: int | None) -> str:

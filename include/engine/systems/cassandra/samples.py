@@ -99,6 +99,16 @@ class Sampler:
         self._timeout = timeout
         self._columns: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
+    def learn(self, keyspaces: Sequence[str]) -> None:
+        """Ask for the columns of all tables of *keyspaces* at once, rather than for those of each when it is read."""
+        for keyspace in keyspaces:
+            rows = self._cql.rows(
+                "SELECT table_name, column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = %s",
+                (keyspace,),
+            )
+            for row in rows:
+                self._columns.setdefault((keyspace, row["table_name"]), []).append(row)
+
     def key(self, keyspace: str, table: str) -> str:
         """Give the CQL of a row's token."""
         columns = self._columns_of(keyspace, table)

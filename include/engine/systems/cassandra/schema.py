@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.systems.cassandra.client import Cql, Node, quoted
+from include.engine.systems.cassandra.threads import side_by_side
 
 SYSTEM_KEYSPACES = frozenset(
     {
@@ -132,6 +133,9 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
 
     Table ids are left out: a table that is made again is another table.
     """
+    described = side_by_side(
+        lambda keyspace: cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at), keyspaces, at_once=8
+    )
     return Schema(
         tuple(
             Statement(
@@ -140,8 +144,8 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
                 name=_plain(row["name"]),
                 cql=_TABLE_ID.sub("", row["create_statement"]),
             )
-            for keyspace in keyspaces
-            for row in cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at)
+            for rows in described
+            for row in rows
         )
     )
 

@@ -63,10 +63,12 @@ def _take(
     backup: str,
     clock: Clock,
 ) -> Taken:
+    cluster = _cluster_name(cql)
     for _ in range(_TRIES):
         _require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
+        sampler.learn(keyspaces)
         first = choose_ranges(
             sampler,
             before.tables(),
@@ -78,15 +80,19 @@ def _take(
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            samples = keep_quiet(sampler, first)
-            same = read_schema(cql, keyspaces).fingerprint() == before.fingerprint()
+            with ThreadPoolExecutor(3, thread_name_prefix="after") as beside:
+                quiet = beside.submit(keep_quiet, sampler, first)
+                after = beside.submit(read_schema, cql, keyspaces)
+                ids = beside.submit(_table_ids, cql, keyspaces)
+            samples, table_ids = quiet.result(), ids.result()
+            same = after.result().fingerprint() == before.fingerprint()
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
             raise
         if same:
             cut = SnapshotCut(
                 tag=tag,
-                cluster=_cluster_name(cql),
+                cluster=cluster,
                 nodes=nodes,
                 keyspaces=tuple(keyspaces),
                 schema=before,
@@ -94,7 +100,7 @@ def _take(
                 skew_seconds=round(skew, 3),
                 roles=read_roles(cql) if settings.roles else (),
                 notes=tuple(notes),
-                table_ids=_table_ids(cql, keyspaces),
+                table_ids=table_ids,
                 archived=settings.archives,
             )
             return Taken(at, cut)

@@ -78,16 +78,20 @@ class Listing(Struct, frozen=True, kw_only=True):
     files: Sequence[SnapshotFile]
     tables: frozenset[tuple[str, str]]  # keyspace and table that the snapshot has a folder of
     documents: Mapping[str, str]  # path to content, of manifest.json and TOC.txt
+    digests: Mapping[str, str] = {}  # SHA-256 by path, of files that may have been written again
 
 
 def read_listing(text: str, tag: str) -> Listing:
-    """Read what the node's listing script printed: ``F size mtime inode path``, ``T folder``, ``D path`` and ``| content``.
+    """Read what the node's listing script printed.
+
+    ``F size mtime inode path``, ``S digest path``, ``T folder``, ``D path`` and ``| content``.
 
     :raises Corrupt: when a line is none of these
     """
     files: list[SnapshotFile] = []
     tables: set[tuple[str, str]] = set()
     documents: dict[str, list[str]] = {}
+    digests: dict[str, str] = {}
     current: list[str] = []
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -96,6 +100,9 @@ def read_listing(text: str, tag: str) -> Listing:
             found = _file(path, tag, int(size), int(modified), int(inode))
             if found is not None:
                 files.append(found)
+        elif kind == "S":
+            sha256, _, path = rest.partition(" ")
+            digests[path] = sha256
         elif kind == "T":
             keyspace, table, _ = _folder(rest, tag)
             tables.add((keyspace, table))
@@ -106,7 +113,7 @@ def read_listing(text: str, tag: str) -> Listing:
         elif line:
             raise Corrupt(f"a node listed its snapshot in a way we cannot read: {line[:120]!r}", hint="report this")
     joined = {path: "\n".join(lines) for path, lines in documents.items()}
-    return Listing(files=files, tables=frozenset(tables), documents=joined)
+    return Listing(files=files, tables=frozenset(tables), documents=joined, digests=digests)
 
 
 def wanted(files: Iterable[SnapshotFile], derived: Iterable[tuple[str, str]] = ()) -> list[SnapshotFile]:
