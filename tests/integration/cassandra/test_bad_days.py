@@ -19,11 +19,13 @@ import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
+from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Refused, Unauthorized, Unreachable
 from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import control, transfer
+from include.engine.systems.cassandra import restore as restore_engine
 from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.selection import Method
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
@@ -592,6 +594,48 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
     assert restored.verdict is Verdict.PASS
     assert rows(cql, f"{keyspace}.t") == then
     assert not staging.exists()
+
+
+@pytest.mark.parametrize("way", ["import", "sstableloader"])
+def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_again(
+    estate: Estate, keyspace: str, cql: Cql, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for n in range(3):
+        make_table(cql, f"{keyspace}.t{n}", count=30)
+    cql.rows(f"CREATE INDEX later ON {keyspace}.t2 (v) USING 'sai'")
+    then = {n: rows(cql, f"{keyspace}.t{n}") for n in range(3)}
+    estate.backup(keyspaces=[keyspace])
+    copy = f"{keyspace}_x"
+    wish = f"rename={{{keyspace!r}: {copy!r}}}"
+    child = beside(
+        estate,
+        "from include.engine.systems.cassandra import landing, restore as engine\n"
+        f"engine.choose_method = lambda *_, **__: engine.Method({way!r})\n"
+        "run, load = landing.Nodetool.run, landing.Landing._load\n"
+        "landing.Nodetool.run = lambda self, *a: (run(self, *a), time.sleep(600 * (a[-2] == 't1')))\n"
+        "landing.Landing._load = lambda self, folder, *a: (load(self, folder, *a), time.sleep(600 * (folder.name == 't1')))\n"
+        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', "
+        f"{wish})\n"
+        "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
+    )
+    try:
+        kill_when(child, lambda: holds(cql, copy, "t1"))
+        assert not holds(cql, copy, "t2")
+        with pytest.raises(Refused, match="holds rows"):  # another restore than the one that began
+            estate.restore(rename={keyspace: copy}, only=[f"{keyspace}.t0"])
+        monkeypatch.setattr(restore_engine, "choose_method", lambda *_, **__: Method(way))
+        assert estate.restore(rename={keyspace: copy}).verdict is Verdict.PASS
+        assert {n: rows(cql, f"{copy}.t{n}") for n in range(3)} == then
+        with pytest.raises(Refused, match="holds rows"):  # it is done: the next is another one
+            estate.restore(rename={keyspace: copy})
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {copy}", timeout=60)
+
+
+def holds(cql: Cql, keyspace: str, table: str) -> bool:
+    """Whether a table is there and has rows."""
+    there = cql.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
+    return table in {row["table_name"] for row in there} and bool(rows(cql, f"{keyspace}.{table}"))
 
 
 def test_ten_thousand_small_sstables_are_listed_and_sent(estate: Estate, table: str) -> None:

@@ -114,13 +114,14 @@ class Landing:
             else:
                 self._run(with_id(statement, self._ids.get(f"{statement.keyspace}.{statement.name}")))
 
-    def empty(self, approved: Collection[str]) -> None:
+    def empty(self, approved: Collection[str], *, spare: Collection[str]) -> None:
         """Empty the tables that are there: of their rows, and of tombstones, which would hide what comes back.
 
         :param approved: the tables whose rows may go
+        :param spare: tables that are left as they are
         :raises Refused: when others hold rows by now: nothing was emptied then
         """
-        more = sorted(set(self.holding()) - set(approved))
+        more = sorted(set(self.holding()) - set(approved) - set(spare))
         if more:
             raise Refused(
                 f"{', '.join(more)} held no rows when the restore was planned, and does now",
@@ -128,7 +129,7 @@ class Landing:
             )
         there = set(self.existing().tables())
         for keyspace, table in self.tables:
-            if (keyspace, table) in there:
+            if (keyspace, table) in there and f"{keyspace}.{table}" not in spare:
                 self.cql.rows(f"TRUNCATE {quoted(keyspace)}.{quoted(table)}", timeout=_SLOW, consistency="ALL")
 
     def derived(self) -> list[Statement]:

@@ -6,12 +6,13 @@ import hashlib
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.engine.contracts import RestoreJob
+from include.engine.errors import MainstayError
 from include.engine.model import Check, Restored, RestorePlan, Stage, Verdict
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Home
@@ -21,11 +22,13 @@ from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.schema import Statement
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.snapshot import data_directories, require_all_up
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
+from include.engine.systems.cassandra.unfinished import Begun, Unfinished
 
 if TYPE_CHECKING:
     from include.engine.systems.cassandra.server import CassandraServer
@@ -49,6 +52,9 @@ class Restoration:
         ids = self.detail.cut.table_ids if job.plan.point.time else None
         self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection, ids=ids)
         self.stages: list[Stage] = []
+        self._unfinished = Unfinished(
+            bucket, job.plan.target, self.manifest.id, job.plan.destination.name, self.selection
+        )
 
     def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:
         """Make the tables, bring the rows, build what is derived from them, and compare.
@@ -66,15 +72,21 @@ class Restoration:
         else:
             fill, sweep = self._fetched_to_nodes(size)
         with self._stage("make the tables"):
+            begun = self._unfinished.find()
             if sandbox is None and not job.plan.detail.get("append"):
-                landing.empty(job.plan.would_overwrite)
+                landing.empty(job.plan.would_overwrite, spare=begun.tables)
             landing.make_tables()
-        there = landing.derived()
+        there = [*landing.derived(), *begun.derived]
+        if sandbox is None:
+            self._note(there)
         with self._stage(str(method), size):
             landing.filled(method, there, fill)
         sweep()
         with self._stage("build indexes and views"):
             landing.make_derived(there, job.stop)
+        if sandbox is None:
+            with suppress(MainstayError):
+                self._unfinished.forget()
         with self._stage("check", counts=False):
             found = self._checks()
         return Restored(
@@ -86,6 +98,14 @@ class Restoration:
             checks=tuple(found),
             detail={"method": str(method), "tables": [f"{k}.{t}" for k, t in self.landing.tables]},
         )
+
+    def _note(self, there: Sequence[Statement]) -> None:
+        tables = tuple(f"{keyspace}.{table}" for keyspace, table in self.landing.tables)
+        try:
+            self._unfinished.note(Begun(tables=tables, derived=tuple(there)))
+        except MainstayError as error:
+            # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
+            self.job.progress.say(f"that the restore has begun could not be noted in the bucket: {error.message}")
 
     def _fetched_to_load(self, size: int) -> tuple[Work, Work]:
         """Fetch for sstableloader; give what loads the rows, and what removes the files afterwards."""

@@ -107,7 +107,7 @@ class CassandraRestore:
         if kind is DestinationKind.DIRECTORY:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
-            method, overwritten = self._look(request, detail, selection, files)
+            method, overwritten = self._look(request, manifest, selection, files)
         size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
@@ -225,14 +225,16 @@ class CassandraRestore:
         return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
 
     def _look(
-        self, request: PlanRequest, detail: BackupDetail, selection: Selection, files: Sequence[StoredFile]
+        self, request: PlanRequest, manifest: Manifest, selection: Selection, files: Sequence[StoredFile]
     ) -> tuple[Method, list[str]]:
         """Look at the cluster: how files get in, and which tables would lose rows.
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
         from include.engine.systems.cassandra.landing import Landing
+        from include.engine.systems.cassandra.unfinished import Unfinished
 
+        detail = detail_of(manifest)
         destination = self._destination(request.server, detail)
         with Cql(destination.connection) as cql:
             landing = Landing(cql, destination, detail.cut.schema, selection)
@@ -249,7 +251,9 @@ class CassandraRestore:
                 reachable=destination.settings is not None,
                 placed_alike=landing.placed_alike(),
             )
-            holding = landing.holding()
+            # What an attempt at this very restore has brought is not in anybody's way.
+            begun = Unfinished(self.catalog.bucket, self.target, manifest.id, request.server, selection).find()
+            holding = [table for table in landing.holding() if table not in begun.tables]
             typed = request.confirm == request.server
             if holding and not (typed or request.append):
                 raise Refused(
