@@ -91,9 +91,10 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         emit_json({"set": sealed, "verifications": proofs})
         return
     verdicts = {(proof.target, proof.backup): proof.verdict for proof in proofs}
-    rows = []
+    rows, notes = [], []
     for part in sealed.parts:
         manifest = pipeline.catalog.backup(part.target, part.backup)
+        notes += [f"{part.target}: {note}" for note in manifest.notes]
         seconds = (manifest.finished - manifest.started).total_seconds()
         rows.append(
             (
@@ -109,6 +110,7 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         )
     columns = ("target", "kind", ">original", ">stored", ">ratio", ">took", "recoverable to", "read back")
     show(table(columns, rows, title=f"Set {sealed.id}"))
+    show(*notes)
     for proof in proofs:
         if told := figures.trusted(proof):
             show(f"{proof.target}: {told}")

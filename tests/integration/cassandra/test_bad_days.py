@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,8 @@ from include.engine.contracts import Stop
 from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Refused, Unauthorized, Unreachable
 from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
-from include.engine.systems.cassandra import control, transfer
+from include.engine.systems.cassandra import backup as source
+from include.engine.systems.cassandra import control, node_scripts, transfer
 from include.engine.systems.cassandra import restore as restore_engine
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.selection import Method
@@ -293,6 +294,48 @@ def test_a_store_that_answers_503_for_a_while_is_waited_for(
     wire.verdict = lambda first: next(busy, None) if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
     manifest = estate.backup(keyspaces=[table.partition(".")[0]])
     assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_a_connection_that_hangs_is_given_up_and_tried_again(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    monkeypatch.setattr(node_scripts, "_STALLED_SECONDS", 1)
+    hanging = iter([True])
+    ended = threading.Event()
+
+    def hang(first: bytes) -> None:
+        if is_upload(first) and next(hanging, False):
+            ended.wait(60)
+
+    wire.verdict = hang
+    began = time.monotonic()
+    try:
+        manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+        assert time.monotonic() - began < 30
+    finally:
+        ended.set()
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_nothing_is_copied_outside_the_window(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_LOOK_AGAIN", 0.01)
+    seen: list[int] = []
+
+    def clock() -> datetime:
+        """Noon, until it was asked often enough; then night."""
+        seen.append(len(estate.objects()))
+        return now().replace(hour=12 if len(seen) < 30 else 23)
+
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]], window="22:00-06:00")
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    told = Told()
+    manifest = backup.copy(pipeline, name, TARGET, progress=told, stop=Stop(), clock=clock)
+    backup.release(pipeline, name, [TARGET])
+    assert told.said[0] == "cassandra/main: waiting for the window 22:00-06:00"
+    assert set(seen[:29]) == {0}
+    assert len(estate.objects()) == len({entry.key for entry in manifest.entries})
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from include.engine.systems.cassandra.selection import Method, StoredFile, files
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
 from include.engine.verbs import restore as restores
+from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
 
 pytestmark = pytest.mark.integration
@@ -121,6 +122,20 @@ def test_rows_that_were_deleted_since_come_back(estate: Estate, backup: Manifest
     assert rows(cql, f"{keyspace}.t") == []
     assert estate.restore(confirm="cassandra_admin").verdict is Verdict.PASS
     assert rows(cql, f"{keyspace}.t") == then
+
+
+def test_bytes_that_were_changed_on_their_way_back_are_fetched_again(
+    estate: Estate, backup: Manifest, keyspace: str, cql: Cql, wire: Wire
+) -> None:
+    key = data_of(backup)
+    wrong = flipped(estate, key)
+    answers = iter([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(wrong) + wrong])
+    wire.verdict = lambda first: next(answers, None) if b"X-Amz-Signature=" in first and key.encode() in first else None
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
+        assert next(answers, None) is None
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
 
 
 def test_a_manifest_that_names_other_objects_is_found_out(estate: Estate, backup: Manifest, tmp_path: Path) -> None:

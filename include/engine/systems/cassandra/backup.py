@@ -271,7 +271,7 @@ class CassandraSource:
             entries=(msgspec.structs.replace(schema, name=SCHEMA), *sorted(entries, key=lambda entry: entry.name)),
             source=SourceIdentity(
                 identity=f"{cut.cluster} ({', '.join(sorted(node.host_id for node in cut.nodes))})",
-                version=max(node.version for node in cut.nodes),
+                version=max((node.version for node in cut.nodes), key=snapshot.version_of),
                 address=", ".join(node.address for node in cut.nodes),
             ),
             tools={"sstable": ", ".join(sorted(versions))},

@@ -14,7 +14,6 @@ from msgspec import Struct
 from include.engine.contracts import Connection, Progress, Stop
 from include.engine.errors import MainstayError, PermanentError, Refused, Unreachable, Unsupported
 from include.engine.sandbox.accounts import ourselves
-from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.sandbox.process import run_tool
 from include.engine.systems.cassandra import program
@@ -205,7 +204,7 @@ class Landing:
                 "sstableloader is not set up for TLS by Mainstay",
                 hint="restore with --to DIRECTORY and run it by hand; RESTORE.md in the set says how",
             )
-        lib = Shelf.of(home).obtain(program.CASSANDRA)
+        lib = program.loader_jars(home)
         for host in sorted(path for path in directory.iterdir() if path.is_dir()):
             for keyspace, table in self.selection.tables:
                 folder = host / keyspace / table

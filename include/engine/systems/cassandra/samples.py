@@ -226,6 +226,8 @@ def _compared(sampler: Sampler, sample: TableSamples, now: datetime) -> Check:
     lasting = [r for r in sample.ranges if r.expires is None or r.expires > now]
     expired = len(sample.ranges) - len(lasting)
     left_out += f"; {expired} more had rows that have expired since" if expired else ""
+    if not (sample.ranges or sample.restless):
+        left_out = ": the partitions that were looked at have more rows than sample_rows; raise it in the inventory"
     if not lasting:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail=f"no sampled range is comparable{left_out}")
     rows = 0

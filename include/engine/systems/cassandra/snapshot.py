@@ -152,7 +152,7 @@ def require_all_up(cql: Cql, nodes: Sequence[Node], what: str = "the backup") ->
             f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): {what} would be incomplete",
             hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
         )
-    old = [f"{n.address} ({n.version})" for n in nodes if _version(n.version) < _OLDEST]
+    old = [f"{n.address} ({n.version})" for n in nodes if version_of(n.version) < _OLDEST]
     if old:
         raise Unsupported(f"Cassandra 4.1 or newer is needed; too old: {', '.join(old)}", hint="upgrade these nodes")
 
@@ -237,5 +237,6 @@ def _cluster_name(cql: Cql) -> str:
     return str(cql.rows("SELECT cluster_name FROM system.local")[0]["cluster_name"])
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())
+def version_of(text: str) -> tuple[int, ...]:
+    """Read a release version, so that 5.0.10 is newer than 5.0.9; what follows a dash does not count."""
+    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".") if part.isdecimal())
