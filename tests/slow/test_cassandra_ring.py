@@ -220,13 +220,16 @@ def test_messages_that_a_slow_node_drops_are_found_and_forgotten_with_time(
     first = next(node for node in cql.ring() if node.address == ring.nodes[0].address)
     pid = ring.nodes[2].pid
     assert pid is not None
+    # Milliseconds.  The coordinator writes into each message when it expires; in the sandbox that would be after 20 seconds.
+    ring.nodes[0].nodetool("settimeout", "write", "2000")
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        while time.monotonic() < began + 8:  # longer than a write may wait (write_request_timeout), and not yet dead
+        while time.monotonic() < began + 8:  # longer than a message lasts, and the node is not yet taken for dead
             cql.rows(statement, consistency="QUORUM", at=first, timeout=60)
     finally:
         os.kill(pid, signal.SIGCONT)
+        ring.nodes[0].nodetool("settimeout", "write", "20000")
     found = sweeping.awaited("cassandra-dropped", "cassandra", node=ring.nodes[2].address)
     peak = found[0].value
     assert peak is not None
