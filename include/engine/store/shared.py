@@ -1,7 +1,8 @@
 """Objects that the backups of one target share: named by their SHA-256, written once, sent by whoever has the bytes.
 
 A node that has a file gets a signed URL for exactly these bytes: the store refuses others, and refuses to write twice unless a
-backup asks for that, to mend what is not what its name says.  What is here already is neither sent nor read.  :mod:`include.engine.store.sweep` removes what no manifest names.
+backup asks for that, to mend what is not what its name says.  What is here already is neither sent nor read.
+:mod:`include.engine.store.sweep` removes what no manifest names.
 """
 
 from __future__ import annotations

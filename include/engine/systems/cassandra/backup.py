@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
-from include.engine.errors import Corrupt, Incomplete, MainstayError, Unsupported
+from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
-from include.engine.systems.cassandra import node_scripts, snapshot, sstables, transfer
+from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of, detail_of
 from include.engine.systems.cassandra.schema import user_keyspaces
@@ -108,7 +107,7 @@ class CassandraSource:
                 f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
                 hint="check that the keyspaces are the right ones: a backup of nothing is none",
             )
-        schema = _described(job, cut, there)
+        schema = stored.described(job, cut, there)
         sent = self._send(job, shares, there)
         return self._manifest(job, cut, shares, schema, sent=sent, started=started)
 
@@ -229,7 +228,7 @@ class CassandraSource:
 
         side_by_side(one, [share for share in shares if todo[share.node.host_id]])
         if claimed:
-            _require_stored(job, claimed)
+            stored.require(job, claimed)
         return Sent(objects=len(claimed), bytes=sum(claimed.values()))
 
     def _manifest(
@@ -288,26 +287,6 @@ class CassandraSource:
                 job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
                 told = True
             time.sleep(_LOOK_AGAIN)
-
-
-def _described(job: CopyJob, cut: SnapshotCut, there: Mapping[str, int]) -> Entry:
-    """Store the schema as CQL unless it is there as it was; in a full backup whatever is there."""
-    text = cut.schema.text().encode()
-    sha256 = hashlib.sha256(text).hexdigest()
-    if there.get(sha256) == len(text) and not job.full:
-        return Entry(name=sha256, key=job.shared.key(sha256), bytes=len(text), sha256=sha256)
-    return job.shared.put(text, again=job.full or sha256 in there)
-
-
-def _require_stored(job: CopyJob, sent: Mapping[str, int]) -> None:
-    there = job.shared.stored()
-    lacking = [sha256 for sha256, size in sent.items() if there.get(sha256) != size]
-    if lacking:
-        raise Corrupt(
-            f"the store said that it took {len(lacking)} objects and does not list them as they were sent, the first is"
-            f" {job.shared.key(lacking[0])}",
-            hint="ask the store's operator; the copy can be repeated and sends them again",
-        )
 
 
 def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:

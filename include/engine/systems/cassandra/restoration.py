@@ -72,12 +72,12 @@ class Restoration:
         else:
             fill, sweep = self._fetched_to_nodes(size)
         with self._stage("make the tables"):
-            begun = self._unfinished.find()
+            begun = self._unfinished.find(job.clock())
             if sandbox is None and not job.plan.detail.get("append"):
-                landing.empty(job.plan.would_overwrite, spare=begun.tables)
+                landing.empty(job.plan.would_overwrite, spare=begun.tables if begun else ())
             landing.make_tables()
-        there = [*landing.derived(), *begun.derived]
-        if sandbox is None:
+        there = [*landing.derived(), *(begun.derived if begun else ())]
+        if sandbox is None and begun is None:  # what was noted first stays: that attempt saw the tables as they were
             self._note(there)
         with self._stage(str(method), size):
             landing.filled(method, there, fill)
@@ -102,7 +102,7 @@ class Restoration:
     def _note(self, there: Sequence[Statement]) -> None:
         tables = tuple(f"{keyspace}.{table}" for keyspace, table in self.landing.tables)
         try:
-            self._unfinished.note(Begun(tables=tables, derived=tuple(there)))
+            self._unfinished.note(Begun(at=self.job.clock(), tables=tables, derived=tuple(there)))
         except MainstayError as error:
             # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
             self.job.progress.say(f"that the restore has begun could not be noted in the bucket: {error.message}")

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -252,8 +253,9 @@ class CassandraRestore:
                 placed_alike=landing.placed_alike(),
             )
             # What an attempt at this very restore has brought is not in anybody's way.
-            begun = Unfinished(self.catalog.bucket, self.target, manifest.id, request.server, selection).find()
-            holding = [table for table in landing.holding() if table not in begun.tables]
+            unfinished = Unfinished(self.catalog.bucket, self.target, manifest.id, request.server, selection)
+            begun = unfinished.find(datetime.now(UTC))
+            holding = [table for table in landing.holding() if begun is None or table not in begun.tables]
             typed = request.confirm == request.server
             if holding and not (typed or request.append):
                 raise Refused(

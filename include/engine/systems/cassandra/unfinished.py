@@ -1,12 +1,14 @@
 """What a restore into a running cluster has begun, noted in the bucket: whoever goes on after a kill need not ask again.
 
 Rows that an attempt of the same restore has brought are no reason to refuse the next.  They are not emptied either: the same
-files bring the same rows, and what others wrote meanwhile is theirs.
+files bring the same rows, and what others wrote meanwhile is theirs.  After a day the note counts for nothing: whoever restores
+the same backup then means something new.
 """
 
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +19,8 @@ from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra.schema import Statement
 from include.engine.systems.cassandra.selection import Selection
 
+_LASTS = timedelta(days=1)
+
 
 class Begun(Struct, frozen=True, kw_only=True):
     """An attempt that began to bring rows.
@@ -26,6 +30,7 @@ class Begun(Struct, frozen=True, kw_only=True):
     """
 
     version: int = 1
+    at: datetime
     tables: tuple[str, ...] = ()
     derived: tuple[Statement, ...] = ()
 
@@ -41,15 +46,17 @@ class Unfinished:
         self._bucket = bucket
         self._key = f"{target}/restoring/{hashlib.sha256(what).hexdigest()[:32]}.json"
 
-    def find(self) -> Begun:
-        """Give what an attempt has noted; nothing when there was none."""
+    def find(self, now: datetime) -> Begun | None:
+        """Give what an attempt has noted within a day before *now*, if any has."""
         try:
-            return msgspec.json.decode(self._bucket.read(self._key), type=Begun)
+            found = msgspec.json.decode(self._bucket.read(self._key), type=Begun)
         except (NotFound, msgspec.MsgspecError):
-            return Begun()
+            return None
+        return found if now - found.at < _LASTS else None
 
     def note(self, begun: Begun) -> None:
-        """Note that rows are about to come.  What an earlier attempt has noted stays: it saw the tables as they were."""
+        """Note that rows are about to come."""
+        self._bucket.delete([self._key])
         self._bucket.create(self._key, msgspec.json.encode(begun))
 
     def forget(self) -> None:
