@@ -49,6 +49,16 @@ def test_a_snapshot_is_listed_wherever_it_lies(snapshot: Path) -> None:
     assert data.identity == (found.st_size, int(found.st_mtime), found.st_ino)
 
 
+def test_what_may_have_been_written_again_is_hashed_while_it_is_listed(snapshot: Path) -> None:
+    mutable = snapshot / f"{NAME}-Statistics.db"
+    mutable.write_bytes(b"statistics")
+    hidden = snapshot / ".by_type" / f"{NAME}-Statistics.db"
+    hidden.parent.mkdir()
+    hidden.write_bytes(b"of an index")
+    listing = read_listing(run(node_scripts.listing([str(snapshot.parents[3])], "tag")), "tag")
+    assert listing.digests == {str(mutable): hashlib.sha256(b"statistics").hexdigest()}
+
+
 def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
     path = str(snapshot / f"{NAME}-Data.db")
     content = Path(path).read_bytes()
