@@ -46,6 +46,7 @@ LIVE = {
         "postgres-pending-restart",
         "postgres-clock",
         "backups-set-age",
+        "backups-set-inconsistent",
         "backups-age",
         "backups-unreadable",
         "backups-verified",
@@ -89,7 +90,7 @@ LIVE = {
         "cassandra-disk",
     ),
     RING: ("cassandra-node", "cassandra-hints", "cassandra-dropped", "cassandra-repair-age"),
-    SPARK: ("spark-late", "spark-lost", "cassandra-quorum"),
+    SPARK: ("spark-late", "spark-lost", "spark-retention", "cassandra-quorum"),
     STREAM: ("spark-batch", "spark-stopped", "spark-dead-letters", "spark-audit"),
     STANDALONE: ("spark-masters", "spark-leader", "spark-workers"),
     AIRFLOW: (

@@ -125,7 +125,8 @@ class Catalog:
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Make a backup exist.  Give the committed manifest: another attempt's, when that one was first."""
-        self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest))
+        if self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest)):
+            return manifest  # the seal reads back what is there
         return self.backup(manifest.target, manifest.id)
 
     def delete(self, target: Target, backup: str, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
@@ -197,7 +198,8 @@ class Catalog:
 
     def commit_freeze(self, freeze: Freeze) -> Freeze:
         """Fix the cut of a set.  Give the one that counts: another attempt's, when that one was first."""
-        self.bucket.create(f"sets/{freeze.id}/freeze.json", encode(freeze))
+        if self.bucket.create(f"sets/{freeze.id}/freeze.json", encode(freeze)):
+            return freeze  # every copy, and the seal, read what is there
         found = self.find_freeze(freeze.id)
         if found is None:
             raise Corrupt(
