@@ -121,6 +121,9 @@ def test_reports_and_findings_are_pages_in_airflow(page: Page, live: Live, looke
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0  # nothing is cut off
         picture(page, name)
+        if dag == "checklist_morning":
+            page.get_by_role("heading", name="When to scale", exact=True).evaluate("line => line.scrollIntoView()")
+            picture(page, "checklist-scaling")
     page.goto(f"{live.demo.airflow.url}/mainstay/findings")
     expect(page.get_by_role("heading", name="Findings").first).to_be_visible()
     picture(page, "findings")
