@@ -220,9 +220,9 @@ class Catalog:
 
     # proofs ----------------------------------------------------------------------------------------------------------
 
-    def record_drill(self, report: DrillReport) -> None:
-        """Store a drill's report, once."""
-        self.bucket.create(f"drills/{report.id}.json", encode(report))
+    def record_drill(self, report: DrillReport) -> bool:
+        """Store a drill's report unless there is one of its name; give whether there was none."""
+        return self.bucket.create(f"drills/{report.id}.json", encode(report))
 
     def record_restore(self, record: RestoreRecord) -> None:
         """Store who restored what and how it ended."""
