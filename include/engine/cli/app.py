@@ -20,6 +20,7 @@ from include.engine.cli.mirror import failover, mirror
 from include.engine.cli.quality import check, run_tests
 from include.engine.cli.restore import restore
 from include.engine.cli.retention import expire, keep, retention, unkeep
+from include.engine.cli.sandboxes import sandboxes
 from include.engine.cli.stream import stream
 from include.engine.cli.sweep import sweep
 from include.engine.cli.upkeep import upkeep
@@ -44,6 +45,7 @@ for command in (demo, up, down, status, env):
     app.command(rich_help_panel=_DEMO)(command)
 for command in (sweep, checklist, backup, catalog, verify, restore, drill, mirror, failover, stream):
     app.command(rich_help_panel=_VERBS)(command)
+app.add_typer(sandboxes, name="sandbox", rich_help_panel=_VERBS)
 app.add_typer(load, name="load", rich_help_panel=_VERBS)
 app.command("wal-archive", rich_help_panel=_VERBS)(wal_archive)
 app.command("commit-log-archive", rich_help_panel=_VERBS)(commit_log_archive)
