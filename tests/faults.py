@@ -84,3 +84,50 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         while chunk := source.recv(65536):
             sink.sendall(chunk)
         sink.shutdown(socket.SHUT_WR)
+
+
+class Gate:
+    """A TCP proxy on loopback that can be shut, which also ends what goes through it, and opened again."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._shut = False
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def shut(self) -> None:
+        self._shut = True
+        while self._ends:
+            with suppress(OSError):
+                self._ends.pop().shutdown(socket.SHUT_RDWR)
+
+    def open(self) -> None:
+        self._shut = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, suppress(OSError):
+            if self._shut:
+                return
+            with socket.create_connection(self._upstream) as far:
+                self._ends += [near, far]
+                back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+                back.start()
+                _pump(near, far)
+                back.join(timeout=30)

@@ -50,6 +50,7 @@ class Pool(StrEnum):
     RESTORE = "restore"
     PROBE = "probe"
     LOAD = "load"
+    STREAM = "stream"
 
 
 class Tag(StrEnum):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from include.engine.errors import Corrupt, Unreachable
-from include.engine.model import ArchiveReach, RecoverableWindow, Verdict
+from include.engine.model import ArchiveReach, Check, RecoverableWindow, Verdict
 from include.engine.systems.postgres.archive import WalArchive
+from include.engine.verbs import backup
 from include.engine.verbs.pipeline import Pipeline
 from tests.cli.conftest import Shell
 from tests.cli.paper import TARGET, Paper, PaperLookup
@@ -41,6 +42,24 @@ class TestBackup:
         assert sealed.id in done.stdout
         assert "10.0x" in done.stdout
         assert paper.released == [sealed.id]
+
+    @pytest.mark.parametrize(("verdict", "code"), [(Verdict.FAIL, 1), (Verdict.UNVERIFIED, 3)])
+    @pytest.mark.parametrize("options", [(), ("--no-verify",)], ids=["read back", "not read back"])
+    def test_says_by_its_exit_code_whether_the_parts_fit_together(
+        self,
+        shell: Shell,
+        pipeline: Pipeline,
+        monkeypatch: pytest.MonkeyPatch,
+        verdict: Verdict,
+        code: int,
+        options: tuple[str, ...],
+    ) -> None:
+        unfit = Check(name="coverage", verdict=verdict, detail="in no backup: a topic")
+        monkeypatch.setattr(backup, "judge_coverage", lambda _: unfit)
+        done = shell("backup", *options)
+        assert done.exit_code == code
+        assert "a topic" in done.stdout
+        assert len(pipeline.catalog.sets()) == 1
 
     def test_releases_the_servers_when_the_copy_fails(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
         paper.on_copy = Unreachable("the store is away", hint="wait")

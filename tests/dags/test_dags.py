@@ -8,7 +8,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +20,8 @@ from tests.airflow_env import PROJECT, settings  # isort: skip  # before the fir
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.definitions.context import Context
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from include.engine.wiring import load_inventory
@@ -128,6 +133,55 @@ def test_every_runbook_that_a_dag_names_exists(bag: DagBag, name: str) -> None:
     assert linked
     missing = [slug for slug in sorted(linked) if not (PROJECT / "include" / "runbooks" / f"{slug}.md").is_file()]
     assert not missing
+
+
+class _Anything:
+    """Whatever is asked of it: what a task before this one has told, or the task itself when it is mapped."""
+
+    unsafe_callable = alters_data = False  # Jinja's sandbox asks for these before it calls anything
+
+    def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Anything:
+        return self
+
+    def __getitem__(self, name: str) -> _Anything:
+        return self
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text in the value of a template field."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def _templates(task: Any) -> Iterator[str]:
+    given = task.partial_kwargs if isinstance(task, MappedOperator) else vars(task)
+    for field in (*task.template_fields, "map_index_template"):
+        yield from _texts(given.get(field))
+    for callback in given.get("on_failure_callback") or ():
+        for field in getattr(callback, "template_fields", ()):
+            yield from _texts(getattr(callback, field))
+
+
+@by_name
+def test_every_template_can_be_filled_in(bag: DagBag, name: str) -> None:
+    """By what Airflow gives a task, and nothing else: a name that is not there fails every run, and no import."""
+    dag = dag_of(bag, name)
+    values = {key: param.value if param.has_value else "a text" for key, param in dag.params.items()}
+    given: dict[str, Any] = dict.fromkeys(Context.__annotations__, _Anything())
+    given |= {"params": SimpleNamespace(**values)}
+    environment = dag.get_template_env()
+    for task in dag.task_dict.values():
+        for text in _templates(task):
+            assert "{{" not in environment.from_string(text).render(given)
 
 
 @by_name

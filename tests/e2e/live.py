@@ -22,7 +22,7 @@ from tests.integration.sweeping import Sweeping
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test", "ingest", "stream_control")
 
 
 @dataclass
@@ -98,9 +98,9 @@ def free_ports() -> Iterator[None]:
 
 
 def started(sandbox: Sandbox) -> Live:
-    """Start the demo in *sandbox*, without its streaming job, and with all DAGs unpaused."""
+    """Start the demo in *sandbox*, with its streaming job, and with the DAGs unpaused that do nothing by themselves."""
     live = Live(DemoSandbox(sandbox))
-    live.demo.up(Steps(), with_stream=False)
+    live.demo.up(Steps())
     for dag in DAGS:
         live.admin.wait_for_dag(dag)
         live.admin.unpause(dag)

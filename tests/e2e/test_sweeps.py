@@ -34,7 +34,7 @@ def test_a_sweep_reads_every_system_and_its_result_can_be_read(live: Live, looke
     ended = live.admin.wait(SWEEP, found.run, timeout=RUN_SECONDS)
     looks = [task for task in ended.tasks if task.name == "look"]
     watched = lookout.systems(load_inventory(live.demo.inventory))
-    assert {"airflow", "backups", "cassandra", "host", "kafka", "postgres"} <= set(watched)
+    assert {"airflow", "backups", "cassandra", "host", "kafka", "postgres", "spark"} <= set(watched)
     assert [task.state for task in looks] == ["success"] * len(watched)
     told: Mapping[str, Any] = live.admin.xcom(SWEEP, found.run, "judge")
     assert told["readings"] >= 60
@@ -71,7 +71,13 @@ def test_what_the_evening_asks_of_the_last_set_is_proved(live: Live, looked: Map
     report = report_of(live, looked["checklist_evening"])
     (last_set,) = [chapter for chapter in report.chapters if chapter.title == "Last set"]
     verdicts = {item.name: item.verdict for item in last_set.items}
-    for name in ("set", "postgres/main verified", "cassandra/events verified", "kafka/main verified"):
+    for name in (
+        "set",
+        "postgres/main verified",
+        "cassandra/events verified",
+        "kafka/main verified",
+        "spark/main verified",
+    ):
         assert verdicts[name] is Verdict.PASS, last_set.items
 
 

@@ -44,6 +44,7 @@ LIVE = {
         "postgres-pending-restart",
         "postgres-clock",
         "backups-set-age",
+        "backups-set-inconsistent",
         "backups-age",
         "backups-unreadable",
         "backups-verified",
@@ -76,7 +77,7 @@ LIVE = {
         "cassandra-never-repaired",
     ),
     RING: ("cassandra-node", "cassandra-hints", "cassandra-dropped", "cassandra-repair-age"),
-    SPARK: ("spark-late", "spark-lost"),
+    SPARK: ("spark-late", "spark-lost", "spark-retention"),
     STREAM: ("spark-batch",),
     STANDALONE: ("spark-masters", "spark-workers"),
     AIRFLOW: (

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 import yaml
@@ -19,7 +20,7 @@ import yaml
 from include.engine import lookout, wiring
 from include.engine.contracts import Connection, Stop
 from include.engine.health.findings import State
-from include.engine.model import DrillReport, Target, Verdict, backup_id
+from include.engine.model import DrillReport, Target, Verdict, backup_id, encode
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
@@ -414,6 +415,14 @@ def test_a_set_that_gets_old_is_damaged_or_loses_its_log_is_found_in_the_bucket_
     assert sweeping.rules("backups", clock=later(27 * 3600)) == {"backups-set-age", "backups-age"}
     assert "drills-age" in sweeping.rules("backups", clock=later(9 * DAY))
     assert sweeping.rules("backups") == set()
+
+    sealed = pipeline.catalog.set(taken)
+    name = backup_id(later(3600)())
+    for verdict, rules in ((Verdict.FAIL, {"backups-set-inconsistent"}), (Verdict.PASS, set())):
+        worse = tuple(msgspec.structs.replace(one, verdict=verdict) for one in sealed.checks if one.name != "coverage")
+        bucket.upload(f"sets/{name}/manifest.json", [encode(msgspec.structs.replace(sealed, id=name, checks=worse))])
+        assert sweeping.rules("backups") == rules
+    bucket.delete([f"sets/{name}/manifest.json"])
 
     segments = sorted(found.key for found in bucket.list(f"{TARGET}/wal") if found.key.endswith(".zst"))
     lost = segments[-2]  # a later one is there, so nobody can say that the log just ends here

@@ -208,6 +208,8 @@ def report(seen: Tour, *, seconds: float) -> None:
     show(
         "", table(_BACKUP_COLUMNS, [_backup_row(manifest) for manifest in seen.backups], title=f"Set {seen.sealed.id}")
     )
+    if told := figures.frozen(seen.sealed.consistency):
+        show(f"Set {seen.sealed.id} was {told}, while records came.")
     show(
         table(_RECONCILED_COLUMNS, [_reconciled_row(one) for one in seen.sealed.reconciled], title="Its newest records")
     )

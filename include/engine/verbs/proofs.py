@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from include.engine.contracts import Clock
-from include.engine.model import Reading, Target, Verdict
+from include.engine.model import Check, Reading, SetManifest, Target, Verdict
 from include.engine.probing import Probe
+from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
+
+_DOUBT = {Verdict.PASS: 0, Verdict.UNVERIFIED: 1, Verdict.FAIL: 2}
 
 Take = Callable[[Pipeline, datetime], Sequence[Reading]]
 
@@ -42,7 +45,14 @@ class ProofProbe:
 def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
     """Give the probes of the sets and the drills."""
     return [
-        ProofProbe("sets", "the sets in the bucket", ("backups.sets", "backups.set.age"), _sets, pipeline),
+        ProofProbe(
+            "sets",
+            "the sets in the bucket",
+            ("backups.sets", "backups.set.age"),
+            _sets,
+            pipeline,
+            sometimes=("backups.set.check",),
+        ),
         ProofProbe(
             "drills", "the drills in the bucket", ("backups.drill.age", "backups.drill.passed"), _drills, pipeline
         ),
@@ -81,7 +91,22 @@ def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
     found = [_reading("backups.sets", len(sets), "sets", now)]
     if sets:
         found.append(_reading("backups.set.age", (now - sets[-1].finished).total_seconds(), "s", now))
+        found += _checks(sets[-1], now)
     return found
+
+
+def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
+    """Say how each check of the newest set ended: 0 passed, 1 could not be made, 2 failed.
+
+    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).
+    """
+    # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
+    checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
+    return [
+        _reading("backups.set.check", _DOUBT[check.verdict], "1", now, check=check.name)
+        for check in checks
+        if check.name != COVERAGE
+    ]
 
 
 def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:

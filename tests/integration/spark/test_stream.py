@@ -114,6 +114,7 @@ def test_a_job_lives_dies_and_loses_nothing(
     with pytest.raises(Refused, match="not empty"):
         restore.plan(brook.pipeline, TARGET, **there)
     again = brook.stream(checkpoint=place, connection="store")
+    assert again.journal.topic("users") == stream.journal.topic("users") is not None
     states = again.inspect()
     assert {topic: sum(p.values()) for state in states.values() for topic, p in state.offsets.items()} == {
         topic: sum(p.values()) for topic, p in manifest.cut.offsets.items()

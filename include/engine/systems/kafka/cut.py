@@ -95,7 +95,14 @@ def take(
     )
     ends = {name: dict(enumerate(topic.high)) for name, topic in found.topics.items()}
     begins = {name: dict(enumerate(topic.low)) for name, topic in found.topics.items()}
-    return Cut(at=at, position="offsets", offsets=ends, begins=begins, detail=msgspec.to_builtins(found))
+    return Cut(
+        at=at,
+        position="offsets",
+        offsets=ends,
+        begins=begins,
+        identities={name: topic.id for name, topic in found.topics.items()},
+        detail=msgspec.to_builtins(found),
+    )
 
 
 def read(cut: Cut) -> KafkaCut:

@@ -15,6 +15,7 @@ from include.engine.model import Reading, Target
 from include.engine.probing import Probe
 from include.engine.streaming import Life
 from include.engine.systems.spark import checkpoint, positions
+from include.engine.systems.spark.retention import Retention
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream, open_stream
 
@@ -24,6 +25,7 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
     assert isinstance(settings, Settings)
     stream = open_stream(target, settings, connections)
     found: list[Probe] = [Progress(stream, connections), Application(stream), Audit(stream, connections)]
+    found.append(Retention(stream, connections))
     if settings.engine == "standalone":
         found.append(Cluster(settings, connections))
     return found
@@ -171,9 +173,13 @@ class Cluster:
 
 
 def difference(state: checkpoint.FlowState, topic: str, places: Sequence[positions.Place]) -> int:
-    """Say how many records the group is behind the checkpoint; below 0 when it is ahead, which nothing explains.  Pure."""
+    """Say how many records the group is behind the checkpoint; below 0 when it is ahead somewhere, which nothing explains.  Pure.
+
+    Partitions do not make up for each other: one that is ahead would hide one that is behind.
+    """
     known = state.offsets.get(topic, {})
-    return sum(known[place.partition] - (place.committed or 0) for place in places if place.partition in known)
+    apart = [known[place.partition] - (place.committed or 0) for place in places if place.partition in known]
+    return sum(one for one in apart if one < 0) or sum(apart)
 
 
 def _page(url: str, timeout: float) -> dict[str, Any] | None:
