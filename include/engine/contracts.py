@@ -227,6 +227,7 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     clock: Clock
     positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
     moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
+    checks: bool = True  # look at all that came back; without it, only at what no restore goes without
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "check": ("quality", "check", _PROJECT),
 }
 _GROUPS: Mapping[str, tuple[str, str, str]] = {
+    "sandbox": ("sandboxes", "sandboxes", _VERBS),
     "load": ("load", "load", _VERBS),
     "key": ("keys", "keys", _KEEPING),
     "evidence": ("evidence", "evidence", _KEEPING),

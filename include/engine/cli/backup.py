@@ -15,7 +15,7 @@ from include.engine.cli.output import Json, checks_table, emit_json, leave, show
 from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.contracts import Prepares, Progress, Stop
-from include.engine.errors import Misconfigured
+from include.engine.errors import MainstayError, Misconfigured
 from include.engine.model import SetManifest, Target, Verdict, Verification, backup_id, worst
 
 if TYPE_CHECKING:
@@ -76,7 +76,11 @@ def take(
             verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
         return verb.seal(pipeline, set_id, clock=now)
     finally:
-        verb.release(pipeline, set_id, targets)
+        try:
+            verb.release(pipeline, set_id, targets)
+        except MainstayError as error:
+            # It neither undoes a set that is sealed nor explains one that is not.
+            progress.say(f"something of the set {set_id} was left on a server: {error}")
 
 
 def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:

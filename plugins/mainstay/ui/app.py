@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
 
 _HERE = Path(__file__).parent
-_NAME = re.compile(r"\d{8}T\d{6}Z")
+_NAME = re.compile(r"\d{8}T\d{6}Z(_\d+)?")
 # A person waits for the page: a store that is gone is told within seconds, not after the patience of a backup.
 _IMPATIENT = {"max_retries": "1", "retry_seconds": "5", "timeout_seconds": "10"}
 _TONES = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
