@@ -233,12 +233,14 @@ class CassandraRestore:
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
         from include.engine.systems.cassandra.landing import Landing
+        from include.engine.systems.cassandra.snapshot import require_all_up
         from include.engine.systems.cassandra.unfinished import Unfinished
 
         detail = detail_of(manifest)
         destination = self._destination(request.server, detail)
         with Cql(destination.connection) as cql:
             landing = Landing(cql, destination, detail.cut.schema, selection)
+            require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
             require_readable(files, [node.version for node in landing.nodes])
             differing = landing.differing()
             if differing:
