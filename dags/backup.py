@@ -3,11 +3,12 @@
 
 Takes one backup set: fixes the cut of all targets without pausing them, copies them side by side, writes the set, reads it
 back, and expires what retention no longer keeps. What was left on the servers is released whatever happened. The asset events
-say that a set, and each of its backups, was taken **and read back**.
+say that a set, and each of its backups, was taken **and read back**. A set whose parts do not fit together, or of which that could
+not be told, is kept and announced, and fails the task `judge`.
 
 | | |
 |---|---|
-| **If it fails** | runbook `include/runbooks/backup-failed.md`; when it is late, `include/runbooks/backup-late.md` |
+| **If it fails** | runbook `include/runbooks/backup-failed.md`, of `judge` `set-inconsistent.md`, of a late run `backup-late.md` |
 | **Safe to clear** | yes: a run finds the cut, the copies and the set that it has made, and goes on from there |
 | **Objective** | one verified set per schedule; a person is told when a run is not done in time (`late_after`) |
 """
@@ -23,7 +24,9 @@ from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
 from mainstay.operators.backup import CopyOperator, FreezeOperator, ReleaseOperator, SealOperator, VerifyOperator
 from mainstay.operators.expire import ExpireOperator
+from mainstay.operators.judge import JudgeOperator
 
+UNFIT = "set-inconsistent"
 LATE = AsyncCallback(AlertNotifier, kwargs={"runbook": "backup-late", "what": "a backup is late"})
 
 with DAG(
@@ -52,5 +55,9 @@ with DAG(
     # A teardown without a setup: when the freeze itself fails halfway, what it left must go too.
     release = ReleaseOperator(task_id="release", pool=Pool.PROBE, trigger_rule=TriggerRule.ALL_DONE).as_teardown()
 
-    freeze >> copy >> seal >> verify >> ExpireOperator(task_id="expire")
+    judge = JudgeOperator(
+        task_id="judge", summary=seal.output, runbook=UNFIT, on_failure_callback=AlertNotifier(runbook=UNFIT)
+    )
+
+    freeze >> copy >> seal >> verify >> [ExpireOperator(task_id="expire"), judge]
     [freeze, copy] >> release

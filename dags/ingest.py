@@ -40,4 +40,4 @@ if STREAMS:
         },
         tags=[Tag.STREAM, Tag.KAFKA, Tag.TIER_3],
     ):
-        IngestOperator(task_id="send", job="{{ stream_params.job }}")
+        IngestOperator(task_id="send", job="{{ params.job }}")

@@ -3,7 +3,8 @@
 
 Finds each declared job by its name, launches it when it is not there, and waits without a worker on its progress: a driver that
 hangs or crashes over and over says that it runs. What ends is launched again from its checkpoint, after a back-off and within a
-budget; what no restart mends (a topic made anew, a damaged checkpoint, records lost to retention) fails the task at once.
+budget; what no restart mends (a topic made anew, a damaged checkpoint, records lost to retention) fails the task at once. The runs
+after that wait for a person, and call again after an hour.
 
 | | |
 |---|---|
@@ -40,6 +41,6 @@ if STREAMS:
             KeepStreamOperator(
                 task_id=f"keep_{job.partition('/')[2]}",
                 job=job,
-                pool=Pool.PROBE,
+                pool=Pool.STREAM,
                 execution_timeout=timedelta(hours=2),
             )

@@ -1,13 +1,14 @@
 """
 ### Stop, drain or run a streaming job
 
-Notes beside the job's checkpoint what a person wishes, and waits until the job rests. The job ends by itself: after the current
-batch, or after all that is in its topics now. It stays at rest, whoever keeps jobs running, until it is wished to run again.
+Notes beside the job's checkpoint what a person wishes, and waits until the job rests. The job ends by itself: at once, or after all
+that is in its topics now. A batch that was being written is written again when it runs next, to the same rows. It stays at rest,
+whoever keeps jobs running, until it is wished to run again.
 
 | | |
 |---|---|
 | **If it fails** | runbook `include/runbooks/stream-failed.md` |
-| **Safe to clear** | yes: what was wished already is not wished twice |
+| **Safe to clear** | yes: what this run has wished already is not wished twice |
 | **Objective** | a job rests within a minute of `stop` |
 """
 
@@ -41,5 +42,5 @@ if STREAMS:
         tags=[Tag.STREAM, Tag.SPARK, Tag.TIER_2],
     ):
         WishStreamOperator(
-            task_id="wish", job="{{ params.job }}", pool=Pool.PROBE, execution_timeout=timedelta(hours=2)
+            task_id="wish", job="{{ params.job }}", pool=Pool.STREAM, execution_timeout=timedelta(hours=2)
         )

@@ -51,6 +51,8 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     wish: str = "run"  # run, stop or drain: what a person said last
     wish_at: float = 0.0
     wish_reason: str = ""
+    wish_by: str = ""
+    paged: float = 0.0  # when a person was called about it as it is now; 0 when nobody was, or has said something since
     generation: int = 0  # number of the newest launch; 0 before the first
     life: Life = Life.ABSENT
     launched: float | None = None
@@ -63,7 +65,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> int:
-        """What all flows have done, as one number."""
+        """What all flows have done, as one number.  Whether each of them moves, it does not say."""
         return sum(flow.position for flow in self.flows)
 
     @property
@@ -112,6 +114,13 @@ class StreamJob(Protocol):
 
     def say(self, action: str, *, reason: str, by: str, clock: Clock) -> None:
         """Note what a person wishes: ``run``, ``stop`` or ``drain``.  It holds until another wish."""
+        ...
+
+    def call(self, seen: StreamSeen, why: str, clock: Clock) -> None:
+        """Note that a person is called about *seen*: whoever looks next need not call again.
+
+        :raises TransientError: when it could not be noted
+        """
         ...
 
     def logs(self) -> str:

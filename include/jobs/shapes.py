@@ -20,6 +20,9 @@ SOURCE = ("topic", "partition", "offset", "timestamp", "key", "value")
 _HEX = "[0-9a-fA-F]"
 _UUID = f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}$"
 _TIMEUUID = f"^{_HEX}{{8}}-{_HEX}{{4}}-1{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}$"
+# A whole date and, when there is one, a whole time: Spark would take "2026-1-2", and for "10:00" the date of today, which is
+# another one in every replay.
+_TIME = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-7]):[0-5]\d)?)?$"
 _CORRUPT = "_corrupt"
 
 
@@ -80,7 +83,7 @@ EVENTS = Shape(
     wrong={
         "no_id": lambda: F.col("d.event_id").isNull() | F.col("d.user_id").isNull(),
         "bad_id": lambda: ~F.col("d.event_id").rlike(_TIMEUUID) | ~F.col("d.user_id").rlike(_UUID),
-        "no_time": lambda: _created().isNull(),
+        "no_time": lambda: F.col("d.created_at").isNull() | _unlike("created_at", _TIME)() | _created().isNull(),
     },
     columns={
         "event_date": lambda: F.date_format(_created(), "yyyy-MM-dd"),
@@ -103,7 +106,13 @@ def rows(raw: DataFrame, shape: Shape, replaced: Mapping[str, str] | None = None
     """
     # _corrupt has to be among the fields, or a broken document is an empty one.
     fields = t.StructType([*shape.fields.fields, t.StructField(_CORRUPT, t.StringType())])
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
+    options = {
+        "mode": "PERMISSIVE",
+        "columnNameOfCorruptRecord": _CORRUPT,
+        # JSON as everybody else reads it.
+        "allowSingleQuotes": "false",
+        "allowNonNumericNumbers": "false",
+    }
     read = raw.select(*SOURCE, F.from_json(F.col("value").cast("string"), fields, options).alias("d"))
     found: Mapping[str, Callable[[], Column]] = {
         "no_value": lambda: F.col("value").isNull(),

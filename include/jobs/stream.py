@@ -61,6 +61,7 @@ class Stream:
         self.generation = int(todo["generation"])
         self.journal = Journal(spark, todo["checkpoint"])
         self.queries: list[StreamingQuery] = []
+        self.draining: tuple[str, dict[str, dict[int, int]]] | None = None  # the wish, and where the flows were to end
         self.refusal: Refusal | None = None
         session: Any = spark
         self._jvm = session._jvm.mainstay.stream  # noqa: SLF001 - our own classes have no other door
@@ -87,6 +88,8 @@ class Stream:
 
     def _run(self) -> tuple[str, str]:
         self._fence()
+        if self._wish()[1] == "stop":  # said since the launch, or a restore writes the checkpoint: do not begin at all
+            return "stopped", "a person wished it before it began"
         facts = {}
         for flow, told in self.todo["flows"].items():
             settings = self._settings(told)
@@ -102,18 +105,47 @@ class Stream:
             for query in self.queries:
                 if not query.isActive:
                     raise query.exception() or RuntimeError(f"the query {query.name} has ended by itself")
-            wish = self._wish()
-            if wish == "drain":
-                for query in self.queries:
-                    query.processAllAvailable()
-                return "drained", "all that was there is written"
-            if wish == "stop":
-                return "stopped", "a person wished it"
+            rest = self._rest()
+            if rest:
+                return rest
 
-    def _wish(self) -> str:
+    def _rest(self) -> tuple[str, str] | None:
+        """Say whether the job is to end now, as a person wishes.
+
+        A drain is of what was there when it was seen first: of topics that go on being filled, all that is there is never written.
+        Nothing waits here, so that whoever wishes something else meanwhile is heard.
+        """
+        name, action = self._wish()
+        if action == "run":
+            self.draining = None
+            return None
+        if action == "stop":
+            return "stopped", "a person wished it"
+        if self.draining is None or self.draining[0] != name:
+            try:
+                self.draining = name, {flow: self._ends(told["topic"]) for flow, told in self.todo["flows"].items()}
+            except Exception as error:  # noqa: BLE001 - Kafka is away: the queries know what that means, a wish can wait
+                _LOG.warning("where the topics end could not be read, so the drain waits: %s", error)
+                return None
+        if all(self._reached(flow, ends) for flow, ends in self.draining[1].items()):
+            return "drained", "all that was there is written"
+        return None
+
+    def _wish(self) -> tuple[str, str]:
+        """Give the name of the newest wish, and what is wished; to run, when nobody ever said anything."""
         name = self.journal.newest("wishes")
         wish = self.journal.note(f"wishes/{name}") if name else None
-        return str(wish["action"]) if wish else "run"
+        return (str(name), str(wish["action"])) if wish else ("", "run")
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        found = self._jvm.Topics.ends(self._kafka, topic)
+        return {int(partition): int(end) for partition, end in found.items()}
+
+    def _reached(self, flow: str, ends: dict[int, int]) -> bool:
+        """Say whether the checkpoint has noted all of *flow* before *ends* as done."""
+        committed = self.journal.committed(flow)
+        told = json.loads(committed[1]).get(self.todo["flows"][flow]["topic"], {}) if committed else {}
+        return all(int(told.get(str(partition), 0)) >= end for partition, end in ends.items())
 
     def _fence(self) -> None:
         """Make sure that nobody has launched this checkpoint after us: two drivers would take turns in undoing each other."""
@@ -161,12 +193,15 @@ class Stream:
         """Compare the topic with the one that the checkpoint is about; the first launch writes down which that is."""
         found = {"topic": topic, "id": str(self._jvm.Topics.id(self._kafka, topic))}
         note = f"flows/{flow}.json"
-        if not self.journal.create(note, found):
+        known = self.journal.note(
+            note
+        )  # it is there for every batch but the first: to try to write it would cost three requests
+        if known is None and not self.journal.create(note, found):
             known = self.journal.note(note)
-            if known != found:
-                raise self._refused(
-                    "recreated", f"the checkpoint of {flow} is about the topic {known}, and this one is {found}"
-                )
+        if known not in (None, found):
+            raise self._refused(
+                "recreated", f"the checkpoint of {flow} is about the topic {known}, and this one is {found}"
+            )
         return found
 
     def _recreated(self) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ def stream_action() -> Param:
         enum=["stop", "drain", "run"],
         title="Action",
         values_display={
-            "stop": "stop: after the current batch",
+            "stop": "stop: at once; a batch that is cut off is written again later",
             "drain": "drain: stop after all that is there now",
             "run": "run: again, and forget how it ended before",
         },

@@ -12,7 +12,7 @@ from include.engine.cli.demo_tour import Tour, failure_of, report, run_dag
 from include.engine.cli.steps import Steps
 from include.engine.cli.traffic import DEFAULT_SECONDS, pause
 from include.engine.errors import Misconfigured
-from include.engine.model import Check, DrillReport, SetManifest, Stage, Verdict
+from include.engine.model import Check, Consistency, DrillReport, SetManifest, Stage, Verdict
 from include.engine.systems.airflow.client import AirflowClient, Run, Task
 from tests.test_model import AT, a_manifest
 
@@ -74,7 +74,10 @@ def test_a_failed_task_is_named_with_what_its_log_says() -> None:
 
 def test_the_report_says_what_was_proved(capsys: pytest.CaptureFixture[str]) -> None:
     manifest = a_manifest()
-    sealed = SetManifest(id=manifest.id, pipeline="demo", started=AT, frozen=AT, finished=AT, parts=())
+    fits = Consistency(checks=(), freeze_seconds=2.25, skew_seconds=1.5, replay_records=312)
+    sealed = SetManifest(
+        id=manifest.id, pipeline="demo", started=AT, frozen=AT, finished=AT, parts=(), consistency=fits
+    )
     drill = DrillReport(
         id="20261123T030000Z",
         started=AT,
@@ -96,7 +99,16 @@ def test_the_report_says_what_was_proved(capsys: pytest.CaptureFixture[str]) -> 
 
     said = capsys.readouterr().out
     assert seen.verdict is Verdict.UNVERIFIED
-    for expected in ("7.0x", "in 4.0 s", "nobody looked", "UNVERIFIED", "10 m", "1 m 15 s"):
+    for expected in (
+        "7.0x",
+        "in 4.0 s",
+        "nobody looked",
+        "UNVERIFIED",
+        "10 m",
+        "1 m 15 s",
+        "frozen in 2.2 s",
+        "312 records",
+    ):
         assert expected in said
 
 

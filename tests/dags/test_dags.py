@@ -8,14 +8,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.airflow_env import PROJECT, settings  # isort: skip  # before the first import of Airflow
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.definitions.context import Context
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from include.engine.wiring import load_inventory
@@ -74,6 +80,14 @@ for path in sys.argv[1:]:
 print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - airflows)}))
 """
 
+# Tells which assets make a run of the one DAG of a file.
+SCHEDULE = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+(dag,) = DagBag(dag_folder=sys.argv[1]).dags.values()
+print(dag.timetable.asset_condition.uri)
+"""
+
 by_name = pytest.mark.parametrize("name", NAMES)
 
 
@@ -119,6 +133,55 @@ def test_every_runbook_that_a_dag_names_exists(bag: DagBag, name: str) -> None:
     assert linked
     missing = [slug for slug in sorted(linked) if not (PROJECT / "include" / "runbooks" / f"{slug}.md").is_file()]
     assert not missing
+
+
+class _Anything:
+    """Whatever is asked of it: what a task before this one has told, or the task itself when it is mapped."""
+
+    unsafe_callable = alters_data = False  # Jinja's sandbox asks for these before it calls anything
+
+    def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Anything:
+        return self
+
+    def __getitem__(self, name: str) -> _Anything:
+        return self
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text in the value of a template field."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def _templates(task: Any) -> Iterator[str]:
+    given = task.partial_kwargs if isinstance(task, MappedOperator) else vars(task)
+    for field in (*task.template_fields, "map_index_template"):
+        yield from _texts(given.get(field))
+    for callback in given.get("on_failure_callback") or ():
+        for field in getattr(callback, "template_fields", ()):
+            yield from _texts(getattr(callback, field))
+
+
+@by_name
+def test_every_template_can_be_filled_in(bag: DagBag, name: str) -> None:
+    """By what Airflow gives a task, and nothing else: a name that is not there fails every run, and no import."""
+    dag = dag_of(bag, name)
+    values = {key: param.value if param.has_value else "a text" for key, param in dag.params.items()}
+    given: dict[str, Any] = dict.fromkeys(Context.__annotations__, _Anything())
+    given |= {"params": SimpleNamespace(**values)}
+    environment = dag.get_template_env()
+    for task in dag.task_dict.values():
+        for text in _templates(task):
+            assert "{{" not in environment.from_string(text).render(given)
 
 
 @by_name
@@ -193,6 +256,24 @@ def test_reading_the_dag_files_is_cheap_and_loads_no_client_library(tmp_path: Pa
     loaded = {module.split(".")[0] for module in cost["modules"]}
     assert not loaded & set(CLIENTS)
     assert max(cost["seconds"]) < MOST_SECONDS, cost["seconds"]
+
+
+def test_a_drill_follows_every_set_when_the_inventory_asks_for_it(tmp_path: Path) -> None:
+    there = environment(tmp_path)
+    inventory = Path(there["MAINSTAY_INVENTORY"])
+    declared = yaml.safe_load(inventory.read_text())
+    declared.setdefault("schedule", {})["drill"] = "after-backup"
+    inventory.write_text(yaml.safe_dump(declared))
+    done = subprocess.run(
+        [sys.executable, "-c", SCHEDULE, str(PROJECT / "dags" / "drill.py")],
+        env=there,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"x-mainstay://sets/{declared['pipeline']}"
 
 
 def test_what_astro_parses_with_passes(tmp_path: Path) -> None:

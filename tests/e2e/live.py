@@ -22,7 +22,7 @@ from tests.integration.sweeping import Sweeping
 
 RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
 REASON = "checking what came before the incident"
-DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test")
+DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test", "ingest", "stream_control")
 
 
 @dataclass
@@ -70,9 +70,11 @@ class Live:
         return self.demo.sandbox.root / f"restored-{name}"
 
 
-def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", processes: int = 1) -> Sweeping:
+def airflow_sweeps(
+    live: Live, folder: Path, *, late_after: str = "30d", late: str = "backup", processes: int = 1
+) -> Sweeping:
     """Sweeps of the live Airflow alone, remembered apart from those of the demo."""
-    watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {"backup": late_after}}
+    watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {late: late_after}}
     settings: dict[str, object] = {
         "postgres": {"main": {"connection": "postgres_main"}},
         "sweep": {"airflow": {"main": watch}, "timeout": "60s"},
@@ -98,9 +100,9 @@ def free_ports() -> Iterator[None]:
 
 
 def started(sandbox: Sandbox) -> Live:
-    """Start the demo in *sandbox*, without its streaming job, and with all DAGs unpaused."""
+    """Start the demo in *sandbox*, with its streaming job, and with the DAGs unpaused that do nothing by themselves."""
     live = Live(DemoSandbox(sandbox))
-    live.demo.up(Steps(), with_stream=False)
+    live.demo.up(Steps())
     for dag in DAGS:
         live.admin.wait_for_dag(dag)
         live.admin.unpause(dag)

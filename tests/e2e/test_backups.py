@@ -13,7 +13,7 @@ from tests.e2e.live import Live
 
 pytestmark = pytest.mark.e2e
 
-TARGETS = {"cassandra/events", "kafka/main", "postgres/main"}
+TARGETS = {"cassandra/events", "kafka/main", "postgres/main", "spark/main"}
 
 
 def test_a_backup_ends_with_a_set_that_was_read_back(
@@ -23,6 +23,7 @@ def test_a_backup_ends_with_a_set_that_was_read_back(
     set_id = backup_id(datetime.fromisoformat(backed_up.run.run_after))
     sealed = live.pipeline.catalog.set(set_id)
     assert {str(part.target) for part in sealed.parts} == TARGETS
+    assert sealed.verdict is Verdict.PASS, sealed.checks  # with a stream that works all the time
     for part in sealed.parts:
         read_back = live.pipeline.catalog.last_verification(part.target, part.backup)
         assert read_back is not None

@@ -11,13 +11,17 @@ from tests.e2e.live import Live
 pytestmark = pytest.mark.e2e
 
 
-def test_a_drill_proves_that_the_backup_comes_back(live: Live, under_way: UnderWay) -> None:
+def test_a_drill_proves_that_the_pipeline_comes_back_with_its_stream(live: Live, under_way: UnderWay) -> None:
     live.succeeded("drill", under_way.drill)
     said = live.admin.xcom("drill", under_way.drill, "drill")
     assert said["verdict"] == "PASS"
     assert said["checks"] > 0
     (report,) = [one for one in live.pipeline.catalog.drills() if one.id == said["id"]]
     assert report.verdict is Verdict.PASS
+    assert {"spark/main: a marked record of users", "spark/main: rows of events after the replay"} <= {
+        check.name for check in report.checks
+    }
+    assert "spark/main: resume and replay" in {stage.name for stage in report.stages}
     assert report.rto_seconds is not None
     assert report.rpo_seconds is not None
 

@@ -25,8 +25,9 @@ def test_a_set_is_approved_once_and_each_part_is_a_task(live: Live, under_way: U
     done = [record for record in live.pipeline.catalog.restores() if record.id not in before and record.set_id]
     assert {record.plan.target for record in done} == {part.target for part in sealed.parts}
     assert {(record.set_id, record.verdict) for record in done} == {(sealed.id, Verdict.PASS)}
-    restores = [task for task in ended.tasks if task.name == "restore"]
-    assert {task.state for task in restores} == {"success"}
+    restores = [task for task in ended.tasks if task.name in ("restore", "restore_readers")]
+    assert [task.state for task in restores] == ["success"] * len(sealed.parts)
+    assert [task.name for task in restores].count("restore_readers") == 1  # the stream, after the log that it reads
     assert ended.task("judge").state == "success"
     for part in sealed.parts:
         assert any((into / f"{part.target.system}-{part.target.name}").iterdir())

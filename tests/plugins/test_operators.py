@@ -14,13 +14,14 @@ from tests.plugins.conftest import RUN_AFTER, context  # isort: skip  # sets Air
 from airflow.sdk import BaseOperator
 
 from include.engine.errors import Corrupt, Incomplete, Interrupted, NotFound, PermanentError, Refused, Unreachable
-from include.engine.model import Moved, Position, Verdict, backup_id
+from include.engine.model import Check, Moved, Position, Verdict, backup_id
+from include.engine.verbs import backup
 from include.engine.verbs.pipeline import Pipeline
 from mainstay.assets import BACKUPS, sets_of
 from mainstay.operators.backup import CopyOperator, FreezeOperator, ReleaseOperator, SealOperator, VerifyOperator
 from mainstay.operators.drill import ChooseOperator, DrillOperator
 from mainstay.operators.expire import ExpireOperator
-from mainstay.operators.judge import JudgeOperator
+from mainstay.operators.judge import JudgeOperator, NotProved
 from mainstay.operators.plan_page import page_of
 from mainstay.operators.restore import PlanOperator, RestoreOperator, SumUpOperator
 from tests.cli.paper import TARGET, Paper
@@ -80,6 +81,21 @@ def test_a_run_makes_a_set_named_after_it(pipeline: Pipeline) -> None:
     sealed = run(SealOperator(task_id="seal"))
     assert (sealed["id"], sealed["parts"], sealed["left_out"], sealed["bytes"]) == (SET, [NAME], [], 3)
     assert pipeline.catalog.set(SET).parts[0].backup == SET
+    assert (sealed["what"], sealed["report"]) == (f"the parts of the set {SET}", f"sets/{SET}")
+    assert run(judging(sealed)) == {"verdict": "PASS"}
+
+
+def test_a_set_whose_parts_do_not_fit_together_fails_a_task_of_its_own(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfit = Check(name="read up to", verdict=Verdict.FAIL, detail="it is another topic")
+    monkeypatch.setattr(backup, "judge_coverage", lambda _: unfit)
+    a_set()
+    sealed = run(SealOperator(task_id="seal"))
+    with pytest.raises(NotProved, match="another topic"):
+        run(judging(sealed))
+    run(VerifyOperator(task_id="verify"))  # what was copied is read back and announced all the same
+    assert pipeline.catalog.set(SET).verdict is Verdict.FAIL
 
 
 def test_a_retry_keeps_the_cut_and_the_copy_of_the_first_try(pipeline: Pipeline, paper: Paper) -> None:

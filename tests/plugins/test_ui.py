@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests import airflow_env  # isort: skip  # before the first import of Airflow
@@ -21,6 +22,7 @@ from include.engine.errors import Unauthorized
 from include.engine.model import (
     ArchiveReach,
     Check,
+    Consistency,
     Destination,
     DestinationKind,
     DrillReport,
@@ -34,6 +36,7 @@ from include.engine.model import (
     Stage,
     Target,
     Verdict,
+    backup_id,
     encode,
 )
 from include.engine.sandbox.ports import free_port
@@ -194,6 +197,16 @@ def test_what_was_proved_is_shown(client: TestClient, pipeline: Pipeline) -> Non
     assert "not known" not in page.text
 
 
+def test_the_page_of_a_set_says_how_long_its_freeze_took(client: TestClient, pipeline: Pipeline) -> None:
+    unmeasured = a_night(pipeline.catalog, days=2)
+    fits = Consistency(checks=(), freeze_seconds=3.4, skew_seconds=2.1, replay_records=57)
+    other = msgspec.structs.replace(unmeasured, id=backup_id(days_ago(1)), consistency=fits)
+    measured = pipeline.catalog.commit_set(other)
+    told = "frozen in 3.4 s, cuts 2.1 s apart, 57 records to replay"
+    assert told in shown(client, f"sets/{measured.id}").text
+    assert "frozen in" not in shown(client, f"sets/{unmeasured.id}").text
+
+
 def test_the_newest_sets_come_first_and_the_rest_is_counted(
     client: TestClient, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +229,28 @@ def test_only_what_was_proved_is_green(client: TestClient, pipeline: Pipeline, v
         assert not re.search(r'class="[^"]*good[^"]*"[^>]*>\s*(UNVERIFIED|FAIL|never)', page.text)
     colours = {text: colour for colour, text in seen}
     assert colours[str(verdict)] == {"PASS": "good", "FAIL": "bad", "UNVERIFIED": "open"}[verdict]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_set_whose_parts_do_not_fit_together_is_not_green(
+    client: TestClient, pipeline: Pipeline, verdict: Verdict
+) -> None:
+    found = a_night(pipeline.catalog, days=1)
+    judged = msgspec.structs.replace(found, checks=(Check(name="read up to", verdict=verdict, detail="sums"),))
+    overwrite(pipeline.catalog.bucket, f"sets/{found.id}/manifest.json", encode(judged))
+    verified(pipeline.catalog, pipeline.catalog.backup(TARGET, found.id))
+    colour = {"PASS": "good", "FAIL": "bad", "UNVERIFIED": "open"}[verdict]
+    title = shown(client, f"sets/{found.id}").text.partition("</h1>")[0]
+    assert f'class="badge {colour}">{verdict}<' in title.rpartition("<h1>")[2]
+    row = re.search(rf"sets/{found.id}.*?</tr>", shown(client).text.partition("<h2>Sets</h2>")[2], re.DOTALL)
+    assert row is not None
+    assert re.findall(r"badge (\w+)\">(PASS|FAIL|UNVERIFIED)<", row[0]) == [(colour, str(verdict)), ("good", "PASS")]
+
+
+def test_a_set_that_nobody_judged_is_not_green(client: TestClient, pipeline: Pipeline) -> None:
+    found = a_night(pipeline.catalog, days=1)  # it has no checks, as one of an older Mainstay
+    assert "Nobody has looked" in shown(client, f"sets/{found.id}").text
+    assert ("open", "UNVERIFIED") in badges(shown(client))
 
 
 def test_an_age_that_was_not_measured_is_not_green(client: TestClient, pipeline: Pipeline) -> None:

@@ -19,7 +19,9 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark import probes
 from include.engine.systems.spark.server import SparkCluster
+from tests.estate import eventually
 from tests.integration.spark.brook import TARGET, Brook, clock
+from tests.integration.spark.keeping import Sent, require_all, traffic
 from tests.integration.spark.test_stream import person
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -58,8 +60,6 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
     brook.send(brook.users, [person(n) for n in range(1000)])
     name = stream.launch(reason="a test", clock=clock)
     brook.caught_up(stream, 1000)
-    newest = stream.journal.newest()
-    assert newest is not None
     assert stream.engine.life(name, None) is Life.RUNNING  # found by its name alone
 
     readings = {
@@ -82,39 +82,101 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
     sweeping.declare("expect", spark={"masters": 1, "workers": 1})
     assert not sweeping.rules("spark") & few
 
-    # An executor dies: the master starts another one, and the driver goes on.
-    victims = [pid for pid in processes("CoarseGrainedExecutorBackend") if _ours(pid, spark)]
-    assert victims
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
-    brook.send(brook.users, [person(n) for n in range(1000, 2000)])
-    brook.caught_up(stream, 2000)
+    with traffic(brook, first=1000, pause=0.3) as sent:
 
-    # The master dies: the job goes on without it, and the next one knows it.
-    spark.master.kill()
-    brook.send(brook.users, [person(n) for n in range(2000, 3000)])
-    with pytest.raises(Unreachable):
-        stream.look(clock)
-    spark.start(timeout=240)
-    brook.caught_up(stream, 3000)
-    assert stream.journal.newest() == newest
+        def goes_on() -> None:
+            """Records that are sent from now on are done."""
+            upto = 1000 + sent.records + 50
+            brook.until(stream, lambda seen: seen.position >= upto, "it goes on")
 
-    # The worker dies, and with it the driver: it is launched again when the worker is back.
-    spark.workers[0].kill()
-    brook.send(brook.users, [person(n) for n in range(3000, 4000)])
-    sweeping.until(lambda rules: "spark-workers" in rules, "spark")
-    spark.start(timeout=240)
-    sweeping.until(lambda rules: "spark-workers" not in rules, "spark")
-    brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
-    stream.launch(reason="its worker died", clock=clock)
-    brook.caught_up(stream, 4000)
-    assert brook.count(brook.users_table) == 4000
+        # An executor dies: the master starts another one, and the driver goes on.
+        killed("CoarseGrainedExecutorBackend", spark)
+        goes_on()
+
+        # The driver dies: nobody supervises it but us.
+        killed("DriverWrapper", spark)
+        brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
+        stream.launch(reason="its driver died", clock=clock)
+        goes_on()
+        newest = stream.journal.newest()
+
+        # The master dies: the job goes on without it, and the next one knows it.
+        spark.master.kill()
+        with pytest.raises(Unreachable):
+            stream.look(clock)
+        sweeping.until(lambda rules: {"spark-masters", "spark-leader"} <= rules, "spark")
+        spark.start(timeout=240)
+        sweeping.until(lambda rules: not rules & {"spark-masters", "spark-leader"}, "spark")
+        goes_on()
+        assert stream.journal.newest() == newest
+
+        # The worker dies, and with it the driver: it is launched again when the worker is back.
+        spark.workers[0].kill()
+        sweeping.until(lambda rules: "spark-workers" in rules, "spark")
+        spark.start(timeout=240)
+        sweeping.until(lambda rules: "spark-workers" not in rules, "spark")
+        brook.until(stream, lambda seen: seen.life is Life.ABSENT, "the driver is gone")
+        stream.launch(reason="its worker died", clock=clock)
+        goes_on()
+    brook.caught_up(stream, 1000 + sent.records)
+    require_all(brook, Sent(users=1000 + sent.users, broken=sent.broken))
 
     stream.say("drain", reason="the end of the test", by="tests", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it drains")
     assert seen.end == "drained"
     stream.end()
     stream.end()  # nothing is left to end
+
+
+def test_the_leading_master_dies_and_the_job_goes_on_under_the_other(brook: Brook, sandbox: Sandbox) -> None:
+    pair = SparkCluster(sandbox, "pair", masters=2, cores=4, memory=3072).start(timeout=240)
+    try:
+        brook.connections.known["cluster"] = pair.connection()
+        profile = {"driver_memory": "512m", "executor_memory": "768m", "java_options": "-XX:TieredStopAtLevel=1"}
+        stream = brook.stream(engine="standalone", cluster="cluster", profile=profile)
+        brook.send(brook.users, [person(n) for n in range(1000)])
+        name = stream.launch(reason="a test", clock=clock)
+        brook.caught_up(stream, 1000)
+        newest = stream.journal.newest()
+
+        first = pair.leader()
+
+        def led_by_the_other() -> bool:
+            try:
+                return pair.leader() is not first
+            except Unreachable:  # nobody leads yet
+                return False
+
+        first.process.kill()
+        brook.send(brook.users, [person(n) for n in range(1000, 2000)])
+        eventually(led_by_the_other, what="the other master leads", within=120)
+        brook.caught_up(stream, 2000)
+        assert stream.journal.newest() == newest  # nobody had to launch it again
+        assert stream.engine.life(name, None) is Life.RUNNING
+        cluster = probes.open_probes(TARGET, stream.settings, brook.connections)[-1]
+        assert {one.metric: one.value for one in cluster.read(clock, timeout=30)}["spark.workers.alive"] == 1
+
+        pair.start(timeout=240)  # the first one is back, and stands by
+        assert pair.leader() is not first
+        stream.end()
+        assert stream.engine.life(name, None) is Life.ABSENT
+        stream.launch(reason="the other master leads", clock=clock)
+        brook.send(brook.users, [person(n) for n in range(2000, 2500)])
+        brook.caught_up(stream, 2500)
+        assert brook.count(brook.users_table) == 2500
+    finally:
+        for stream in brook.streams:
+            stream.end(kill=True)
+        brook.streams.clear()
+        pair.stop()
+
+
+def killed(sign: str, spark: SparkCluster) -> None:
+    """SIGKILL all processes of *spark* of a kind; there has to be one."""
+    victims = [pid for pid in processes(sign) if _ours(pid, spark)]
+    assert victims, sign
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _ours(pid: int, spark: SparkCluster) -> bool:

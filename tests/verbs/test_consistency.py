@@ -67,6 +67,12 @@ def test_a_set_frozen_in_order_fits_together() -> None:
     assert found.freeze_seconds == pytest.approx(3.9)
 
 
+def test_a_topic_that_is_the_same_one_fits_and_so_does_one_of_which_a_backup_of_before_tells_no_id() -> None:
+    for told in ({"users_created": "1"}, {}):
+        whole = changed(spark={"identities": told}, kafka={"identities": {"users_created": "1"}})
+        assert set(verdicts(judge_consistency(orders(whole), whole)).values()) == {Verdict.PASS}
+
+
 def changed(**parts: Any) -> dict[Target, Cut]:
     whole = cuts({0: 10}, {0: 12})
     for name, what in parts.items():
@@ -90,6 +96,11 @@ def orders(whole: Mapping[Target, Cut]) -> list[Frozen]:
         ({"spark": {"offsets": {"gone": {0: 1}}}}, "spark/users: read up to", Verdict.FAIL),
         ({"spark": {"offsets": {}}}, "spark/users: read up to", Verdict.UNVERIFIED),
         ({"kafka": {"begins": {"users_created": {0: 11}}}}, "spark/users: read up to", Verdict.FAIL),
+        (
+            {"spark": {"identities": {"users_created": "1"}}, "kafka": {"identities": {"users_created": "2"}}},
+            "spark/users: read up to",
+            Verdict.FAIL,
+        ),
         ({"kafka": None}, "spark/users: read up to", Verdict.UNVERIFIED),
         ({"cassandra": None}, "spark/users: tables after the checkpoint", Verdict.UNVERIFIED),
         ({"cassandra": {"at": at(0.2)}}, "spark/users: tables after the checkpoint", Verdict.FAIL),
@@ -107,7 +118,7 @@ def orders(whole: Mapping[Target, Cut]) -> list[Frozen]:
     ],
     ids=[
         "read further than the log goes", "a partition that is gone", "a topic in no log", "no offsets",
-        "retention was faster", "no log", "no tables", "tables before the checkpoint", "a key from the clock",
+        "retention was faster", "a topic made anew", "no log", "no tables", "tables before the checkpoint", "a key from the clock",
         "nobody knows the key", "no flow is told",
     ],
 )  # fmt: skip
@@ -186,6 +197,8 @@ def test_gaps_are_failures_and_silence_is_not_green() -> None:
 def test_records_are_rows_or_dead_letters_or_lost() -> None:
     found = Reconciled(flow="users", since=None, until=None, records=10, rows=8, dead_letters=2)
     assert judge_reconciliation(found).verdict is Verdict.PASS
+    nothing = msgspec.structs.replace(found, records=0, rows=0, dead_letters=0)
+    assert judge_reconciliation(nothing).verdict is Verdict.UNVERIFIED  # nobody looked at anything
     lost = judge_reconciliation(msgspec.structs.replace(found, rows=7, missing=("4711",)))
     assert lost.verdict is Verdict.FAIL
     assert "4711" in lost.detail

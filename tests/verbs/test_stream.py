@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Misconfigured, PermanentError, Unreachable
+from include.engine.errors import Contended, Corrupt, Misconfigured, PermanentError, Unreachable
 from include.engine.streaming import FlowSeen, Life, StreamPolicy, StreamSeen
 from include.engine.verbs import stream
-from include.engine.verbs.stream import Act, Watched, decide
+from include.engine.verbs.stream import Act, Stood, Watched, decide
 
 POLICY = StreamPolicy(stalled_after=120, restarts=5)
 NOW = 100_000.0
@@ -22,8 +22,8 @@ def clock() -> datetime:
     return datetime.fromtimestamp(NOW, UTC)
 
 
-def flow(behind: int = 0, position: int = 500, seconds: float = 0.0) -> FlowSeen:
-    return FlowSeen(name="users", topic="t", position=position, behind=behind, seconds=seconds)
+def flow(behind: int = 0, position: int = 500, seconds: float = 0.0, name: str = "users") -> FlowSeen:
+    return FlowSeen(name=name, topic="t", position=position, behind=behind, seconds=seconds)
 
 
 def seen(*, behind: int = 0, **told: Any) -> StreamSeen:
@@ -44,14 +44,23 @@ def gone(**told: Any) -> StreamSeen:
     return seen(**({"life": Life.ABSENT} | told))
 
 
-def stood(seconds: float) -> Watched:
-    return Watched(position=500, moved=NOW - seconds)
+def stood(seconds: float, **others: float) -> Watched:
+    """What is remembered of the flow ``users``, and of *others*: for how many seconds each has stood."""
+    flows = {"users": seconds, **others}
+    return Watched(flows={name: Stood(position=500, moved=NOW - since) for name, since in flows.items()})
+
+
+TWO = (flow(10), flow(10, name="events"))
 
 
 CASES = {
     "what moves is kept": (seen(behind=10), stood(5), Act.KEEP),
     "what has nothing to do is kept, however long": (seen(), stood(9000), Act.KEEP),
     "a hung driver says RUNNING and is restarted all the same": (seen(behind=10), stood(121), Act.RESTART),
+    "a flow that hangs is not hidden by another that moves": (seen(flows=TWO), stood(121, events=1), Act.RESTART),
+    "in whatever order they are": (seen(flows=TWO[::-1]), stood(1, events=121), Act.RESTART),
+    "flows that move are kept": (seen(flows=TWO), stood(60, events=1), Act.KEEP),
+    "a flow that was declared just now has time": (seen(flows=TWO), stood(60), Act.KEEP),
     "a driver that was just launched has time": (
         seen(behind=10, launched=NOW - 30, launches=(NOW - 30,)),
         stood(900),
@@ -115,13 +124,37 @@ def test_decision(name: str) -> None:
     assert decision.why
 
 
+LOST = gone(end="lost", ended=NOW - 900)
+
+
+@pytest.mark.parametrize(
+    ("what", "waits"),
+    [
+        (seen(), True),
+        (LOST, False),
+        (msgspec.structs.replace(LOST, paged=NOW - 800), True),
+        (gone(), False),
+        (gone(paged=NOW - 599), True),
+        (gone(paged=NOW - 601), False),
+    ],
+    ids=[
+        "what is kept", "what needs a person", "who was called already", "what can be launched",
+        "and could not be a moment ago", "is tried again after ten minutes",
+    ],
+)  # fmt: skip
+def test_there_is_nothing_to_do_but_to_look_again(what: StreamSeen, waits: bool) -> None:
+    assert decide(what, stood(0), POLICY).waits(what) is waits
+
+
 def test_having_nothing_to_do_counts_as_moving() -> None:
     first = Watched().after(seen(behind=10))
-    assert first == Watched(position=500, moved=NOW)
+    assert first == stood(0)
     later = msgspec.structs.replace(seen(behind=10), at=NOW + 50)
     assert first.after(later) == first
-    assert first.after(msgspec.structs.replace(later, flows=(flow(),))).moved == NOW + 50
-    assert first.after(msgspec.structs.replace(later, flows=(flow(10, position=501),))).moved == NOW + 50
+    assert first.after(msgspec.structs.replace(later, flows=(flow(),))) == stood(-50)
+    moved = first.after(msgspec.structs.replace(later, flows=(flow(10, position=501), TWO[1])))
+    assert moved.flows["users"] == Stood(position=501, moved=NOW + 50)
+    assert moved.after(msgspec.structs.replace(later, flows=TWO)).flows["events"].moved == NOW + 50
 
 
 class Scripted:
@@ -134,6 +167,7 @@ class Scripted:
         self.looks = list(looks)
         self.done: list[str] = []
         self.taken = False
+        self.broken = False
 
     def look(self, clock: Any) -> StreamSeen:
         found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -144,6 +178,8 @@ class Scripted:
     def launch(self, *, reason: str, clock: Any) -> str:
         if self.taken:
             raise Contended("somebody else launches it", hint="look again")
+        if self.broken:
+            raise Corrupt("the checkpoint is damaged", hint="restore it")
         self.done.append("launch")
         return "app"
 
@@ -152,6 +188,9 @@ class Scripted:
 
     def say(self, action: str, *, reason: str, by: str, clock: Any) -> None:
         self.done.append(f"{action}: {reason}")
+
+    def call(self, seen: StreamSeen, why: str, clock: Any) -> None:
+        self.done.append("call")
 
     def logs(self) -> str:
         return ""

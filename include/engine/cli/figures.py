@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from include.engine.model import Verification
+from include.engine.model import Consistency, Verification
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -87,3 +87,11 @@ def trusted(proof: Verification) -> str:
         f"{proof.objects} objects read back; {proof.trusted_objects} more ({size(proof.trusted_bytes)}) are unchanged"
         f" since they were read, the first at {moment(proof.trusted_since)}"
     )
+
+
+def frozen(found: Consistency | None) -> str:
+    """Say how long the freeze of a set took, and what a replay has to do; empty when nobody measured it."""
+    if found is None:
+        return ""
+    told = f"frozen in {duration(found.freeze_seconds)}, cuts {duration(found.skew_seconds)} apart"
+    return told if found.replay_records is None else f"{told}, {found.replay_records} records to replay"

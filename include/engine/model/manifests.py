@@ -55,6 +55,8 @@ class Cut(Struct, frozen=True, kw_only=True):
     # By topic and partition: of a log, where it ends (exclusive); of what reads a log, the record that it reads next.
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     begins: dict[str, dict[int, int]] = field(default_factory=dict)  # of a log: the first record that is still there
+    # By topic, of both: which topic it is, as a UUID.  One that was made anew under the same name is another one.
+    identities: dict[str, str] = field(default_factory=dict)
     flows: tuple[Flow, ...] = ()  # of what reads a log: where its records go
     detail: dict[str, JsonValue] = field(default_factory=dict)
 
@@ -141,6 +143,7 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     :param rows: of these, found in the table, saying what the record says
     :param dead_letters: of these, found among the dead letters
     :param missing: keys of some that are in neither, or whose row says something else
+    :param expired: records that were left out, because their rows may have reached the end of their life (TTL) since
     """
 
     flow: str
@@ -150,6 +153,7 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     rows: int
     dead_letters: int
     missing: tuple[str, ...] = ()
+    expired: int = 0
 
     @property
     def lost(self) -> int:

@@ -25,6 +25,7 @@ from include.engine.model import (
     Verdict,
 )
 
+COVERAGE = "coverage"  # the check that nothing is left out
 _TOLD = 5  # partitions, gaps or keys that a detail names
 
 
@@ -56,18 +57,21 @@ def judge_coverage(coverage: Coverage) -> Check:
     """Judge what is in no backup: a gap is a failure, a target that could not be asked leaves it open."""
     gaps = [f"{target}: {gap}" for target, found in sorted(coverage.gaps.items()) for gap in found]
     if gaps:
-        return Check(name="coverage", verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
+        return Check(name=COVERAGE, verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
     if coverage.unread:
         unread = [f"{target}: {why}" for target, why in sorted(coverage.unread.items())]
-        return Check(name="coverage", verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
+        return Check(name=COVERAGE, verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
     asked = ", ".join(sorted(coverage.gaps))
-    return Check(name="coverage", verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
+    return Check(name=COVERAGE, verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
 
 
 def judge_reconciliation(found: Reconciled) -> Check:
     """Judge whether every record that a stream had read is in its table, or explained by a dead letter."""
     name = f"reconciliation of {found.flow}"
-    told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters"
+    old = f"; {found.expired} more are older than rows of the table live" if found.expired else ""
+    if found.records == 0:
+        return Check(name=name, verdict=Verdict.UNVERIFIED, detail=f"there was no record to look for{old}")
+    told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters{old}"
     if found.lost == 0:
         return Check(name=name, verdict=Verdict.PASS, detail=told)
     keys = f", such as {_some(found.missing)}" if found.missing else ""
@@ -98,17 +102,23 @@ def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut]) -> Check:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the checkpoint tells no offsets")
     if not logs:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the set has no log to replay from")
-    wrong = [text for topic, reads in sorted(cut.offsets.items()) for text in _wrong(topic, reads, logs)]
+    wrong = [
+        text for topic, reads in sorted(cut.offsets.items()) for text in _wrong(topic, reads, cut.identities, logs)
+    ]
     if wrong:
         return Check(name=name, verdict=Verdict.FAIL, detail=_some(wrong))
     at = ", ".join(f"{topic} {sum(reads.values())}" for topic, reads in sorted(cut.offsets.items()))
     return Check(name=name, verdict=Verdict.PASS, detail=f"{at} (sums of offsets); {_behind(cut, logs)} to replay")
 
 
-def _wrong(topic: str, reads: Mapping[int, int], logs: Mapping[Target, Cut]) -> Iterator[str]:
+def _wrong(topic: str, reads: Mapping[int, int], about: Mapping[str, str], logs: Mapping[Target, Cut]) -> Iterator[str]:
     log = _log_of(topic, logs)
     if log is None:
         yield f"the topic {topic} is in no log of the set"
+        return
+    known, found = about.get(topic), log.identities.get(topic)
+    if known and found and known != found:
+        yield f"the checkpoint is about another topic {topic}, {known}: this one, {found}, was made anew under its name"
         return
     ends, begins = log.offsets[topic], log.begins.get(topic, {})
     for partition, offset in sorted(reads.items()):

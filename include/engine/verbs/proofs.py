@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from include.engine.contracts import Clock
-from include.engine.model import Reading, Target, Verdict
+from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Probe
+from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
+
+_LOOKED_BACK = 8  # backups, for one that was read back
+_DOUBT = {Verdict.PASS: 0, Verdict.UNVERIFIED: 1, Verdict.FAIL: 2}
 
 Take = Callable[[Pipeline, datetime], Sequence[Reading]]
 
@@ -42,7 +46,14 @@ class ProofProbe:
 def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
     """Give the probes of the sets and the drills."""
     return [
-        ProofProbe("sets", "the sets in the bucket", ("backups.sets", "backups.set.age"), _sets, pipeline),
+        ProofProbe(
+            "sets",
+            "the sets in the bucket",
+            ("backups.sets", "backups.set.age"),
+            _sets,
+            pipeline,
+            sometimes=("backups.set.check",),
+        ),
         ProofProbe(
             "drills", "the drills in the bucket", ("backups.drill.age", "backups.drill.passed"), _drills, pipeline
         ),
@@ -62,9 +73,11 @@ def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Prob
         return _coverage(opened, target, now)
 
     given = ("backups.count", "backups.age", "backups.unreadable")
+    read_back = ("backups.verified", "backups.unverified")
+    log = ("backups.log.gaps", "backups.log.unproved")
     return [
-        ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline),
-        ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline),
+        ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline, sometimes=read_back),
+        ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline, sometimes=log),
         ProofProbe(
             "coverage",
             f"what {target} holds, against what its backups take",
@@ -81,18 +94,50 @@ def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
     found = [_reading("backups.sets", len(sets), "sets", now)]
     if sets:
         found.append(_reading("backups.set.age", (now - sets[-1].finished).total_seconds(), "s", now))
+        found += _checks(sets[-1], now)
     return found
+
+
+def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
+    """Say how each check of the newest set ended: 0 passed, 1 could not be made, 2 failed.
+
+    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).
+    """
+    # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
+    checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
+    return [
+        _reading("backups.set.check", _DOUBT[check.verdict], "1", now, check=check.name)
+        for check in checks
+        if check.name != COVERAGE
+    ]
 
 
 def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
     drills = pipeline.catalog.drills()
-    passed = [drill for drill in drills if drill.verdict is Verdict.PASS]
+    count = newest(drills, pipeline.targets)
+    passed = [drill for drill in drills if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
     found = []
-    if drills:
-        found.append(_reading("backups.drill.passed", drills[-1].verdict is Verdict.PASS, "1", now))
+    if count:
+        found.append(_reading("backups.drill.passed", all(drill.verdict is Verdict.PASS for drill in count), "1", now))
     if passed:
         found.append(_reading("backups.drill.age", (now - passed[-1].finished).total_seconds(), "s", now))
     return found
+
+
+def whole(drill: DrillReport, targets: Sequence[Target]) -> bool:
+    """Say whether a drill was of all that there is: one of a single target proves nothing about the others.  Pure."""
+    return drill.target is None or list(targets) == [drill.target]
+
+
+def newest(drills: Sequence[DrillReport], targets: Sequence[Target]) -> list[DrillReport]:
+    """Give the drills that count: the newest of everything, and the newest of each single target since then.  Pure."""
+    found: dict[Target | None, DrillReport] = {}
+    for drill in drills:
+        if whole(drill, targets):
+            found = {None: drill}
+        elif drill.target in targets:
+            found[drill.target] = drill
+    return list(found.values())
 
 
 def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
@@ -104,10 +149,20 @@ def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Read
     if survey.manifests:
         newest = survey.manifests[-1]
         found.append(_reading("backups.age", (now - newest.finished).total_seconds(), "s", now))
-        verified = pipeline.catalog.last_verification(target, newest.id)
-        if verified is not None:
-            found.append(_reading("backups.verified", verified.verdict is Verdict.PASS, "1", now))
+        read = _read_back(pipeline, survey.manifests)
+        if read is not None:
+            found.append(_reading("backups.verified", read.verdict is Verdict.PASS, "1", now))
+        waits = read is None or read.backup != newest.id
+        found.append(_reading("backups.unverified", (now - newest.finished).total_seconds() if waits else 0, "s", now))
     return found
+
+
+def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Verification | None:
+    """Give what became of the newest backup that was read back."""
+    for manifest in manifests[: -_LOOKED_BACK - 1 : -1]:
+        if (found := pipeline.catalog.last_verification(manifest.target, manifest.id)) is not None:
+            return found
+    return None
 
 
 def _archive(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:

@@ -6,14 +6,14 @@ Airflow waits between two looks in a trigger; the shell runs :func:`keep`, which
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import Contended, Misconfigured, PermanentError, TransientError
-from include.engine.streaming import Life, StreamJob, StreamPolicy, StreamSeen
+from include.engine.streaming import FlowSeen, Life, StreamJob, StreamPolicy, StreamSeen
 
 BACK_OFF = (10.0, 30.0, 120.0, 300.0, 600.0)  # seconds before the second launch in an hour, the third …
 WISHES = ("run", "stop", "drain")
@@ -49,17 +49,46 @@ class Decision(Struct, frozen=True, kw_only=True):
     act: Act
     why: str
 
+    def waits(self, seen: StreamSeen) -> bool:
+        """Whether there is nothing to do but to look again: also when a person was called, and nothing has changed since.
+
+        What nobody but the launch itself can know is tried again now and then.
+        """
+        if self.act is Act.KEEP or not seen.paged:
+            return self.act is Act.KEEP
+        return self.act is Act.PAGE or seen.at - seen.paged < BACK_OFF[-1]
+
+
+class Stood(Struct, frozen=True, kw_only=True):
+    """How far one flow was, and when that last changed."""
+
+    position: int
+    moved: float  # seconds since the epoch
+
 
 class Watched(Struct, frozen=True, kw_only=True):
-    """What a watcher remembers between two looks: how far the job was, and when that last changed."""
+    """What a watcher remembers between two looks, of each flow: one that hangs is not hidden by another that moves."""
 
-    position: int = -1
-    moved: float = 0.0  # seconds since the epoch
+    flows: Mapping[str, Stood] = {}
 
     def after(self, seen: StreamSeen) -> Watched:
         """Give what is remembered after another look.  Having nothing to do counts as moving."""
-        stood = seen.position == self.position and seen.behind > 0
-        return self if stood else Watched(position=seen.position, moved=seen.at)
+        return Watched(flows={flow.name: self._after(flow, seen.at) for flow in seen.flows})
+
+    def hung(self, seen: StreamSeen) -> tuple[FlowSeen, float] | None:
+        """Give the flow with a backlog that has stood for the longest, and for how many seconds; None when none has one."""
+        begun = seen.launched or 0.0
+        stood = [
+            (flow, seen.at - max(self.flows[flow.name].moved if flow.name in self.flows else seen.at, begun))
+            for flow in seen.flows
+            if flow.behind
+        ]
+        return max(stood, key=lambda one: one[1], default=None)
+
+    def _after(self, flow: FlowSeen, at: float) -> Stood:
+        known = self.flows.get(flow.name)
+        stands = known is not None and flow.position == known.position and flow.behind > 0
+        return known if known is not None and stands else Stood(position=flow.position, moved=at)
 
 
 def decide(seen: StreamSeen, watched: Watched, policy: StreamPolicy) -> Decision:
@@ -76,9 +105,10 @@ def decide(seen: StreamSeen, watched: Watched, policy: StreamPolicy) -> Decision
         if seen.at - launched > max(_BEGINS_WITHIN, policy.stalled_after):
             return _again(seen, policy, Act.RESTART, f"it has not begun within {seen.at - launched:.0f} s")
         return Decision(act=Act.KEEP, why="it is starting")
-    stood = seen.at - max(watched.moved, launched)
-    if seen.behind and stood > policy.stalled_after:
-        why = f"it has not moved for {stood:.0f} s, and {seen.behind} records wait"
+    hung = watched.hung(seen)
+    if hung is not None and hung[1] > policy.stalled_after:
+        flow, stood = hung
+        why = f"{flow.name} has not moved for {stood:.0f} s, and {flow.behind} of its records wait"
         return _again(seen, policy, Act.RESTART, why)
     return Decision(act=Act.KEEP, why=f"{seen.behind} records wait, the oldest for {seen.seconds:.1f} s")
 
@@ -153,7 +183,7 @@ def needs_a_person(name: str, decision: Decision) -> PermanentError:
 
 
 def wish(job: StreamJob, action: str, *, reason: str, by: str, clock: Clock) -> None:
-    """Note what a person wishes: ``stop`` after the current batch, ``drain`` first, or ``run`` again.  It holds until another.
+    """Note what a person wishes: ``stop`` at once, ``drain`` first, or ``run`` again.  It holds until another.
 
     :raises Misconfigured: when it is none of these, or the reason is too short
     """

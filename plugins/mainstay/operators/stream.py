@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from include.engine.errors import Unreachable
-from include.engine.streaming import StreamJob
+from include.engine.errors import Incomplete, PermanentError, TransientError, Unreachable
+from include.engine.streaming import StreamJob, StreamSeen
 from include.engine.verbs import stream as verb
-from include.engine.verbs.stream import Act, Watched
+from include.engine.verbs.stream import Act, Decision, Watched
 from mainstay.hooks.mainstay import MainstayHook
 from mainstay.operators.step import Step, Summary, clock, run_name
 from mainstay.triggers.stream import AtRestTrigger, StreamTrigger
@@ -46,6 +46,9 @@ class KeepStreamOperator(StreamStep):
     It ends well after *shift*, so that its log does not grow for ever; the next run of the DAG goes on.  Killing it ends the
     keeping, not the job: a person ends that with the DAG ``stream_control``.
 
+    When only a person can help, it fails, which calls one.  The run after it waits for an answer, and fails at the end of its
+    shift: a person who does not answer is called once an hour.
+
     :param shift: how long one run keeps it
     """
 
@@ -65,16 +68,33 @@ class KeepStreamOperator(StreamStep):
         seen = self.opened.look(clock)
         watched = watched.after(seen)
         decision = verb.decide(seen, watched, self.opened.policy)
-        if decision.act is Act.PAGE:
-            self.log.error("the job's last words:\n%s", self.opened.logs())
-            raise verb.needs_a_person(self.job, decision)
-        self.log.info("%s: %s", self.job, verb.act(self.opened, decision, clock=clock))
-        if time.time() < until:
+        over = time.time() >= until
+        waiting = bool(seen.paged) and decision.waits(seen) and not over
+        trouble = None if waiting else self._act(seen, decision)
+        if trouble is not None and (over or not seen.paged):
+            raise trouble
+        if not over:
             self.defer(
                 trigger=StreamTrigger(job=self.job, watched=msgspec.to_builtins(watched), until=until),
                 method_name="execute_complete",
             )
         return {"job": self.job, "launch": seen.generation, "behind": seen.behind, "seconds": seen.seconds}
+
+    def _act(self, seen: StreamSeen, decision: Decision) -> PermanentError | None:
+        """Do what was decided; give what only a person can mend, noted for the runs that follow: each would call again."""
+        try:
+            if decision.act is Act.PAGE:
+                raise verb.needs_a_person(self.job, decision)
+            self.log.info("%s: %s", self.job, verb.act(self.opened, decision, clock=clock))
+        except PermanentError as error:  # also of a launch: a damaged checkpoint, a jar that is missing
+            self.log.info("%s: %s", self.job, error.message)
+            try:
+                self.opened.call(seen, error.message, clock)
+                self.log.info("the job's last words:\n%s", self.opened.logs())
+            except TransientError as away:  # what is wrong is told all the same
+                self.log.warning("%s", away.message)
+            return error
+        return None
 
 
 class WishStreamOperator(StreamStep):
@@ -92,7 +112,7 @@ class WishStreamOperator(StreamStep):
         action, reason = str(context["params"]["action"]), str(context["params"]["reason"])
         by = f"the DAG stream_control, run {run_name(context)}"
         seen = self.opened.look(clock)
-        if (seen.wish, seen.wish_reason) != (action, reason):
+        if (seen.wish, seen.wish_by) != (action, by):
             verb.wish(self.opened, action, reason=reason, by=by, clock=clock)
         if action != "run":
             until = time.time() + self.patience.total_seconds()
@@ -103,11 +123,17 @@ class WishStreamOperator(StreamStep):
         """Say how it came to rest.
 
         :raises Unreachable: when it did not
+        :raises Incomplete: when it was to drain, and ended before
         """
         if not event["rests"]:
             raise Unreachable(
                 f"{self.job} did not come to rest: {event['behind']} records wait",
                 hint="see its log; wish `stop` rather than `drain`, or end it with ./mainstay stream",
+            )
+        if context["params"]["action"] == "drain" and event["end"] != "drained":
+            raise Incomplete(
+                f"{self.job} rests, and has not drained: it {event['end'] or 'was killed'}; {event['behind']} records wait",
+                hint="wish `run`, and when it runs `drain` again; its log says why it ended",
             )
         return {"job": self.job, "end": event["end"], "behind": event["behind"]}
 

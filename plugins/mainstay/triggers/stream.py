@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.engine.errors import TransientError
 from include.engine.streaming import Life
-from include.engine.verbs.stream import Act, Watched, decide
+from include.engine.verbs.stream import Watched, decide
 from mainstay.hooks.mainstay import MainstayHook
 
 
@@ -56,7 +56,7 @@ class StreamTrigger(BaseTrigger):
             else:
                 watched = watched.after(seen)
                 decision = decide(seen, watched, job.policy)
-                due = due or decision.act is not Act.KEEP
+                due = due or not decision.waits(seen)
                 self.log.info("%s: %s", self.job, decision.why)
             if due:
                 yield TriggerEvent({"watched": msgspec.to_builtins(watched), "until": self.until})

@@ -26,6 +26,7 @@ from tests.estate import Quiet, clock
 from tests.integration.cassandra.estate import Named
 from tests.integration.sets.stage import Stage
 from tests.integration.spark.brook import Brook
+from tests.integration.spark.test_stream import event
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -35,16 +36,21 @@ def person(number: int) -> dict[str, object]:
 
 
 class River:
-    """A pipeline with a stream: its job, its traffic and its sets."""
+    """A pipeline with a stream: its job, its traffic and its sets.
 
-    def __init__(self, stage: Stage, brook: Brook, folder: Path) -> None:
-        self.stage, self.brook, self.folder = stage, brook, folder
+    :param events: whether the job has the flow of events as well
+    """
+
+    def __init__(self, stage: Stage, brook: Brook, folder: Path, *, events: bool = False) -> None:
+        self.stage, self.brook, self.folder, self.events = stage, brook, folder, events
         self.numbers = itertools.count()
         self.url = f"s3://{stage.store.create_bucket(f'river-{uuid.uuid4().hex[:8]}')}/p"
 
     def pipeline(self, **changed: Any) -> Pipeline:
         brook, topics = self.brook, [f"{self.brook.prefix}_.*"]
-        flow = {"shape": "users", "topic": brook.users, "table": brook.users_table} | changed
+        flows = {"users": {"shape": "users", "topic": brook.users, "table": brook.users_table} | changed}
+        if self.events:
+            flows["events"] = {"shape": "events", "topic": brook.events, "table": brook.events_table}
         given = brook.settings().model_dump(mode="json", include={"checkpoint", "directory", "group"})
         document = {
             "pipeline": "river",
@@ -54,7 +60,7 @@ class River:
                     **given,
                     "kafka": "kafka",
                     "cassandra": "cassandra",
-                    "flows": {"users": flow},
+                    "flows": flows,
                     "trigger": "1s",
                     "profile": {"java_options": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
                 }
@@ -81,7 +87,10 @@ class River:
         return open_pipeline(load_inventory(path), Named(known))
 
     def send(self, count: int) -> None:
-        self.brook.send(self.brook.users, [person(next(self.numbers)) for _ in range(count)])
+        numbers = [next(self.numbers) for _ in range(count)]
+        self.brook.send(self.brook.users, map(person, numbers))
+        if self.events:
+            self.brook.send(self.brook.events, map(event, numbers))
 
     @contextmanager
     def traffic(self) -> Iterator[None]:
@@ -101,8 +110,8 @@ class River:
             over.set()
             thread.join()
 
-    def take(self, pipeline: Pipeline) -> SetManifest:
-        set_id = backup_id(clock())
+    def take(self, pipeline: Pipeline, set_id: str = "") -> SetManifest:
+        set_id = set_id or backup_id(clock())
         backup.freeze(pipeline, set_id, pipeline.targets, clock=clock)
         try:
             for target in pipeline.targets:
@@ -177,6 +186,8 @@ def test_a_set_taken_under_traffic_comes_back_with_its_job_running(river: River)
     assert [str(one.target) for one in sealed.order] == ["spark/river", "cassandra/main", "kafka/main"]
     # The servers are shared with other tests, whose keyspaces and topics are in no backup of this pipeline: it says so.
     assert [line for line in failed(sealed.checks) if "coverage" not in line] == []
+    about = {str(part.target): part.cut.identities for part in sealed.parts}
+    assert about["spark/river"][brook.users] == about["kafka/main"][brook.users]
     (found,) = sealed.reconciled
     assert found.lost == 0
     assert found.rows > 800
@@ -219,3 +230,33 @@ def test_a_set_without_the_stream_that_is_declared_proves_nothing_about_the_pipe
     report = river.drill(pipeline, sealed)
     assert report.verdict is Verdict.UNVERIFIED
     assert [line.partition(":")[0] for line in failed(report.checks)] == ["UNVERIFIED pipeline"]
+
+
+def test_a_sink_that_writes_other_rows_on_a_replay_makes_no_set_and_no_drill_that_passes(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with Brook(stage.kafka, stage.cassandra) as brook:
+        river = River(stage, brook, tmp_path)
+        on_purpose: dict[str, Any] = {"replaced": {"id": "uuid()"}, "allow_unrepeatable": True}
+        pipeline = river.pipeline(**on_purpose)
+        flow = {"shape": "users", "topic": brook.users, "table": brook.users_table, **on_purpose}
+        stream = brook.stream(flows={"users": flow})
+        river.send(200)
+        stream.launch(reason="a test", clock=clock)
+        brook.caught_up(stream, 200)
+        assert brook.count(brook.users_table) == 200  # nothing looks wrong: the job does what it was told
+        with river.traffic():
+            brook.until(stream, lambda seen: seen.position > 230, "the job is in the middle of it")
+            sealed = river.take(pipeline)
+        stream.end(kill=True)
+
+        wrong = {check.name: check.detail for check in sealed.checks if check.verdict is Verdict.FAIL}
+        assert "uuid" in wrong["spark/river: replay of users writes the same rows"]
+        assert "reconciliation of users" in wrong
+        assert sealed.verdict is Verdict.FAIL
+
+        report = river.drill(pipeline, sealed)
+        wrong = {check.name: check.detail for check in report.checks if check.verdict is Verdict.FAIL}
+        assert "uuid" in wrong["set: spark/river: replay of users writes the same rows"]
+        assert "spark/river: rows of users after the replay" in wrong
+        assert report.verdict is Verdict.FAIL

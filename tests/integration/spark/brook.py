@@ -74,7 +74,7 @@ class Brook:
         self.users_table, self.events_table = f"{self.prefix}.created_users", f"{self.prefix}.user_events"
         self.directory = Path(kafka.sandbox.directory(self.prefix, account=ourselves()))
         self.connections = Named({"kafka": kafka.connection(), "cassandra": cassandra.connection()})
-        self._producer = Producer({"bootstrap.servers": kafka.bootstrap})
+        self._producer = self._sender()
         self.streams: list[SparkStream] = []
         self.catalog = Catalog(Bucket.open(f"memory://{self.prefix}"))
 
@@ -83,7 +83,8 @@ class Brook:
         self.make(*topics)
         with self.cassandra.connect() as cql:
             cql.rows(
-                f"CREATE KEYSPACE {self.prefix} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}"
+                f"CREATE KEYSPACE {self.prefix} WITH replication ="
+                f" {{'class': 'NetworkTopologyStrategy', 'dc1': {self.cassandra.size}}}"
             )
             cql.rows(f"CREATE TYPE {self.prefix}.device (kind text, version int)")
             cql.rows(
@@ -202,6 +203,15 @@ class Brook:
     def make(self, *topics: str, partitions: int = 3) -> None:
         with open_admin(self.kafka.connection()) as admin:
             create_topics(admin, [TopicPlan(name=name, partitions=partitions, factor=1) for name in topics])
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give *topic* more partitions, and send to all of them from now on."""
+        with open_admin(self.kafka.connection()) as admin:
+            admin.client.create_partitions({topic: partitions})
+        self._producer = self._sender()  # the one before would learn of them after minutes
+
+    def _sender(self) -> Producer:
+        return Producer({"bootstrap.servers": self.kafka.bootstrap})
 
     def remake(self, topic: str) -> None:
         with open_admin(self.kafka.connection()) as admin:

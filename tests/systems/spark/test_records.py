@@ -35,6 +35,12 @@ def test_a_key_comes_from_the_record_alone() -> None:
         ("users", b"\xff\xfe"),
         ("users", b"[1]"),
         ("users", written({})),
+        ("users", b"{'id': '" + str(USER).encode() + b"'}"),
+        ("users", b'{"id": "' + str(USER).encode() + b'", "x": NaN}'),
+        ("users", b'{"id":' * 5000),
+        ("events", written(EVENT | {"created_at": "2026-1-2"})),
+        ("events", written(EVENT | {"created_at": "10:00:00"})),
+        ("events", written(EVENT | {"created_at": "2026-13-02"})),
         ("users", written({"id": 7})),
         ("users", written({"id": "7"})),
         ("events", written(EVENT | {"event_id": str(USER)})),
@@ -44,6 +50,14 @@ def test_a_key_comes_from_the_record_alone() -> None:
 )
 def test_a_broken_record_has_none(shape: str, value: bytes | None) -> None:
     assert key_of(shape, value) is None
+
+
+def test_what_spark_makes_a_row_of_has_a_key_here_as_well() -> None:
+    whole = written({"id": str(USER), "first_name": "Zoë"})
+    assert key_of("users", whole.replace(b"\\u00eb", b"\xff")) == (USER,)  # no UTF-8
+    assert key_of("users", b" \n" + whole + b" and more") == (USER,)
+    for at in ("2026-11-24", "2026-11-24 10:00", "2026-11-24T10:00:00.123456789Z", "2026-11-24T10:00:00+05:30"):
+        assert key_of("events", written(EVENT | {"created_at": at})) == ("2026-11-24", USER, MADE)
 
 
 @pytest.mark.parametrize("shape", ["users", "events"])

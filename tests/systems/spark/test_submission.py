@@ -17,8 +17,10 @@ from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.streaming import FlowSeen
 from include.engine.systems.spark import access, people, positions
+from include.engine.systems.spark.checkpoint import FlowState
 from include.engine.systems.spark.distribution import LIBRARIES, Installation
 from include.engine.systems.spark.positions import Place
+from include.engine.systems.spark.probes import difference
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.standalone import request
 from include.engine.systems.spark.submission import DOCUMENT, Submission, submission
@@ -89,6 +91,9 @@ def test_a_login_that_the_job_does_not_know_is_refused() -> None:
         ({"flows": {"_mainstay": FLOWS["users"]}}, "cannot name a flow"),
         ({"flows": {"a": FLOWS["users"], "b": FLOWS["users"]}}, "the same topic"),
         ({"flows": {}}, "at least 1"),
+        ({"stalled_after": "2m"}, "361s or more"),
+        ({"profile": "huge"}, "small or production"),
+        ({"patience": "10s", "trigger": "5s", "stalled_after": "74s"}, "75s or more"),
     ],
 )
 def test_what_cannot_run_is_refused_when_the_inventory_is_read(changed: dict[str, Any], said: str) -> None:
@@ -96,7 +101,20 @@ def test_what_cannot_run_is_refused_when_the_inventory_is_read(changed: dict[str
         settings(**changed)
 
 
-def place(number: int, *, low: int, end: int, committed: int | None, since: float | None, **note: Any) -> Place:
+def test_the_guides_sizes_are_a_profile_with_a_name() -> None:
+    profile = settings(profile="production").profile
+    assert (profile.driver_memory, profile.executor_memory) == ("4g", "8g")
+    assert (profile.executor_cores, profile.cores, profile.shuffle_partitions) == (4, 16, 200)
+    assert settings(profile="small") == settings() == settings(profile={"cores": 2})
+
+
+def test_a_job_is_not_ended_while_its_batch_still_has_patience() -> None:
+    told = settings()
+    assert told.stalled_after > told.patience + told.trigger
+    assert settings(patience="10s", trigger="5s", stalled_after="75s").stalled_after == timedelta(seconds=75)
+
+
+def place(number: int, *, low: int, end: int, committed: int | None, since: float | None = None, **note: Any) -> Place:
     return Place(partition=number, low=low, end=end, committed=committed, note=note, waits_since=since)
 
 
@@ -165,3 +183,14 @@ def test_a_jar_that_is_missing_is_named_before_anything_is_launched(tmp_path: Pa
         with pytest.raises(NotFound, match=lost.name):
             whole.require()
         lost.touch()
+
+
+def test_partitions_do_not_make_up_for_each_other_in_the_audit() -> None:
+    state = FlowState(batch=3, offsets={"t": {0: 100, 1: 100}})
+
+    def apart(first: int, second: int) -> int:
+        places = [place(0, low=0, end=200, committed=first), place(1, low=0, end=200, committed=second)]
+        return difference(state, "t", places)
+
+    assert (apart(100, 100), apart(90, 95)) == (0, 15)
+    assert apart(90, 110) == apart(80, 110) == -10

@@ -64,7 +64,7 @@ def take(
     :param keeps: which groups
     :raises Incomplete: when there is no topic at all, or a partition has no leader that could say where it ends
     """
-    positions = _positions(admin, keeps)
+    positions = positions_of(admin, keeps)
     topics = covered(admin, covers)
     if not topics:
         raise Incomplete("the cluster has no topic to back up", hint="check `topics` and `exclude` in the inventory")
@@ -96,7 +96,14 @@ def take(
     )
     ends = {name: dict(enumerate(topic.high)) for name, topic in found.topics.items()}
     begins = {name: dict(enumerate(topic.low)) for name, topic in found.topics.items()}
-    return Cut(at=at, position="offsets", offsets=ends, begins=begins, detail=msgspec.to_builtins(found))
+    return Cut(
+        at=at,
+        position="offsets",
+        offsets=ends,
+        begins=begins,
+        identities={name: topic.id for name, topic in found.topics.items()},
+        detail=msgspec.to_builtins(found),
+    )
 
 
 def read(cut: Cut) -> KafkaCut:
@@ -125,7 +132,8 @@ def is_internal(topic: TopicState) -> bool:
     return topic.internal or topic.name.startswith("__")
 
 
-def _positions(admin: Admin, keeps: Callable[[str], bool]) -> dict[str, tuple[Position, ...]]:
+def positions_of(admin: Admin, keeps: Callable[[str], bool]) -> dict[str, tuple[Position, ...]]:
+    """Give what the pipeline's groups have committed, of those that *keeps* wants."""
     names = [
         name
         for name, kind in admin.groups().items()

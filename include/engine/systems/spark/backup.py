@@ -36,9 +36,13 @@ class Named(Protocol):
 
 
 class FrozenFlow(Struct, frozen=True, kw_only=True):
-    """One flow as it was frozen: the batch, and the notes that make up its checkpoint (base64 of the files)."""
+    """One flow as it was frozen: the batch, and the notes that make up its checkpoint (base64 of the files).
+
+    :param topic_id: which topic it is about (see ``journal.Topic``); empty in a backup that was taken before this was kept
+    """
 
     topic: str
+    topic_id: str = ""
     table: str
     batch: int | None
     files: Mapping[str, str]
@@ -78,7 +82,9 @@ class SparkSource:
         :raises Refused: when it is about another topic
         """
         del backup
-        facts = Journal(self._bucket).facts()
+        journal = Journal(self._bucket)
+        facts = journal.facts()
+        known = {name: topic for name in self.settings.flows if (topic := journal.topic(name)) is not None}
         frozen: dict[str, FrozenFlow] = {}
         offsets: checkpoint.Offsets = {}
         for name, flow in sorted(self.settings.flows.items()):
@@ -86,6 +92,7 @@ class SparkSource:
             state = checkpoint.inspect(name, files, flow.topic)
             frozen[name] = FrozenFlow(
                 topic=flow.topic,
+                topic_id=known[name].id if name in known else "",
                 table=flow.table,
                 batch=state.batch,
                 files={path: base64.b64encode(raw).decode() for path, raw in files.items()},
@@ -95,6 +102,7 @@ class SparkSource:
             at=clock(),
             position=", ".join(f"{name} batch {one.batch}" for name, one in frozen.items()),
             offsets=offsets,
+            identities={topic.topic: topic.uuid for topic in known.values()},
             flows=tuple(_flow(name, one, facts.get(name)) for name, one in frozen.items()),
             detail=msgspec.to_builtins(SparkDetail(flows=frozen)),
         )

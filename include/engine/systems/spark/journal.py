@@ -6,9 +6,11 @@ newest.  Nothing is ever changed, so nothing can be half changed; and whoever lo
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +33,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What a person wishes: ``run``, ``stop`` after the current batch, or ``drain``: stop after all that is there now."""
+    """What a person wishes: ``run``, ``stop`` at once, or ``drain``: stop after all that is there now."""
 
     action: str
     reason: str
@@ -45,6 +47,33 @@ class End(Struct, frozen=True, kw_only=True):
     kind: str  # stopped, drained, or a cause: failed, lost, damaged, recreated, table, unrepeatable
     reason: str
     at: float
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """That a person was called about a launch, as it was then.
+
+    :param end: how it had ended; empty when it ran, or was killed
+    """
+
+    generation: int
+    end: str
+    why: str
+    at: float
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """Which topic a flow's checkpoint is about; one that was made anew under the same name has another id.
+
+    :param id: as Kafka's client in Java writes it
+    """
+
+    topic: str
+    id: str
+
+    @property
+    def uuid(self) -> str:
+        """The id as everybody else writes it."""
+        return str(UUID(bytes=base64.urlsafe_b64decode(f"{self.id}==")))
 
 
 class Journal:
@@ -112,6 +141,16 @@ class Journal:
         found = self._read(keys[-1], dict[str, Any]).get("flows", {}) if keys else {}
         return dict(found)
 
+    def topic(self, flow: str) -> Topic | None:
+        """Give the topic that a flow's checkpoint is about; None before the first launch."""
+        key = self.topic_key(flow)
+        return self._read(key, Topic) if key in self._keys("flows") else None
+
+    @staticmethod
+    def topic_key(flow: str) -> str:
+        """Name the note of :meth:`topic` in the checkpoint."""
+        return f"{FOLDER}/flows/{flow}.json"
+
     def wish(self) -> Wish:
         """Give what is wished; to run, when nobody ever said anything."""
         keys = self._keys("wishes")
@@ -123,11 +162,22 @@ class Journal:
         :raises Contended: when another one was noted in the same moment
         """
         keys = self._keys("wishes")
-        number = int(keys[-1].rsplit("/", 1)[1].partition(".")[0]) + 1 if keys else 1
+        number = _number(keys[-1]) + 1 if keys else 1
         wish = Wish(action=action, reason=reason, by=by, at=clock().timestamp())
         if not self._create("wishes", number, wish):
             raise Contended("somebody else has wished something in this moment", hint="look, and say it again")
         return wish
+
+    def call(self, generation: int, *, end: str, why: str, clock: Clock) -> None:
+        """Note that a person was called; when somebody else has called in this moment, it is noted already."""
+        keys = self._keys("pages")
+        number = _number(keys[-1]) + 1 if keys else 1
+        self._create("pages", number, Page(generation=generation, end=end, why=why, at=clock().timestamp()))
+
+    def page(self) -> Page | None:
+        """Give the newest call for a person."""
+        keys = self._keys("pages")
+        return self._read(keys[-1], Page) if keys else None
 
     def _keys(self, kind: str) -> list[str]:
         found = (one.key for one in self.bucket.list(f"{FOLDER}/{kind}"))
@@ -143,3 +193,7 @@ class Journal:
 
     def _read(self, key: str, form: Any) -> Any:
         return msgspec.json.decode(self.bucket.read(key), type=form)
+
+
+def _number(key: str) -> int:
+    return int(key.rsplit("/", 1)[1].partition(".")[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from include.engine.sandbox.accounts import ourselves, private_directory
@@ -20,10 +20,11 @@ class LocalEngine:
     """Runs the job as a process here.
 
     :param directory: for records, logs and scratch; what was started is found through it again
+    :param installation: gives the Spark of this machine; who only looks, or ends it, needs none
     :param cores: of the process
     """
 
-    def __init__(self, directory: Path, installation: Installation, cores: int) -> None:
+    def __init__(self, directory: Path, installation: Callable[[], Installation], cores: int) -> None:
         self.directory = private_directory(_made(directory), owner=ourselves(), mode=0o700)
         self.installation = installation
         self.cores = cores
@@ -32,11 +33,12 @@ class LocalEngine:
         """Start it (see ``engines.Engine``)."""
         scratch = private_directory(self.directory / "scratch", owner=ourselves(), mode=0o700)
         process = self._process(submission.name)
+        installation = self.installation()
         process.start(
             ServerSpec(
-                command=command(self.installation, submission, f"local[{self.cores},{_ATTEMPTS}]", scratch),
+                command=command(installation, submission, f"local[{self.cores},{_ATTEMPTS}]", scratch),
                 directory=scratch,
-                environment={**self.installation.environment(), **submission.environment},
+                environment={**installation.environment(), **submission.environment},
                 grace=_GRACE,
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +22,8 @@ from include.engine.systems.spark.tables import Tables
 WINDOW = 5_000  # records of each flow, at most
 _MOST_NAMED = 20
 _PATIENCE = 30.0  # seconds for the next records of a partition
+_ASKED_WITHIN = 60.0  # seconds until all rows were looked for
+_CLOCKS_DIFFER = 600_000  # milliseconds that a producer's clock may be ahead of the job's
 
 Where = tuple[int, int]  # partition and offset
 
@@ -45,6 +49,8 @@ def reconcile(
 ) -> Reconciled:
     """Look for what became of the newest *window* records of *flow* before *upto*.
 
+    Records that are older than rows of the table live are left out: what became of them, nobody can tell any more.
+
     :param upto: by partition, exclusive
     :param restored: nobody writes here but the job.  Then a row has to say what one of the records with its key says; of two in
         different partitions nobody knows which was the last.  And dead letters name offsets of another topic: their content tells
@@ -52,13 +58,14 @@ def reconcile(
     """
     each = max(1, window // max(1, len(upto)))
     with consuming(log) as consumer:
-        records = list(read(consumer, flow.topic, {p: (end - each, end) for p, end in upto.items()}))
-        since = min((record.time for record in records), default=None)
-        letters = list(_letters(consumer, flow, since)) if records else []
-    by_key, broken = _sorted(flow.shape, records)
-    keys = sorted(by_key, key=str)
+        found = list(read(consumer, flow.topic, {p: (end - each, end) for p, end in upto.items()}))
+        since = min((record.time for record in found), default=None)
+        letters = list(_letters(consumer, flow, since)) if found else []
     columns, wanted = key_columns(flow.shape), compared_columns(flow.shape) if restored else ()
     with Tables(tables) as session:
+        records = living(found, session.lifetime(flow.table), time.time())
+        by_key, broken = _sorted(flow.shape, records)
+        keys = sorted(by_key, key=str)
         rows = session.rows(flow.table, columns, keys, wanted=wanted) if keys else []
     there = {
         key
@@ -66,21 +73,23 @@ def reconcile(
         if row is not None and (not restored or any(_agrees(row, said) for said in by_key[key].values()))
     }
     dead_places = {place for letter in letters if (place := _source(letter, flow.topic))} if not restored else set()
+    told = (
+        {record.at for record in _with_letters(broken, letters)} if restored else {r.at for r in broken} & dead_places
+    )
     dead_keys = {key for letter in letters if (key := key_of(flow.shape, letter.value))}
     absent = [key for key in keys if key not in there]
     refused = {key for key in absent if key in dead_keys or set(by_key[key]) & dead_places}
     lost = [_named(key) for key in absent if key not in refused]
-    if not restored:
-        lost += [f"{flow.topic}-{partition} at {offset}" for partition, offset in sorted(broken - dead_places)]
-    counted = broken if not restored else set()
+    lost += [f"{flow.topic}-{record.at[0]} at {record.at[1]}" for record in broken if record.at not in told]
     return Reconciled(
         flow=name,
         since=_moment(since),
         until=_moment(max((record.time for record in records), default=None)),
-        records=len(keys) + len(counted),
+        records=len(keys) + len(broken),
         rows=len(keys) - len(absent),
-        dead_letters=len(refused) + len(counted & dead_places),
+        dead_letters=len(refused) + len(told),
         missing=tuple(lost[:_MOST_NAMED]),
+        expired=len(found) - len(records),
     )
 
 
@@ -147,15 +156,35 @@ def ends(consumer: Any, topic: str) -> dict[int, int]:
     return {tp.partition: end for tp, end in found.items()}
 
 
+def living(records: Sequence[Read], lifetime: int, now: float) -> list[Read]:
+    """Give the records whose rows must be there still.  Pure.
+
+    A row is written after its record was sent, and lives from then on.
+
+    :param lifetime: of a row, in seconds; 0 for ever
+    :param now: seconds since the epoch
+    """
+    return [one for one in records if not lifetime or one.time / 1000 + lifetime > now + _ASKED_WITHIN]
+
+
+def _with_letters(broken: Sequence[Read], letters: Sequence[Read]) -> Iterator[Read]:
+    """Give the records that have a dead letter of the same content, each its own."""
+    left = Counter(letter.value for letter in letters)
+    for record in broken:
+        if left[record.value] > 0:
+            left[record.value] -= 1
+            yield record
+
+
 def _letters(consumer: Any, flow: Flow, since: int | None) -> Iterator[Read]:
-    """Give the dead letters that may be about records since then: they are sent after them."""
+    """Give the dead letters that may be about records since then: they are sent after them, by another clock."""
     from kafka import TopicPartition
 
     last = ends(consumer, flow.letters)
     if not last:
         return
     partitions = [TopicPartition(flow.letters, partition) for partition in last]
-    found = consumer.offsets_for_times({tp: max(0, since or 0) for tp in partitions})
+    found = consumer.offsets_for_times({tp: max(0, (since or 0) - _CLOCKS_DIFFER) for tp in partitions})
     spans = {
         tp.partition: (found[tp].offset if found.get(tp) else last[tp.partition], last[tp.partition])
         for tp in partitions
@@ -163,14 +192,14 @@ def _letters(consumer: Any, flow: Flow, since: int | None) -> Iterator[Read]:
     yield from read(consumer, flow.letters, spans)
 
 
-def _sorted(shape: str, records: Sequence[Read]) -> tuple[dict[Key, dict[Where, dict[str, object]]], set[Where]]:
+def _sorted(shape: str, records: Sequence[Read]) -> tuple[dict[Key, dict[Where, dict[str, object]]], list[Read]]:
     """Sort records by the key of their row, with what each says; and give the broken ones."""
     by_key: dict[Key, dict[Where, dict[str, object]]] = {}
-    broken: set[Where] = set()
+    broken: list[Read] = []
     for record in records:
         key = key_of(shape, record.value)
         if key is None:
-            broken.add(record.at)
+            broken.append(record)
         else:
             by_key.setdefault(key, {})[record.at] = says(shape, record.value)
     return by_key, broken

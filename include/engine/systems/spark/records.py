@@ -22,6 +22,10 @@ Key = tuple[object, ...]
 _UUID = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-([0-9a-fA-F])[0-9a-fA-F]{3}-([0-9a-fA-F])[0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 )
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
+    r"(Z|[+-](0[0-9]|1[0-7]):[0-5][0-9])?)?"
+)
 _MARK = "mainstay-drill"
 
 
@@ -45,20 +49,17 @@ def key_columns(shape: str) -> Sequence[str]:
 
 def key_of(shape: str, value: bytes | None) -> Key | None:
     """Give the key of the row that a record becomes; nothing for one that is broken."""
+    found = _document(value)
     try:
-        found = json.loads(value or b"")
-        return _known(shape).key(found) if isinstance(found, dict) else None
-    except (ValueError, UnicodeDecodeError):
+        return None if found is None else _known(shape).key(found)
+    except (ValueError, OverflowError):  # no time, or one beyond the calendar
         return None
 
 
 def says(shape: str, value: bytes | None) -> dict[str, object]:
     """Give what a record says about columns of its row, as far as it can be compared without knowing Spark's conversions."""
-    try:
-        found = json.loads(value or b"")
-    except (ValueError, UnicodeDecodeError):
-        return {}
-    if not isinstance(found, dict):
+    found = _document(value)
+    if found is None:
         return {}
     columns = {name: found.get(name) for name in _known(shape).compared}
     return {
@@ -66,6 +67,22 @@ def says(shape: str, value: bytes | None) -> dict[str, object]:
         for name, told in columns.items()
         if isinstance(told, str) or (isinstance(told, dict) and all(isinstance(one, str) for one in told.values()))
     }
+
+
+def _document(value: bytes | None) -> dict[str, Any] | None:
+    """Read a record as Spark does: bytes that are no text become question marks, and what follows the document is not read."""
+    try:
+        found, _ = _JSON.raw_decode((value or b"").decode(errors="replace").lstrip(" \t\r\n"))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
 
 
 def marked(shape: str, now: datetime, chance: int) -> Marked:
@@ -83,10 +100,11 @@ def _user(found: Mapping[str, Any]) -> Key | None:
 
 def _event(found: Mapping[str, Any]) -> Key | None:
     made, user, at = _uuid(found.get("event_id"), version="1"), _uuid(found.get("user_id")), found.get("created_at")
-    if made is None or user is None or not isinstance(at, str):
+    if made is None or user is None or not isinstance(at, str) or _TIME.fullmatch(at) is None:
         return None
     moment = datetime.fromisoformat(at)  # not a time: a ValueError, like a document that is none
-    return (f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d}", user, made)
+    day = (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+    return (day.isoformat(), user, made)
 
 
 def _marked_user(now: datetime, chance: int) -> Marked:

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
+
 from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.model import (
@@ -26,11 +28,13 @@ from include.engine.model import (
 )
 from include.engine.replaying import Resumed
 from include.engine.store.bucket import Bucket
+from include.engine.streaming import Life
 from include.engine.systems.spark import checkpoint
 from include.engine.systems.spark.backup import NOTES, SparkDetail, detail_of
 from include.engine.systems.spark.by_hand import instructions
-from include.engine.systems.spark.journal import FOLDER
+from include.engine.systems.spark.journal import FOLDER, Journal, Topic
 from include.engine.systems.spark.settings import Settings
+from include.engine.systems.spark.stream import SparkStream
 
 
 def open_engine(
@@ -67,9 +71,10 @@ class SparkRestore:
         kind = DestinationKind(request.destination_kind)
         destination = Destination(kind=kind, path=request.path, name=request.server)
         taken: tuple[str, ...] = ()
-        if kind is not DestinationKind.SANDBOX:
+        if kind is not DestinationKind.SANDBOX and not _is_new(destination):
             bucket = self._place(destination)
             taken = _holds(bucket)
+            self._require_absent(bucket, Journal(bucket))
             if taken and request.confirm != str(self.target):
                 raise Refused(
                     f"{bucket.url} is not empty: it holds {', '.join(taken[:3])}",
@@ -90,6 +95,7 @@ class SparkRestore:
             would_overwrite=taken,
             warnings=(
                 "it fits the topics that it was taken with; restore the set as a whole when Kafka is restored as well",
+                *self._afterwards(destination),
                 *manifest.notes,
             ),
         )
@@ -104,7 +110,9 @@ class SparkRestore:
             path = Path(job.plan.destination.path) if job.plan.destination.path else None
             if path is None:
                 raise Misconfigured("a checkpoint has no sandbox of its own", hint="name a directory to restore to")
-        return self._write(job, self._place(job.plan.destination))
+        bucket = self._place(job.plan.destination)
+        self._at_rest(bucket, job)
+        return self._write(job, bucket)
 
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
@@ -129,6 +137,48 @@ class SparkRestore:
         """Say how to restore with stock tools (see ``contracts.RestoreEngine``)."""
         return instructions(manifest)
 
+    def _afterwards(self, destination: Destination) -> tuple[str, ...]:
+        known = destination.kind is not DestinationKind.SANDBOX and not _is_new(destination)
+        live = known and self._is_live(self._place(destination))
+        wish = f'./mainstay stream {self.target} run --reason "…"'
+        return (f"it is the checkpoint that the job runs on: the job rests afterwards, until {wish}",) if live else ()
+
+    def _at_rest(self, bucket: Bucket, job: RestoreJob) -> None:
+        """See that nobody runs on the checkpoint while it is written, and that whoever keeps jobs running launches none.
+
+        :raises Refused: when the job runs
+        """
+        journal = Journal(bucket)
+        if not self._is_live(bucket) and journal.newest() is None:
+            return
+        self._require_absent(bucket, journal)
+        if journal.wish().action == "run":
+            reason = f"its checkpoint is restored from {job.chain[-1].id}"
+            journal.say("stop", reason=reason, by="a restore", clock=job.clock)
+        self._require_absent(bucket, journal)  # launched before it was said, and after we looked
+
+    def _require_absent(self, bucket: Bucket, journal: Journal) -> None:
+        newest = journal.newest()
+        if newest is None or not self._is_live(bucket):
+            return  # where another job's launches are, only its own inventory knows how to look
+        assert self._settings is not None
+        assert self._connections is not None
+        stream = SparkStream(self.target, self._settings, self._connections)
+        life = stream.engine.life(newest.name, journal.handle(newest.generation))
+        if life is not Life.ABSENT:
+            raise Refused(
+                f"{newest.name} is {life} on the checkpoint that would be written",
+                hint=f'end it in good order first: ./mainstay stream {self.target} stop --reason "…"',
+            )
+
+    def _is_live(self, bucket: Bucket) -> bool:
+        """Whether it is the checkpoint that the inventory's job runs on."""
+        return (
+            self._settings is not None
+            and self._connections is not None
+            and bucket.url.rstrip("/") == self._settings.checkpoint
+        )
+
     def _write(self, job: RestoreJob, bucket: Bucket) -> Restored:
         manifest = job.chain[-1]
         began = time.monotonic()
@@ -136,7 +186,7 @@ class SparkRestore:
         entries = {entry.name: entry for entry in manifest.entries}
         b"".join(job.reader.read(entries[NOTES]))  # proves that the backup is whole; the cut holds the same
         detail = detail_of(manifest.cut)
-        bucket.delete([one.key for one in bucket.list()])
+        bucket.delete([one.key for one in bucket.list() if not _stays(one.key)])
         wanted: dict[str, bytes] = {}
         for name, flow in sorted(detail.flows.items()):
             files = flow.read()
@@ -145,6 +195,9 @@ class SparkRestore:
             files |= {one.name.removeprefix(f"{name}/"): b"".join(job.reader.read(one)) for one in state}
             if job.moved:
                 files = checkpoint.rewrite(name, files, by_partition(job.moved), renamed(job.moved))
+            elif flow.topic_id:  # so that the job refuses a topic that was made anew since
+                about = Topic(topic=flow.topic, id=flow.topic_id)
+                wanted[Journal.topic_key(name)] = msgspec.json.encode(about)
             wanted |= {f"{name}/{path}": raw for path, raw in files.items()}
         for key, raw in wanted.items():
             job.stop.check()
@@ -178,6 +231,14 @@ class SparkRestore:
         return Bucket.open(f"file://{Path(destination.path).absolute()}")
 
 
+def _stays(key: str) -> bool:
+    """Whether a note outlives a restore: what people wished and who launched, but not which topic the checkpoint is about.
+
+    Launches go on counting, so that a driver of before that was taken for dead is fenced.
+    """
+    return key.startswith(f"{FOLDER}/") and not key.startswith(f"{FOLDER}/flows/")
+
+
 def by_partition(moved: Sequence[Moved]) -> dict[tuple[str, int], dict[int, int]]:
     """Sort positions by the topic and the partition that they were in.  Pure."""
     found: dict[tuple[str, int], dict[int, int]] = {}
@@ -203,6 +264,13 @@ def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manif
         wanted = request.backup or f"that is as old as {point}"
         raise NotFound(f"{target} has no backup {wanted}", hint="`./mainstay catalog` lists them")
     return manifests[-1]
+
+
+def _is_new(destination: Destination) -> bool:
+    """Whether it is a directory that is not there: a plan must not make it, as opening a store does."""
+    return (
+        destination.kind is DestinationKind.DIRECTORY and bool(destination.path) and not Path(destination.path).exists()
+    )
 
 
 def _holds(bucket: Bucket) -> tuple[str, ...]:

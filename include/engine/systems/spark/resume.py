@@ -18,7 +18,7 @@ from include.engine.sandbox.accounts import ourselves, private_directory
 from include.engine.sandbox.home import Home
 from include.engine.store.bucket import Bucket
 from include.engine.streaming import Life
-from include.engine.systems.spark import positions
+from include.engine.systems.spark import positions, recount
 from include.engine.systems.spark.access import python_settings
 from include.engine.systems.spark.distribution import PROJECT
 from include.engine.systems.spark.reconcile import consuming, ends, reconcile
@@ -68,13 +68,18 @@ def resumed(
         stream = SparkStream(
             target, _there(settings, checkpoint, sandbox.root / "run" / "stream"), _Beside(log, tables)
         )
+        counting = time.monotonic()
+        age = (job.clock() - job.chain[-1].cut.at).total_seconds()
+        lives = recount.lifetimes(stream.settings.flows, age, tables=tables)
+        counted = _counted(stream, log=log, tables=tables)
         began = time.monotonic()
         try:
             stream.launch(reason="a drill", clock=job.clock)
-            checks, replayed = _watch(stream, job, log=log, tables=tables)
+            checks, replayed = _watch(stream, job, counted, log=log, tables=tables)
             stages = (*restored.stages, Stage(name="resume and replay", seconds=replayed - began))
-            stages = (*stages, Stage(name="checks", seconds=time.monotonic() - replayed, counts=False))
-            whole = msgspec.structs.replace(restored, stages=stages, checks=(*restored.checks, *checks))
+            looked = began - counting + time.monotonic() - replayed
+            stages = (*stages, Stage(name="checks", seconds=looked, counts=False))
+            whole = msgspec.structs.replace(restored, stages=stages, checks=(*restored.checks, *lives, *checks))
             yield Resumed(restored=whole, checks=whole.checks)
         finally:
             stream.end(kill=True)
@@ -104,7 +109,26 @@ def _there(settings: Settings, checkpoint: str, records: Path) -> Settings:
     )
 
 
-def _watch(stream: SparkStream, job: RestoreJob, *, log: Connection, tables: Connection) -> tuple[list[Check], float]:
+def _counted(stream: SparkStream, *, log: Connection, tables: Connection) -> Mapping[str, recount.Counted]:
+    """Count every flow's table before anything is replayed."""
+    states = stream.inspect()
+    found = {}
+    for name, flow in stream.settings.flows.items():
+        begins = states[name].offsets.get(flow.topic, {}) if name in states else {}
+        with consuming(log) as consumer:
+            upto = ends(consumer, flow.topic)
+        found[name] = recount.before(flow, begins, upto, log=log, tables=tables)
+    return found
+
+
+def _watch(
+    stream: SparkStream,
+    job: RestoreJob,
+    counted: Mapping[str, recount.Counted],
+    *,
+    log: Connection,
+    tables: Connection,
+) -> tuple[list[Check], float]:
     """Send one marked record through every flow, wait until the job has read all there is, and look at the tables.
 
     :return: the checks, and when the marked records were rows
@@ -138,15 +162,19 @@ def _watch(stream: SparkStream, job: RestoreJob, *, log: Connection, tables: Con
         started = time.monotonic()
         found = reconcile(name, flow, upto[name], log=log, tables=tables, window=_CHECKED, restored=True)
         lost = f"; {found.lost} are missing or differ, such as {'; '.join(found.missing[:3])}" if found.lost else ""
+        old = f", {found.expired} more are older than its rows live" if found.expired else ""
         told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table} that say the same"
         checks.append(
             Check(
                 name=f"rows of {name} after the replay",
                 verdict=Verdict.FAIL if found.lost else Verdict.PASS if found.records else Verdict.UNVERIFIED,
-                detail=f"{told}, {found.dead_letters} dead letters{lost}",
+                detail=f"{told}, {found.dead_letters} dead letters{old}{lost}",
                 seconds=time.monotonic() - started,
             )
         )
+        started = time.monotonic()
+        recounted = recount.after(name, flow, counted[name], sent[name].row, tables=tables)
+        checks.append(msgspec.structs.replace(recounted, seconds=time.monotonic() - started))
     return checks, replayed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from include.engine.inventory import Duration, Section, TargetSettings
 
+_SLACK = timedelta(minutes=1)  # for the last attempts of a batch whose patience is over
 _NAME = r"^[A-Za-z0-9_]{1,48}\.[A-Za-z0-9_]{1,48}$"
 
 
@@ -35,7 +37,7 @@ class Flow(Section):
 
 
 class Profile(Section):
-    """What the job gets.  The defaults carry some thousand records a second; the guide's are in docs/stream.md."""
+    """What the job gets: each value, or the name of a profile, ``small`` (the defaults) or ``production`` (the guide's)."""
 
     driver_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="heap of the driver")
     executor_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="heap of each executor")
@@ -43,6 +45,13 @@ class Profile(Section):
     cores: int = Field(2, ge=1, description="cores of all executors together")
     java_options: str = Field("", description="more options of the driver's and the executors' Java; never a password")
     shuffle_partitions: int = Field(4, ge=1, description="of stateful queries; a stream's plan never changes it")
+
+
+# The defaults carry some thousand records a second on two cores.
+PROFILES: Mapping[str, Profile] = {
+    "small": Profile(),
+    "production": Profile(driver_memory="4g", executor_memory="8g", executor_cores=4, cores=16, shuffle_partitions=200),
+}
 
 
 class Settings(TargetSettings):
@@ -73,7 +82,9 @@ class Settings(TargetSettings):
     in_flight: int = Field(128, ge=1, le=4096, description="writes on their way at once, of each task")
     patience: Duration = Field(timedelta(minutes=5), description="for how long a batch waits for Cassandra")
     stalled_after: Duration = Field(
-        timedelta(minutes=2), description="a job with a backlog that has not moved for this long is restarted"
+        timedelta(minutes=7),
+        description="a flow with a backlog that has not moved for this long is restarted; a minute more than `patience` "
+        "and `trigger`, and more than the longest batch",
     )
     restarts: int = Field(5, ge=0, description="launches in an hour after which a person is called instead")
     conf: dict[str, str] = Field({}, description="more properties of Spark; never a password")
@@ -84,6 +95,15 @@ class Settings(TargetSettings):
         if urlsplit(url).scheme not in ("file", "s3"):
             raise ValueError(f"{url!r} is neither file:///path nor s3://bucket/prefix")
         return url.rstrip("/")
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _by_name(cls, told: object) -> object:
+        if not isinstance(told, str):
+            return told
+        if told not in PROFILES:
+            raise ValueError(f"{told!r} is no profile: {' or '.join(PROFILES)}, or its values")
+        return PROFILES[told]
 
     @field_validator("flows")
     @classmethod
@@ -105,6 +125,16 @@ class Settings(TargetSettings):
         if self.engine in ("kubernetes", "emr-serverless") and not self.checkpoint.startswith("s3://"):
             raise ValueError(
                 f"the engine {self.engine} needs a checkpoint in an object store: a pod's directory goes with it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _waits_before_it_is_ended(self) -> Self:
+        least = self.patience + self.trigger + _SLACK
+        if self.stalled_after < least:
+            raise ValueError(
+                "`stalled_after` must be a minute more than `patience` and `trigger` together, "
+                f"{least.total_seconds():.0f}s or more: a batch that waits for Cassandra would be ended before its patience is"
             )
         return self
 

@@ -17,7 +17,7 @@ from include.engine.systems.spark.clients import clusters_of
 from include.engine.systems.spark.distribution import PROJECT, Installation, spark_home
 from include.engine.systems.spark.emr_serverless import EmrServerlessEngine
 from include.engine.systems.spark.engines import Engine
-from include.engine.systems.spark.journal import Journal
+from include.engine.systems.spark.journal import End, Journal, Launch, Page
 from include.engine.systems.spark.kubernetes import KubernetesEngine
 from include.engine.systems.spark.local import LocalEngine
 from include.engine.systems.spark.settings import Settings
@@ -84,6 +84,7 @@ class SparkStream:
             life = self.engine.life(newest.name, handle)
             begun = self.journal.run(newest.generation) is not None
             end = self.journal.end(newest.generation) if life is Life.ABSENT else None
+        page = self.journal.page()
         topics = [flow.topic for flow in self.settings.flows.values()]
         found = positions.read(self.connections.get(self.settings.kafka), self._group, topics)
         now = clock().timestamp()
@@ -93,6 +94,8 @@ class SparkStream:
             wish=wish.action,
             wish_at=wish.at,
             wish_reason=wish.reason,
+            wish_by=wish.by,
+            paged=page.at if page and page.at > wish.at and _same(page, newest, end) else 0.0,
             generation=newest.generation if newest else 0,
             life=life,
             launched=newest.at if newest else None,
@@ -138,6 +141,10 @@ class SparkStream:
         """Note a wish (see ``streaming.StreamJob``)."""
         self.journal.say(action, reason=reason, by=by, clock=clock)
 
+    def call(self, seen: StreamSeen, why: str, clock: Clock) -> None:
+        """Note a call for a person (see ``streaming.StreamJob``)."""
+        self.journal.call(seen.generation, end=seen.end, why=why, clock=clock)
+
     def logs(self) -> str:
         """Give what it said (see ``streaming.StreamJob``)."""
         newest = self.journal.newest()
@@ -162,12 +169,17 @@ class SparkStream:
         return self.settings.group_of(self.job)
 
 
+def _same(page: Page, newest: Launch | None, end: End | None) -> bool:
+    """Whether it is still as it was when a person was called."""
+    return page.generation == (newest.generation if newest else 0) and page.end == (end.kind if end else "")
+
+
 def open_engine_of(stream: SparkStream) -> Engine:
     """Open what runs the job."""
     settings = stream.settings
     if settings.engine == "local":
         directory = Path(settings.directory) if settings.directory else Home.of(PROJECT).root / "streams" / stream.job
-        return LocalEngine(directory, stream.installation, settings.profile.executor_cores)
+        return LocalEngine(directory, lambda: stream.installation, settings.profile.executor_cores)
     connection = stream.connections.get(settings.cluster)
     if settings.engine == "standalone":
         return StandaloneEngine(connection)

@@ -14,6 +14,10 @@ from include.engine.systems.spark.records import Key
 
 _AT_ONCE = 64
 _TIMEOUT = 30.0  # seconds
+_RANGES = 64  # that a table is counted by, so that no question takes long
+_COUNTS = "counts"
+_COUNTED_WITHIN = 900.0  # seconds for one of them
+_TOKENS = range(-(2**63), 2**63, 2**64 // _RANGES)
 
 
 class Tables:
@@ -40,7 +44,8 @@ class Tables:
             auth_provider=PlainTextAuthProvider(login["login"], login["password"]) if login["login"] else None,
             ssl_context=ssl.create_default_context(cafile=authority) if authority else None,
             execution_profiles={
-                EXEC_PROFILE_DEFAULT: ExecutionProfile(load_balancing_policy=policy, request_timeout=_TIMEOUT)
+                EXEC_PROFILE_DEFAULT: ExecutionProfile(load_balancing_policy=policy, request_timeout=_TIMEOUT),
+                _COUNTS: ExecutionProfile(load_balancing_policy=policy, request_timeout=_COUNTED_WITHIN),
             },
             protocol_version=5,
             connect_timeout=10.0,
@@ -86,12 +91,59 @@ class Tables:
             found = execute_concurrent_with_args(self._session, statement, keys, concurrency=_AT_ONCE)
             return [row._asdict() if (row := result.one()) is not None else None for _, result in found]
         except Exception as error:
-            raise Unreachable(
-                f"the rows of {table} could not be looked for: {type(error).__name__}: {error}",
-                hint="check that the table has the columns of the flow's shape, and that its nodes are up",
-            ) from error
+            raise _unread(table, error) from error
+
+    def count(self, table: str) -> int:
+        """Give the number of rows, range by range.
+
+        :raises Unreachable: when one of the ranges could not be counted
+        """
+        from cassandra import ConsistencyLevel
+        from cassandra.concurrent import execute_concurrent_with_args
+
+        try:
+            parts = sorted(
+                (row for row in self._columns(table) if row.kind == "partition_key"), key=lambda row: int(row.position)
+            )
+            token = f"token({', '.join(row.column_name for row in parts)})"
+            statement = self._session.prepare(f"SELECT count(*) FROM {table} WHERE {token} >= ? AND {token} <= ?")  # noqa: S608 - names of the inventory
+            statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
+            spans = [(first, first + _TOKENS.step - 1) for first in _TOKENS]
+            found = execute_concurrent_with_args(
+                self._session, statement, spans, concurrency=4, execution_profile=_COUNTS
+            )
+            return sum(int(result.one()[0]) for _, result in found)
+        except Exception as error:
+            raise _unread(table, error) from error
+
+    def lifetime(self, table: str) -> int:
+        """Give for how many seconds a row lives, as the table says; 0 for ever.
+
+        :raises Unreachable: when nobody says
+        """
+        keyspace, _, name = table.partition(".")
+        question = "SELECT default_time_to_live FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+        try:
+            found = self._session.execute(question, (keyspace, name)).one()
+        except Exception as error:
+            raise _unread(table, error) from error
+        return int(found[0] or 0) if found is not None else 0
+
+    def _columns(self, table: str) -> list[Any]:
+        keyspace, _, name = table.partition(".")
+        question = (
+            "SELECT column_name, kind, position FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
+        )
+        return list(self._session.execute(question, (keyspace, name)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cluster.shutdown()
+
+
+def _unread(table: str, error: Exception) -> Unreachable:
+    return Unreachable(
+        f"the rows of {table} could not be looked for: {type(error).__name__}: {error}",
+        hint="check that the table has the columns of the flow's shape, and that its nodes are up",
+    )

@@ -9,10 +9,14 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.TopicExistsException;
 
 /** What the driver asks of Kafka itself: which topic it is that has this name, and where a group stands. */
@@ -52,6 +56,31 @@ public final class Topics {
                 throw error;
             }
         }
+    }
+
+    /** Where each partition that has records ends, as a reader of committed records sees it; whole partitions may be empty. */
+    public static Map<Integer, Long> ends(Map<String, String> kafka, String topic) throws Exception {
+        TopicDescription found = admin(kafka)
+                .describeTopics(List.of(topic))
+                .topicNameValues()
+                .get(topic)
+                .get(SECONDS, TimeUnit.SECONDS);
+        Map<TopicPartition, OffsetSpec> newest = new HashMap<>();
+        Map<TopicPartition, OffsetSpec> oldest = new HashMap<>();
+        for (TopicPartitionInfo one : found.partitions()) {
+            newest.put(new TopicPartition(topic, one.partition()), OffsetSpec.latest());
+            oldest.put(new TopicPartition(topic, one.partition()), OffsetSpec.earliest());
+        }
+        var committed = new ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
+        var ends = admin(kafka).listOffsets(newest, committed).all().get(SECONDS, TimeUnit.SECONDS);
+        var begins = admin(kafka).listOffsets(oldest).all().get(SECONDS, TimeUnit.SECONDS);
+        Map<Integer, Long> told = new HashMap<>();
+        ends.forEach((partition, end) -> {
+            if (end.offset() > begins.get(partition).offset()) {
+                told.put(partition.partition(), end.offset());
+            }
+        });
+        return told;
     }
 
     /** Puts a group at these offsets, {@code {topic: {partition: next offset}}}, with a note on each. */
