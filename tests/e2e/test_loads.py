@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from include.engine.cli.demo_inventory import write_inventory
-from include.engine.cli.demo_place import INVENTORY
-from include.engine.cli.demo_stream import TARGET as STREAM
 from include.engine.cli.demo_tour import failure_of
 from include.engine.contracts import Connection
 from include.engine.model import LoadResult, Verdict, backup_id
@@ -52,11 +49,10 @@ def test_airflow_is_asked_and_runs_tasks_and_nothing_of_it_stays(live: Live, tmp
 @pytest.fixture
 def stream_declared(live: Live) -> Iterator[None]:
     """The demo's inventory has its streaming job, which nobody runs: a load needs the declaration only."""
-    settings = live.demo.clusters.settings() | live.demo.stream.settings()
     live.demo.stream.install()
-    write_inventory(live.demo.inventory, INVENTORY, settings)
+    live.demo.declare(with_stream=True)
     yield
-    write_inventory(live.demo.inventory, INVENTORY, settings, left_out=[STREAM])
+    live.demo.declare(with_stream=False)
 
 
 @pytest.mark.timeout(1200)

@@ -119,15 +119,7 @@ class DemoSandbox:
         """
         made = {"airflow": with_airflow, "stream": with_stream, "cassandra_nodes": self.clusters.cassandra.size}
         self._mark.write_text(json.dumps(made))
-        left_out = () if with_stream else (demo_stream.TARGET,)
-        write_inventory(
-            self.inventory,
-            INVENTORY,
-            self.clusters.settings() | self.stream.settings(),
-            left_out,
-            sandbox=self.sandbox.root,
-            cassandra_nodes=self.clusters.cassandra.size,
-        )
+        self.declare(with_stream=with_stream)
         with steps.step(f"Object store, port {self.store.port}"):
             self.store.start()
             self.store.create_bucket(BUCKET)
@@ -159,6 +151,20 @@ class DemoSandbox:
         if with_stream:  # it has begun while Airflow started
             with steps.step("Its first batches"):
                 self.stream.wait()
+
+    def declare(self, *, with_stream: bool) -> None:
+        """Write its inventory.
+
+        :param with_stream: the streaming job is a target of it
+        """
+        write_inventory(
+            self.inventory,
+            INVENTORY,
+            self.clusters.settings() | self.stream.settings(),
+            () if with_stream else (demo_stream.TARGET,),
+            sandbox=self.sandbox.root,
+            cassandra_nodes=self.clusters.cassandra.size,
+        )
 
     def wait_until_archived(self, *, timeout: float = 60.0) -> None:
         """Wait until all that the primary has written until now is in the bucket: a crash from now on loses none of it.
