@@ -153,10 +153,7 @@ class DemoSandbox:
                 self.stream.wait()
 
     def declare(self, *, with_stream: bool) -> None:
-        """Write its inventory.
-
-        :param with_stream: the streaming job is a target of it
-        """
+        """Write its inventory, with or without the streaming job among the targets."""
         write_inventory(
             self.inventory,
             INVENTORY,
