@@ -201,7 +201,8 @@ async def test_a_stream_is_launched_once_kept_by_its_progress_and_drained(
 
     # It says that it runs, and has not moved for ten minutes: the same decision as everywhere ends it and launches another.
     keeper = KeepStreamOperator(task_id="keep", job=JOB)
-    event = {"watched": {"position": 4, "moved": time.time()}, "until": time.time() + 600}
+    watched = {"flows": {"users": {"position": 4, "moved": time.time()}}}
+    event = {"watched": watched, "until": time.time() + 600}
     later = datetime.fromtimestamp(time.time() + 600, UTC)
     monkeypatch.setattr(operators, "clock", lambda: later)
     with pytest.raises(TaskDeferred):
@@ -219,7 +220,7 @@ async def test_a_stream_is_launched_once_kept_by_its_progress_and_drained(
     note("ends", 2, {"kind": "drained", "reason": "all is written", "at": time.time()})
     async for told in trigger.run():
         assert told.payload["rests"]
-        assert drain.execute_complete(context(), told.payload)["end"] == "drained"
+        assert drain.execute_complete(context(action="drain"), told.payload)["end"] == "drained"
         break
     deferred(KeepStreamOperator(task_id="keep", job=JOB))
     assert world.running() == []  # who is wished to rest is not launched

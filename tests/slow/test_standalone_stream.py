@@ -19,6 +19,7 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark import probes
 from include.engine.systems.spark.server import SparkCluster
+from tests.estate import eventually
 from tests.integration.spark.brook import TARGET, Brook, clock
 from tests.integration.spark.keeping import Sent, require_all, traffic
 from tests.integration.spark.test_stream import person
@@ -131,6 +132,49 @@ def killed(sign: str, spark: SparkCluster) -> None:
     assert victims, sign
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
+
+
+def test_the_leading_master_dies_and_the_job_goes_on_under_the_other(brook: Brook, sandbox: Sandbox) -> None:
+    pair = SparkCluster(sandbox, "pair", masters=2, cores=4, memory=3072).start(timeout=240)
+    try:
+        brook.connections.known["cluster"] = pair.connection()
+        profile = {"driver_memory": "512m", "executor_memory": "768m", "java_options": "-XX:TieredStopAtLevel=1"}
+        stream = brook.stream(engine="standalone", cluster="cluster", profile=profile)
+        brook.send(brook.users, [person(n) for n in range(1000)])
+        name = stream.launch(reason="a test", clock=clock)
+        brook.caught_up(stream, 1000)
+        newest = stream.journal.newest()
+
+        first = pair.leader()
+
+        def led_by_the_other() -> bool:
+            try:
+                return pair.leader() is not first
+            except Unreachable:  # nobody leads yet
+                return False
+
+        first.process.kill()
+        brook.send(brook.users, [person(n) for n in range(1000, 2000)])
+        eventually(led_by_the_other, what="the other master leads", within=120)
+        brook.caught_up(stream, 2000)
+        assert stream.journal.newest() == newest  # nobody had to launch it again
+        assert stream.engine.life(name, None) is Life.RUNNING
+        cluster = probes.open_probes(TARGET, stream.settings, brook.connections)[-1]
+        assert {one.metric: one.value for one in cluster.read(clock, timeout=30)}["spark.workers.alive"] == 1
+
+        pair.start(timeout=240)  # the first one is back, and stands by
+        assert pair.leader() is not first
+        stream.end()
+        assert stream.engine.life(name, None) is Life.ABSENT
+        stream.launch(reason="the other master leads", clock=clock)
+        brook.send(brook.users, [person(n) for n in range(2000, 2500)])
+        brook.caught_up(stream, 2500)
+        assert brook.count(brook.users_table) == 2500
+    finally:
+        for stream in brook.streams:
+            stream.end(kill=True)
+        brook.streams.clear()
+        pair.stop()
 
 
 def _ours(pid: int, spark: SparkCluster) -> bool:

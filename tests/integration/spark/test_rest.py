@@ -92,10 +92,14 @@ def test_a_drain_ends_under_traffic_and_a_wish_is_heard_while_it_waits_for_cassa
         time.sleep(3)  # longer than the job takes to see a wish
         assert stream.look(clock).life is Life.RUNNING
         wish(stream, "stop")
-        assert rests(brook, stream).end == "stopped"
+        seen = rests(brook, stream)
+        assert (seen.end, seen.paged) == ("stopped", 0)
+        stream.call(seen, "a person is called", clock)
+        assert stream.look(clock).paged > 0  # until somebody says something, or it is launched
 
-        # Nobody wishes anything: the batch waits for its patience, once and not in each of Spark's attempts.
+        # Nobody wishes anything more: the batch waits for its patience, once and not in each of Spark's attempts.
         launched()
+        assert stream.look(clock).paged == 0
         gate.shut()
         source.send(50)
         began = time.monotonic()

@@ -92,12 +92,20 @@ def test_a_login_that_the_job_does_not_know_is_refused() -> None:
         ({"flows": {"a": FLOWS["users"], "b": FLOWS["users"]}}, "the same topic"),
         ({"flows": {}}, "at least 1"),
         ({"stalled_after": "2m"}, "361s or more"),
+        ({"profile": "huge"}, "small or production"),
         ({"patience": "10s", "trigger": "5s", "stalled_after": "74s"}, "75s or more"),
     ],
 )
 def test_what_cannot_run_is_refused_when_the_inventory_is_read(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         settings(**changed)
+
+
+def test_the_guides_sizes_are_a_profile_with_a_name() -> None:
+    profile = settings(profile="production").profile
+    assert (profile.driver_memory, profile.executor_memory) == ("4g", "8g")
+    assert (profile.executor_cores, profile.cores, profile.shuffle_partitions) == (4, 16, 200)
+    assert settings(profile="small") == settings() == settings(profile={"cores": 2})
 
 
 def test_a_job_is_not_ended_while_its_batch_still_has_patience() -> None:

@@ -52,7 +52,7 @@ def key_of(shape: str, value: bytes | None) -> Key | None:
     found = _document(value)
     try:
         return None if found is None else _known(shape).key(found)
-    except ValueError:
+    except (ValueError, OverflowError):  # no time, or one beyond the calendar
         return None
 
 
@@ -103,7 +103,8 @@ def _event(found: Mapping[str, Any]) -> Key | None:
     if made is None or user is None or not isinstance(at, str) or _TIME.fullmatch(at) is None:
         return None
     moment = datetime.fromisoformat(at)  # not a time: a ValueError, like a document that is none
-    return (f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d}", user, made)
+    day = (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+    return (day.isoformat(), user, made)
 
 
 def _marked_user(now: datetime, chance: int) -> Marked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ class Flow(Section):
 
 
 class Profile(Section):
-    """What the job gets.  The defaults carry some thousand records a second; the guide's are in docs/stream.md."""
+    """What the job gets: each value, or the name of a profile, ``small`` (the defaults) or ``production`` (the guide's)."""
 
     driver_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="heap of the driver")
     executor_memory: str = Field("1g", pattern=r"^\d+[mg]$", description="heap of each executor")
@@ -44,6 +45,13 @@ class Profile(Section):
     cores: int = Field(2, ge=1, description="cores of all executors together")
     java_options: str = Field("", description="more options of the driver's and the executors' Java; never a password")
     shuffle_partitions: int = Field(4, ge=1, description="of stateful queries; a stream's plan never changes it")
+
+
+# The defaults carry some thousand records a second on two cores.
+PROFILES: Mapping[str, Profile] = {
+    "small": Profile(),
+    "production": Profile(driver_memory="4g", executor_memory="8g", executor_cores=4, cores=16, shuffle_partitions=200),
+}
 
 
 class Settings(TargetSettings):
@@ -87,6 +95,15 @@ class Settings(TargetSettings):
         if urlsplit(url).scheme not in ("file", "s3"):
             raise ValueError(f"{url!r} is neither file:///path nor s3://bucket/prefix")
         return url.rstrip("/")
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _by_name(cls, told: object) -> object:
+        if not isinstance(told, str):
+            return told
+        if told not in PROFILES:
+            raise ValueError(f"{told!r} is no profile: {' or '.join(PROFILES)}, or its values")
+        return PROFILES[told]
 
     @field_validator("flows")
     @classmethod

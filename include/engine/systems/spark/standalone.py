@@ -11,7 +11,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from include.engine.contracts import Connection
@@ -24,18 +24,26 @@ _RUNNING = {"RUNNING"}
 _STARTING = {"SUBMITTED", "RELAUNCHING"}
 _GONE_WITHIN = 60.0  # seconds
 _POLL = 0.5
+_STANDS_BY = "Current state is not alive"  # so Spark begins the refusal of a master that does not lead
+_NOBODY = "driver-0"  # asked about to find out who leads
 
 
 class StandaloneEngine:
     """Runs the job on a standalone cluster.
 
-    :param connection: host and port of the master's REST interface; extras ``master`` (``spark://host:7077``), ``page`` (the
-        master's page, where applications are found by name), ``project`` (where the job's code is on the workers), ``python``
+    Of several masters one leads, and the others stand by: they say so, and know no driver and no application.
+
+    :param connection: hosts and port of the masters' REST interfaces, hosts with commas between them, each with or without a port
+        of its own; extras ``master`` (``spark://a:7077,b:7077``), ``page`` (the masters' pages, where applications are found by
+        name, with commas between them), ``project`` (where the job's code is on the workers)
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._rest = f"http://{connection.host}:{connection.port or 6066}/v1/submissions"
+        port = connection.port or 6066
+        hosts = [host if ":" in host else f"{host}:{port}" for host in _parts(connection.host)]
+        self._rests = [f"http://{host}/v1/submissions" for host in hosts]
         self._extra = connection.extra
+        self._pages = [page.rstrip("/") for page in _parts(self._extra.get("page", ""))]
         if not self._extra.get("master") or not self._extra.get("page"):
             raise Misconfigured(
                 "the connection to the Spark cluster names no master",
@@ -79,11 +87,31 @@ class StandaloneEngine:
         return f"on the worker {status.get('workerHostPort', '?')}, work/{handle or name}/stderr"
 
     def _application(self, name: str) -> dict[str, Any] | None:
-        found = self._fetch(f"{self._extra['page'].rstrip('/')}/json/", None)
+        found = self._leading([f"{page}/json/" for page in self._pages], lambda told: told.get("status") == "ALIVE")[1]
         return next((one for one in found.get("activeapps", []) if one.get("name") == name), None)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self._fetch(f"{self._rest}/{path}", body)
+        """Ask the master that leads.  What changes something is said once: an answer that is lost may have been a yes."""
+        asked = f"status/{_NOBODY}" if body is not None else path
+        rest, found = self._leading([f"{one}/{asked}" for one in self._rests], lambda told: _STANDS_BY not in str(told))
+        return found if body is None else self._fetch(f"{rest.removesuffix(asked)}{path}", body)
+
+    def _leading(self, urls: Sequence[str], leads: Callable[[Mapping[str, Any]], bool]) -> tuple[str, dict[str, Any]]:
+        """Give the URL of the master that leads, and what it answers.
+
+        :raises Unreachable: when none does: nothing is known then, while another one takes over
+        """
+        wrong = []
+        for url in urls:
+            try:
+                found = self._fetch(url, None)
+            except Unreachable as error:
+                wrong.append(error.message)
+                continue
+            if leads(found):
+                return url, found
+            wrong.append(f"{url} stands by")
+        raise Unreachable(f"no Spark master leads: {'; '.join(wrong)}", hint="wait for one to take over, or start one")
 
     def _fetch(self, url: str, body: dict[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -100,6 +128,10 @@ class StandaloneEngine:
         except (OSError, ValueError) as error:
             raise Unreachable(f"the Spark master does not answer: {error}", hint="check the master") from error
         return found
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def request(submission: Submission, master: str, project: str) -> dict[str, Any]:

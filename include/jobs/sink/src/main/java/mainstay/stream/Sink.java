@@ -29,10 +29,11 @@ public final class Sink {
         String[] names = batch.columns();
         List<String> columns = new ArrayList<>(Arrays.asList(names).subList(SOURCE.size(), names.length));
         String cql = insert(table, columns);
+        String probe = select(table, columns);
         LongAccumulator written = batch.sparkSession().sparkContext().longAccumulator();
         LongAccumulator dead = batch.sparkSession().sparkContext().longAccumulator();
         batch.foreachPartition((ForeachPartitionFunction<Row>) rows -> {
-            try (Writing writing = new Writing(settings, cql)) {
+            try (Writing writing = new Writing(settings, cql, probe)) {
                 while (rows.hasNext()) {
                     writing.take(rows.next());
                 }
@@ -48,6 +49,10 @@ public final class Sink {
         String names = String.join(", ", columns.stream().map(Sink::quoted).toList());
         String marks = String.join(", ", columns.stream().map(column -> "?").toList());
         return "INSERT INTO " + table + " (" + names + ") VALUES (" + marks + ") USING TIMESTAMP ?";
+    }
+
+    static String select(String table, List<String> columns) {
+        return "SELECT " + String.join(", ", columns.stream().map(Sink::quoted).toList()) + " FROM " + table + " LIMIT 1";
     }
 
     /** Makes the settings from what py4j can pass. */

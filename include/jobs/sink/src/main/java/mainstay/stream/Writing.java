@@ -28,19 +28,25 @@ final class Writing implements AutoCloseable {
     /** For how long Cassandra may be away: Spark's later attempts come after the first one has waited for it, and wait no more. */
     private final long patience;
 
-    private record Failed(BoundStatement statement, Throwable cause) {}
+    private record Failed(BoundStatement statement, Row row, Throwable cause) {}
 
     private final Settings settings;
     private final String cql;
+    private final String probe;
     private final Semaphore room;
     private final Queue<Failed> failed = new ConcurrentLinkedQueue<>();
+    private final Queue<Failed> refused = new ConcurrentLinkedQueue<>();
     private final AtomicReference<Throwable> fatal = new AtomicReference<>();
     private final DeadLetters letters;
     private long written;
 
-    Writing(Settings settings, String cql) {
+    /**
+     * @param probe a statement that reads what {@code cql} writes: it fails when not the record is wrong but the table
+     */
+    Writing(Settings settings, String cql, String probe) {
         this.settings = settings;
         this.cql = cql;
+        this.probe = probe;
         this.room = new Semaphore(settings.inFlight());
         boolean first = TaskContext.get() == null || TaskContext.get().attemptNumber() == 0;
         this.patience = first ? TimeUnit.SECONDS.toNanos(settings.deadlineSeconds()) : 0;
@@ -69,7 +75,7 @@ final class Writing implements AutoCloseable {
             letters.send(row, "does_not_fit_the_table");
             return;
         }
-        send(session, bound);
+        send(session, bound, row);
         written++;
         check();
         if (failed.size() >= settings.inFlight()) {
@@ -94,17 +100,19 @@ final class Writing implements AutoCloseable {
         return time.getTime() * 1000 + row.getLong(3) % 1000;
     }
 
-    private void send(CqlSession session, BoundStatement bound) throws InterruptedException {
+    private void send(CqlSession session, BoundStatement bound, Row row) throws InterruptedException {
         room.acquire();
         session.executeAsync(bound).whenComplete((rows, error) -> {
             if (error != null) {
                 Throwable cause = error.getCause() != null && error instanceof java.util.concurrent.CompletionException
                         ? error.getCause()
                         : error;
-                if (permanent(cause)) {
+                if (cause instanceof InvalidQueryException) {
+                    refused.add(new Failed(bound, row, cause));
+                } else if (permanent(cause)) {
                     fatal.compareAndSet(null, cause);
                 } else {
-                    failed.add(new Failed(bound, cause));
+                    failed.add(new Failed(bound, row, cause));
                 }
             }
             room.release();
@@ -137,15 +145,29 @@ final class Writing implements AutoCloseable {
             pause = Math.min(2 * pause, LONGEST_PAUSE);
             CqlSession session = Sessions.of(settings);
             for (int left = failed.size(); left > 0; left--) {
-                send(session, failed.poll().statement());
+                Failed again = failed.poll();
+                send(session, again.statement(), again.row());
             }
         }
     }
 
-    private void check() {
+    private void check() throws InterruptedException {
+        bury();
         Throwable error = fatal.get();
         if (error != null) {
             throw new IllegalStateException("Cassandra refuses what the stream writes: " + error.getMessage(), error);
+        }
+    }
+
+    /** Makes dead letters of records that Cassandra refuses, such as one that is too large; a table that does not fit ends the job. */
+    private void bury() throws InterruptedException {
+        if (refused.isEmpty()) {
+            return;
+        }
+        eventually(() -> Sessions.of(settings).execute(probe)); // fails for good when a column or the table is not there
+        for (Failed one = refused.poll(); one != null; one = refused.poll()) {
+            letters.send(one.row(), "refused_by_cassandra");
+            written--;
         }
     }
 
