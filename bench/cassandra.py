@@ -1,8 +1,9 @@
 """Cassandra: Mainstay beside cassandra-medusa 0.31.0, on the same node and the same store, in turn.
 
-First backup, a second of unchanged data, a third after a tenth of new rows, and a restore of the third. Either side of a backup
-is the command that a person types, from its start to its end; neither reads back what it stored. Medusa runs in an environment
-of its own (it cannot share one with Airflow). ``python -m bench.cassandra --help`` lists the options.
+First backup, a second of unchanged data, a third after a tenth of new rows, and a restore of the third; with few large SSTables
+and with many small ones. Either side is the command that a person types, from its start to its end; neither backup reads back
+what it stored. Requests are counted in a round of their own, which is not timed, by a proxy before the store. Medusa runs in an
+environment of its own (it cannot share one with Airflow). ``python -m bench.cassandra --help`` lists the options.
 """
 
 from __future__ import annotations
@@ -26,24 +27,35 @@ from bench.measure import Figures, run
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.object_store.server import ObjectStoreServer
+from tests.faults import Wire
 
 PROJECT = Path(__file__).resolve().parent.parent
 MEDUSA = "cassandra-medusa==0.31.0"
 ROW = 1024  # bytes of each row that do not compress
+SHAPES = (("few large", 1, 1), ("many small", 20, 10))  # tables, flushes
 STEPS = ("first", "unchanged", "a tenth more", "restore")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=60_000, help="rows of 1 KiB")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of 1 KiB")
     parser.add_argument(
         "--rounds", type=int, default=3, help="of the backup of unchanged data, in turn; the median counts"
     )
     parser.add_argument("--out", type=Path, default=PROJECT / "bench" / "results")
     options = parser.parse_args()
-    home = Home.of(PROJECT)
-    with home.sandbox(f"bench-{os.getpid()}") as sandbox:
-        report = Bench(sandbox, options.rows, options.rounds).measure()
+    shapes = []
+    for name, tables, flushes in SHAPES:
+        with Home.of(PROJECT).sandbox(f"bench-{os.getpid()}-{tables}") as sandbox:
+            shapes.append({"shape": name, **Bench(sandbox, options, tables, flushes).measure()})
+    report = {
+        "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
+        "cassandra": "5.0.9",
+        "medusa": MEDUSA,
+        "rows": options.rows,
+        "shapes": shapes,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cassandra.json").write_text(json.dumps(report, indent=2) + "\n")
     (options.out / "cassandra.md").write_text(_table(report))
@@ -51,9 +63,17 @@ def main() -> None:
 
 
 class Bench:
-    def __init__(self, sandbox: Sandbox, rows: int, rounds: int) -> None:
-        self.rows = rows
-        self.rounds = rounds
+    """One node, one store, and both sides.
+
+    :param tables: over which the rows are spread
+    :param flushes: in so many steps they are written; each makes an SSTable of each table
+    """
+
+    def __init__(self, sandbox: Sandbox, options: argparse.Namespace, tables: int, flushes: int) -> None:
+        self.rows = options.rows
+        self.rounds = options.rounds
+        self.tables = [f"bench.rows_{n}" for n in range(tables)]
+        self.flushes = flushes
         self.scratch = sandbox.directory("scratch")
         self.sandbox = sandbox
         self.server = CassandraServer(sandbox, "bench").start()
@@ -61,26 +81,21 @@ class Bench:
         for name in ("mainstay", "medusa"):
             self.store.create_bucket(f"bench-{name}")
         self.medusa = _medusa(Path.home() / ".cache" / "mainstay" / "bench")
+        self.endpoint = self.store.host, self.store.port
         self.settings = self._write_settings()
         self.found: dict[str, dict[str, Any]] = {"mainstay": {}, "medusa": {}}
 
     def measure(self) -> dict[str, Any]:
         self._fill(self.rows, 0)
         self._backups("first")
+        sstables = len(list(self.server.nodes[0].data_directory.glob("bench/*/*-Data.db")))
         for number in range(self.rounds):
             self._backups("unchanged", number)
+        self._count_requests()
         self._fill(self.rows // 10, 1)
         self._backups("a tenth more")
         self._restores()
-        return {
-            "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
-            "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
-            "object_store": self.store.implementation,
-            "cassandra": "5.0.9",
-            "medusa": MEDUSA,
-            "rows": self.rows,
-            "sides": self.found,
-        }
+        return {"object_store": self.store.implementation, "sstables": sstables, "sides": self.found}
 
     def _backups(self, step: str, number: int = 0) -> None:
         sides: list[tuple[str, Callable[[], Figures]]] = [
@@ -102,14 +117,24 @@ class Bench:
             }
             print(f"{step}: {name}: {self.found[name][step]}", file=sys.stderr)
 
+    def _count_requests(self) -> None:
+        """Back up what is unchanged once more, through a proxy that counts what is asked of the store."""
+        for name, work in (("mainstay", self._take), ("medusa", lambda: self._medusa_take("unchanged counted"))):
+            with Wire(self.store.host, self.store.port) as wire:
+                self.endpoint = self.store.host, wire.port
+                self.settings = self._write_settings()
+                work()
+                self.found[name]["unchanged"]["requests"] = len(wire.requests)
+        self.endpoint = self.store.host, self.store.port
+        self.settings = self._write_settings()
+
     def _take(self) -> Figures:
         time.sleep(1)  # backups are named after seconds
-        return run(
-            [sys.executable, "-m", "include.engine.cli", "backup", "cassandra/bench", "--no-verify"],
-            servers=[],
-            env=self._environment(),
-            cwd=PROJECT,
-        )
+        return self._mainstay("backup", "cassandra/bench", "--no-verify")
+
+    def _mainstay(self, *arguments: str) -> Figures:
+        command = [sys.executable, "-P", "-m", "include.engine.cli", *arguments]
+        return run(command, servers=[], env=self._environment(), cwd=PROJECT)
 
     def _medusa_take(self, step: str) -> Figures:
         name = step.replace(" ", "-")
@@ -117,20 +142,25 @@ class Bench:
 
     def _restores(self) -> None:
         wanted = self._count()
-        with self.server.connect(timeout=120) as cql:
-            cql.rows("TRUNCATE bench.rows", timeout=120)
-        figures = run(
-            [sys.executable, "-m", "bench.cassandra_restore"], servers=[], env=self._environment(), cwd=PROJECT
+        self._empty()
+        figures = self._mainstay(
+            *("restore", "cassandra/bench", "--server", "bench_cassandra", "--confirm", "bench_cassandra"),
+            *("--reason", "measured side by side", "--yes"),
         )
         self._note("mainstay", figures, wanted)
-        with self.server.connect(timeout=120) as cql:
-            cql.rows("TRUNCATE bench.rows", timeout=120)
+        self._empty()
         try:
             figures = self._run_medusa("restore-node", "--in-place", "--backup-name", "a-tenth-more")
             self.server.start()
             self._note("medusa", figures, wanted)
         except subprocess.CalledProcessError as error:
-            self.found["medusa"]["restore"] = {"failed": str(error.output).strip().splitlines()[-1]}
+            self.server.start()
+            self.found["medusa"]["restore"] = {"failed": str(error.output).strip()}
+
+    def _empty(self) -> None:
+        with self.server.connect(timeout=120) as cql:
+            for table in self.tables:
+                cql.rows(f"TRUNCATE {table}", timeout=120)
 
     def _note(self, name: str, figures: Figures, wanted: int) -> None:
         rows = self._count()
@@ -145,7 +175,8 @@ class Bench:
 
     def _count(self) -> int:
         with self.server.connect(timeout=120) as cql:
-            return int(cql.rows("SELECT count(*) AS n FROM bench.rows", timeout=120)[0]["n"])
+            counts = [cql.rows(f"SELECT count(*) AS n FROM {table}", timeout=120)[0]["n"] for table in self.tables]
+        return sum(map(int, counts))
 
     def _run_medusa(self, *arguments: str) -> Figures:
         try:
@@ -163,11 +194,21 @@ class Bench:
         with self.server.connect(timeout=120) as cql:
             copies = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
             cql.rows(f"CREATE KEYSPACE IF NOT EXISTS bench WITH replication = {copies}")
-            cql.rows("CREATE TABLE IF NOT EXISTS bench.rows (id uuid PRIMARY KEY, v blob)")
-            for _ in range(0, count, 5000):
-                rows = [(uuid.UUID(int=dice.getrandbits(128), version=4), dice.randbytes(ROW)) for _ in range(5000)]
-                cql.many("INSERT INTO bench.rows (id, v) VALUES (?, ?)", rows[: min(5000, count)])
-        self.server.nodes[0].nodetool("flush")
+            for table in self.tables:  # without compaction: as many SSTables as were flushed
+                compaction = "{'class': 'SizeTieredCompactionStrategy', 'enabled': 'false'}"
+                cql.rows(
+                    f"CREATE TABLE IF NOT EXISTS {table} (id uuid PRIMARY KEY, v blob) WITH compaction = {compaction}"
+                )
+            steps = self.flushes if seed == 0 else 1
+            for _ in range(steps):
+                for table in self.tables:
+                    for start in range(0, count // len(self.tables) // steps, 5000):
+                        left = min(5000, count // len(self.tables) // steps - start)
+                        rows = [
+                            (uuid.UUID(int=dice.getrandbits(128), version=4), dice.randbytes(ROW)) for _ in range(left)
+                        ]
+                        cql.many(f"INSERT INTO {table} (id, v) VALUES (?, ?)", rows)
+                self.server.nodes[0].nodetool("flush", "bench")
 
     def _environment(self) -> dict[str, str]:
         inventory = self.scratch / "inventory.yaml"
@@ -183,7 +224,7 @@ class Bench:
         store = {
             "login": self.store.access_key,
             "password": self.store.secret_key,
-            "extra": {"endpoint_url": self.store.endpoint},
+            "extra": {"endpoint_url": "http://{}:{}".format(*self.endpoint)},
         }
         connection = self.server.connection()
         cassandra = {name: getattr(connection, name) for name in ("host", "port", "login", "password", "extra")}
@@ -216,8 +257,8 @@ class Bench:
             f"cql_password = {connection.password}\nnodetool_executable = {nodetool}\nresolve_ip_addresses = False\n"
             "use_sudo = False\ncheck_running = nodetool version\n"
             f"[storage]\nstorage_provider = s3_compatible\nbucket_name = bench-medusa\nkey_file = {keys}\n"
-            f"host = {self.store.host}\nport = {self.store.port}\nsecure = False\ns3_addressing_style = path\n"
-            f"region = us-east-1\nfqdn = {node.address}\nprefix = m\nconcurrent_transfers = 4\nuse_sudo_for_restore = False\n"
+            f"host = {self.endpoint[0]}\nport = {self.endpoint[1]}\nsecure = False\ns3_addressing_style = path\n"
+            f"region = us-east-1\nfqdn = {node.address}\nprefix = bench\nconcurrent_transfers = 4\nuse_sudo_for_restore = False\n"
             "[monitoring]\nmonitoring_provider = None\n[ssh]\n[checks]\n[logging]\nenabled = 0\n[grpc]\nenabled = 0\n"
             "[kubernetes]\nenabled = 0\n"
         )
@@ -234,16 +275,19 @@ def _medusa(top: Path) -> Path:
 
 def _table(report: dict[str, Any]) -> str:
     what = f"{report['rows']} rows of 1 KiB that do not compress, one node of Cassandra {report['cassandra']}"
-    lines = [
-        f"{what}, {report['object_store']}, {report['machine']}, {report['at']}.",
-        "",
-        "| step | Mainstay | Medusa | wall ratio |",
-        "| --- | --- | --- | --- |",
-    ]
-    for step in STEPS:
-        ours, theirs = report["sides"]["mainstay"][step], report["sides"]["medusa"][step]
-        ratio = f"{ours['wall'] / theirs['wall']:.2f}" if "wall" in theirs else "-"
-        lines.append(f"| {step} | {_told(ours)} | {_told(theirs)} | {ratio} |")
+    lines = [f"{what}, {report['machine']}, {report['at']}."]
+    for shape in report["shapes"]:
+        lines += [
+            "",
+            f"{shape['shape'].capitalize()}: {shape['sstables']} SSTables, {shape['object_store']}.",
+            "",
+            "| step | Mainstay | Medusa | wall ratio |",
+            "| --- | --- | --- | --- |",
+        ]
+        for step in STEPS:
+            ours, theirs = shape["sides"]["mainstay"][step], shape["sides"]["medusa"][step]
+            ratio = f"{ours['wall'] / theirs['wall']:.2f}" if "wall" in theirs else "-"
+            lines.append(f"| {step} | {_told(ours)} | {_told(theirs)} | {ratio} |")
     return "\n".join(
         [*lines, "", "CPU is of the client and its children; what nodes' own processes spend is not in it.", ""]
     )
@@ -251,13 +295,14 @@ def _table(report: dict[str, Any]) -> str:
 
 def _told(figures: dict[str, Any]) -> str:
     if "failed" in figures:
-        return f"failed: {figures['failed']}"
+        return f"failed: {figures['failed'].splitlines()[-1]}"
     objects = (
         f", {figures['new_objects']} new objects, {figures['new_bytes'] / 1e6:.1f} MB"
         if "new_objects" in figures
         else ""
     )
-    return f"{figures['wall']:.1f} s, {figures['cpu']:.1f} CPU s{objects}"
+    requests = f", {figures['requests']} requests" if "requests" in figures else ""
+    return f"{figures['wall']:.2f} s, {figures['cpu']:.2f} CPU s{objects}{requests}"
 
 
 if __name__ == "__main__":

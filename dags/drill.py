@@ -11,7 +11,7 @@ UNVERIFIED, which fails the run like a failed check does: only what was proved i
 |---|---|
 | **If it fails** | runbook `include/runbooks/drill-failed.md`, or `include/runbooks/drill-unverified.md` |
 | **Safe to clear** | yes: it touches no live system, and every try is recorded under its own name |
-| **Objective** | a passed drill every week, within the RPO and the RTO of the inventory |
+| **Objective** | a passed drill every week, or of every set (`schedule.drill: after-backup`), within the inventory's RPO and RTO |
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from mainstay import params
+from mainstay.assets import sets_of
 from mainstay.defaults import DEFAULT_ARGS, INVENTORY, LONGEST, SYSTEM_TAGS, TARGETS, Pool, Tag, on_schedule
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
@@ -30,7 +31,7 @@ with DAG(
     dag_display_name="Drill",
     description="Proves that the newest set comes back, and measures RPO and RTO",
     doc_md=documented(__doc__),
-    schedule=on_schedule(INVENTORY.schedule.drill),
+    schedule=on_schedule(INVENTORY.schedule.drill, after=sets_of(INVENTORY.pipeline)),
     catchup=False,
     max_active_runs=1,
     default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="drill-failed")},

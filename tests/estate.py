@@ -226,14 +226,16 @@ class Estate:
             )
         )
 
-    def job(self, plan: RestorePlan, *, stop: Stop | None = None) -> RestoreJob:
+    def job(self, plan: RestorePlan, *, stop: Stop | None = None, checks: bool = False) -> RestoreJob:
+        chain = [self.catalog.backup(TARGET, backup) for backup in plan.chain]
         return RestoreJob(
             plan=plan,
-            chain=[self.catalog.backup(TARGET, backup) for backup in plan.chain],
-            reader=VaultReader(self.bucket, identities=self.identities),
+            chain=chain,
+            reader=VaultReader(self.bucket, identities=self.identities, manifests=chain),
             progress=Quiet(),
             stop=stop or Stop(),
             clock=clock,
+            checks=checks,
         )
 
     def restore(self, path: Path, point: str = "latest", **options: Any) -> Restored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -16,11 +17,14 @@ class Wire:
     """A TCP proxy on loopback; *verdict* says for each connection's first bytes what becomes of it.
 
     ``None`` lets it through; bytes are answered instead of the store; a number cuts it after so many bytes upstream.
+
+    :ivar rate: bytes per second that each connection carries upstream at most; None for as many as it can
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self.verdict: Callable[[bytes], bytes | int | None] = lambda _: None
+        self.rate: float | None = None
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -69,6 +73,8 @@ class Wire:
                         if left < 0:
                             return
                     far.sendall(chunk)
+                    if self.rate is not None:
+                        time.sleep(len(chunk) / self.rate)
                 far.shutdown(socket.SHUT_WR)
                 back.join(timeout=30)
 

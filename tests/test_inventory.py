@@ -184,6 +184,10 @@ class TestSchedules:
     def test_of_another_form_are_refused(self, text: str) -> None:
         assert mistakes(SMALLEST + f"schedule: {{backup: {text}}}\n")
 
+    def test_a_drill_may_follow_the_backups_and_nothing_else_may(self) -> None:
+        assert read(SMALLEST + "schedule: {drill: after-backup}\n").schedule.drill == "after-backup"
+        assert mistakes(SMALLEST + "schedule: {backup: after-backup}\n")
+
 
 def test_secrets_cannot_be_written_into_it() -> None:
     """It names connections; a password in it is an unknown key."""

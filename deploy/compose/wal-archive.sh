@@ -1,5 +1,6 @@
 #!/bin/bash
-# The WAL archiver in a container that has PostgreSQL's programs: installs the engine's few libraries once, then runs it.
+# The WAL archiver in a container that has PostgreSQL's programs: installs what requirements.txt names once, then runs it.  The
+# engine needs a few of these only; that it is the same list as Airflow's keeps their versions the same.
 set -eu
 if [ ! -x /var/lib/mainstay/venv/bin/python ]; then
     apt-get update -qq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from include.engine.model import ArchiveReach, Check, Manifest
 
@@ -22,4 +22,16 @@ class Archive(Protocol):
 
     def expire(self, kept: Sequence[Manifest], *, dry_run: bool) -> int:
         """Remove what no kept backup needs; give the bytes freed (or that would be)."""
+        ...
+
+
+@runtime_checkable
+class ReadsBack(Protocol):
+    """An archive whose bytes no verification of a backup reads, because no manifest names them."""
+
+    def read_back(self, identities: Sequence[str], clock: Callable[[], datetime]) -> Sequence[Check]:
+        """Read a part of it and compare; day after day another one, until all of it was read.
+
+        :param identities: age secret keys; what they cannot open is left out
+        """
         ...

@@ -207,6 +207,15 @@ class BackupSource(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A source that can begin to log in while its caller does something else: a login may take longer than a freeze."""
+
+    def prepare(self) -> None:
+        """Begin, and do not wait.  What goes wrong is told by the first step that needs the login."""
+        ...
+
+
 class RestoreJob(Struct, frozen=True, kw_only=True):
     """All that a system needs to restore a plan."""
 
@@ -218,6 +227,7 @@ class RestoreJob(Struct, frozen=True, kw_only=True):
     clock: Clock
     positions: Sequence[Position] = ()  # asked of a log: ``Restored.moved`` says where these are in the restored one
     moved: Sequence[Moved] = ()  # told to what reads a log: where its positions are now.  Empty when the log stayed
+    checks: bool = True  # look at all that came back; without it, only at what no restore goes without
 
 
 class PlanRequest(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.loading.permission import LoadPermission, LoadTargets
 from include.engine.model import System, Target
-from include.engine.sections import Cron, Duration, Mistake, Section, mistakes_of, read_yaml
+from include.engine.sections import Cron, CronOrBackup, Duration, Mistake, Section, mistakes_of, read_yaml
 from include.engine.watching import DeploymentSection, ExpectSection, NotifySection, SweepSection
 
 __all__ = ["Cron", "Duration", "Section"]  # what the systems' settings are made of
@@ -71,7 +71,9 @@ class Schedule(Section):
     """When the DAGs run; null for only by hand."""
 
     backup: Cron | None = "0 2 * * *"
-    drill: Cron | None = "0 4 * * 0"
+    drill: CronOrBackup | None = Field(
+        "0 4 * * 0", description="or `after-backup`: of every set, as soon as it was read back"
+    )
     upkeep: Cron | None = "30 5 * * *"
     sweep: Cron | None = "*/5 * * * *"
     checklist_morning: Cron | None = "0 6 * * *"

@@ -89,6 +89,7 @@ def open_watch(inventory: Inventory, connections: Connections, *, beside: Path |
         book=book,
         limits=lambda reference, subject: limit(inventory, reference, subject),
         histories=histories(inventory, connections),
+        left_behind=lambda: _left_behind(inventory),
         timeout=inventory.sweep.timeout,
         settle=inventory.sweep.settle,
         team=inventory.owner,
@@ -104,6 +105,14 @@ def histories(inventory: Inventory, connections: Connections) -> Sequence[Callab
     if name is None:
         return here
     return [lambda: History.in_postgres(connections.get(name)), *here]
+
+
+def _left_behind(inventory: Inventory) -> History | None:
+    """Open the file that has taken over when the history in PostgreSQL did not answer, when there is one."""
+    from include.engine.health.history import History
+
+    path = history_file(fallback=True)
+    return History.in_file(path) if inventory.sweep.history is not None and path.exists() else None
 
 
 def history_file(*, fallback: bool = False) -> Path:

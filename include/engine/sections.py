@@ -38,6 +38,8 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Cron = Annotated[str, Field(pattern=r"^(@\w+|(\S+\s+){4}\S+)$")]
+AFTER_BACKUP = "after-backup"  # in the place of a time: whenever a set was taken and read back
+CronOrBackup = Annotated[str, Field(pattern=rf"^({AFTER_BACKUP}|@\w+|(\S+\s+){{4}}\S+)$")]
 
 
 class Section(BaseModel):

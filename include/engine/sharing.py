@@ -35,13 +35,17 @@ class SharedObjects(Protocol):
         """Give the size of every object that is there, by its digest."""
         ...
 
-    def put(self, content: bytes) -> Entry:
-        """Store a small document unless it is there, and give its entry, named after its digest."""
+    def put(self, content: bytes, *, again: bool = False) -> Entry:
+        """Store a small document unless it is there, and give its entry, named after its digest.
+
+        :param again: store it whether it is there or not
+        """
         ...
 
-    def sign_put(self, sha256: str, expires: timedelta) -> SignedRequest:
+    def sign_put(self, sha256: str, expires: timedelta, *, again: bool = False) -> SignedRequest:
         """Sign the upload of exactly the bytes with this digest.
 
+        :param again: also over an object that is there: it becomes what its name says, or stays as it was
         :raises Misconfigured: when the store has no signed URLs
         """
         ...

@@ -28,10 +28,14 @@ class AirflowWatch(Section):
     """The Airflow that is watched."""
 
     connection: str = Field(description="name of the connection to its API server: host (a URL), login, password")
+    api_servers: tuple[str, ...] = Field(
+        (), description="URLs of the API servers behind that address, each asked itself; only that address when empty"
+    )
     must_run: tuple[str, ...] = Field((), description="DAGs that must not be paused")
     late_after: dict[str, Duration] = Field(
         default_factory=dict,
-        description="per DAG: how old its last success may be; the others are judged by failures in a row",
+        description="per DAG: how old its last success may be (of the sweep and the checklists: its last run, as they are red by "
+        "what they find); the others are judged by failures in a row",
     )
     log_folder: Path | None = Field(None, description="where task logs lie on this machine, for the evening's errors")
 
@@ -100,6 +104,7 @@ class CassandraExpect(Section):
 
     nodes: int | None = Field(None, ge=1, description="live nodes, at least")
     replication_factor: int | None = Field(None, ge=1, description="replicas of every keyspace of the user, at least")
+    quorum: bool = Field(False, description="whether the streams must write with a quorum (QUORUM, LOCAL_QUORUM, …)")
     repair_within: Duration | None = Field(None, description="how old the last repair of every table may be")
 
 
@@ -108,8 +113,11 @@ class KafkaExpect(Section):
 
     brokers: int | None = Field(None, ge=1, description="live brokers, at least")
     replication_factor: int | None = Field(None, ge=1, description="replicas of every topic, at least")
-    partitions_per_broker: int | None = Field(
-        None, ge=1, description="1 when every topic must have as many partitions as there are brokers"
+    min_insync_replicas: int | None = Field(
+        None, ge=1, description="`min.insync.replicas` of every topic, at least: what a write with acks=all waits for"
+    )
+    partitions_per_broker: float | None = Field(
+        None, gt=0, description="partitions of every topic for each broker, at least; 1 when each broker must have one"
     )
 
 
@@ -127,6 +135,7 @@ class AirflowExpect(Section):
     schedulers: int | None = Field(None, ge=1, description="schedulers with a heartbeat, at least")
     triggerers: int | None = Field(None, ge=1, description="triggerers with a heartbeat, at least")
     dag_processors: int | None = Field(None, ge=1, description="DAG processors with a heartbeat, at least")
+    api_servers: int | None = Field(None, ge=1, description="API servers that answer (`sweep.airflow`), at least")
 
 
 class ExpectSection(Section):
@@ -152,19 +161,15 @@ class ExpectSection(Section):
         found = getattr(section, key)
         if isinstance(found, timedelta):
             return found.total_seconds()
-        return None if found is None else float(found)
+        return None if found is None or found is False else float(found)
 
     def _derived(self, name: str) -> float | None:
         """Give how many exceptions are tolerable: none, once the inventory says that there should be none."""
-        declared = {
-            "kafka.single_replicas": (self.kafka.replication_factor or 1) > 1,
-            "kafka.narrow_topics": self.kafka.partitions_per_broker is not None,
-            "cassandra.unrepaired": self.cassandra.repair_within is not None,
-        }
+        declared = {"cassandra.unrepaired": self.cassandra.repair_within is not None}
         return 0.0 if declared[name] else None
 
 
-_DERIVED = ("kafka.single_replicas", "kafka.narrow_topics", "cassandra.unrepaired")
+_DERIVED = ("cassandra.unrepaired",)
 
 
 class NotifyKind(StrEnum):

@@ -8,7 +8,7 @@ listing targets at DAG parsing loads no client library.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -46,8 +46,7 @@ def inventory_path() -> Path:
 
 def load_inventory(path: Path | None = None) -> Inventory:
     """Read the inventory with the settings of every system that is installed.  Reads YAML only, so DAG files may call it."""
-    schemas = {system: cast("type[TargetSettings]", _attribute(system, "settings", "Settings")) for system in _FOLDERS}
-    return inventories.load(path or inventory_path(), schemas)
+    return inventories.load(path or inventory_path(), _Schemas())
 
 
 def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
@@ -179,6 +178,24 @@ def _newest(inventory: Inventory, connections: Connections, target: Target) -> M
     catalog = open_pipeline(inventory, connections).catalog
     names = sorted(catalog.bucket.folders(f"{target}/backups"), reverse=True)
     return next((found for name in names if (found := catalog.find(target, name)) is not None), None)
+
+
+class _Schemas(Mapping[System, "type[TargetSettings]"]):
+    """The settings of every system; a module is imported when the inventory has a target of its system."""
+
+    def __getitem__(self, system: System) -> type[TargetSettings]:
+        if system not in _FOLDERS:
+            raise KeyError(system)
+        return cast("type[TargetSettings]", _attribute(system, "settings", "Settings"))
+
+    def __contains__(self, system: object) -> bool:
+        return system in _FOLDERS
+
+    def __iter__(self) -> Iterator[System]:
+        return iter(_FOLDERS)
+
+    def __len__(self) -> int:
+        return len(_FOLDERS)
 
 
 class EnvironmentConnections:

@@ -10,10 +10,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from include.engine import load_wiring, lookout, wiring
 from include.engine.errors import Misconfigured, PermanentError, TransientError
+from include.engine.sections import AFTER_BACKUP
 
 INVENTORY = wiring.load_inventory()
 TARGETS = [str(target) for target in sorted(INVENTORY.targets)]
@@ -95,12 +96,14 @@ DEFAULT_ARGS: dict[str, Any] = {
 }
 
 
-def on_schedule(cron: str | None) -> CronTriggerTimetable | None:
-    """Run at *cron*, in UTC; by hand only when there is none.
+def on_schedule(cron: str | None, *, after: Asset | None = None) -> CronTriggerTimetable | Asset | None:
+    """Run at *cron*, in UTC; by hand only when there is none; after each event of *after* when that is asked for.
 
     A DAG that is unpaused waits for its next time: without a start date and with no time to look back, Airflow does not make
     up for the run that it "missed".
     """
     if cron is None:
         return None
+    if cron == AFTER_BACKUP:
+        return after
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0))

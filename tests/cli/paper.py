@@ -52,11 +52,13 @@ class Paper:
     target: Target = TARGET
     verdict: Verdict = Verdict.PASS
     on_copy: MainstayError | Exception | None = None
+    on_release: MainstayError | None = None
     released: list[str] = field(default_factory=list)
     asked: list[PlanRequest] = field(default_factory=list)
     restored: list[RestorePlan] = field(default_factory=list)
     jobs: list[RestoreJob] = field(default_factory=list)
     checks: tuple[str, ...] = ("rows",)
+    ahead: timedelta = timedelta()  # of its clock
 
     # the source
 
@@ -85,6 +87,8 @@ class Paper:
 
     def release(self, backup: str) -> None:
         self.released.append(backup)
+        if self.on_release is not None:
+            raise self.on_release
 
     def inventory_gaps(self) -> Sequence[str]:
         return ()
@@ -117,7 +121,7 @@ class Paper:
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
         now = job.clock()
         restored = self._restored(job)
-        yield Rehearsal(restored=restored, checks=restored.checks, newest_record=now, newest_at_source=now)
+        yield Rehearsal(restored=restored, checks=restored.checks, newest_record=now + self.ahead, newest_at_source=now)
 
     def by_hand(self, manifest: Manifest) -> str:
         return f"# Restore {manifest.id} by hand"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,18 @@ class TestBackup:
         assert len(paper.released) == 1
         assert pipeline.catalog.sets() == []
 
+    def test_a_release_that_fails_is_told_and_neither_fails_a_set_nor_hides_why_there_is_none(
+        self, shell: Shell, pipeline: Pipeline, paper: Paper
+    ) -> None:
+        paper.on_release = Unreachable("the server is away", hint="wait")
+        done = shell("backup", "--id", "20261123T020000Z")
+        assert done.exit_code == 0, done.output
+        assert "was left on a server: the server is away" in done.stderr
+        paper.on_copy = Unreachable("the store is away", hint="wait")
+        failed = shell("backup", "--id", "20261124T020000Z")
+        assert failed.exit_code == 1
+        assert "error: the store is away" in failed.stderr
+
     def test_finishes_the_set_of_an_earlier_run(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
         paper.on_copy = Unreachable("the store is away", hint="wait")
         shell("backup", "--id", "20261123T020000Z")
@@ -130,6 +142,50 @@ class TestCatalog:
         assert listed["reach"]["windows"][0]["to_position"] == "0/5000060"
         monkeypatch.setattr(PaperLookup, "archive", _refuse)
         assert "a history file is damaged" in shell("catalog").stdout
+
+
+class TestOneDamagedManifest:
+    """It is told, and keeps nobody from all that is whole."""
+
+    @pytest.fixture(autouse=True)
+    def damaged(self, older_set: str, set_id: str, pipeline: Pipeline) -> str:
+        """The older set, whose two manifests cannot be read; the newer one is whole."""
+        for key in (f"sets/{older_set}/manifest.json", pipeline.catalog.manifest_key(TARGET, older_set)):
+            pipeline.catalog.bucket.delete([key])
+            pipeline.catalog.bucket.create(key, b"{")
+        return older_set
+
+    def test_is_listed_beside_what_can_be_read(self, shell: Shell, damaged: str, set_id: str) -> None:
+        listing = json.loads(shell("catalog", "--json").stdout)
+        assert [one["what"] for one in listing["unreadable"]] == [f"postgres/main {damaged}", f"set {damaged}"]
+        assert ([one["id"] for one in listing["backups"]], [one["id"] for one in listing["sets"]]) == (
+            [set_id],
+            [set_id],
+        )
+        assert f"cannot be read: set {damaged}" in shell("catalog").stdout
+
+    def test_is_left_out_of_a_restore_with_a_warning(self, shell: Shell, damaged: str, set_id: str) -> None:
+        plan = json.loads(shell("restore", "postgres/main", "--to", "/x", "--dry-run", "--json").stdout)
+        assert plan["backup"] == set_id
+        assert f"the backup {damaged} was left out" in plan["warnings"][0]
+        named = shell("restore", "postgres/main", "--to", "/x", "--backup", damaged, "--dry-run")
+        assert named.exit_code == 1
+        assert "is not a valid Manifest" in named.stderr
+        assert shell("restore", "latest-set", "--to", "/x", "--dry-run").exit_code == 0
+
+    def test_does_not_stop_the_next_backup(self, shell: Shell, damaged: str, pipeline: Pipeline) -> None:
+        done = shell("backup", "--id", "20991123T020000Z")
+        assert done.exit_code == 0, done.output
+        assert f"nothing builds on {damaged}" in done.stderr
+        assert pipeline.catalog.find_set("20991123T020000Z") is not None
+
+    def test_stops_no_drill_of_another_set(self, shell: Shell, damaged: str, set_id: str) -> None:
+        assert shell("drill").exit_code == 0
+        assert shell("drill", "--set", set_id).exit_code == 0
+        assert shell("verify").exit_code == 0
+        own = shell("drill", "--set", damaged)
+        assert own.exit_code == 1
+        assert f"sets/{damaged}/manifest.json is not a valid SetManifest" in own.stderr
 
 
 class TestRestore:
@@ -212,6 +268,25 @@ class TestRestore:
         done = shell("restore", "postgres/main", *arguments)
         assert done.exit_code == 1
         assert "hint:" in done.stderr
+
+
+def test_two_drills_of_the_same_second_are_both_kept(
+    shell: Shell, set_id: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.engine.cli.drill.backup_id", lambda _: "20261123T020000Z")
+    shell("drill")
+    assert json.loads(shell("drill", "--json").stdout)["id"] == "20261123T020000Z_2"
+    assert [report.id for report in pipeline.catalog.drills()] == ["20261123T020000Z", "20261123T020000Z_2"]
+
+
+def test_a_record_from_the_future_leaves_the_rpo_unverified(shell: Shell, set_id: str, paper: Paper) -> None:
+    paper.ahead = timedelta(minutes=5)
+    done = shell("drill", "--json")
+    assert done.exit_code == 3
+    report = json.loads(done.stdout)
+    assert report["rpo_seconds"] is None
+    (clocks,) = [check for check in report["checks"] if check["name"] == "postgres/main: clocks"]
+    assert "300 s newer than the moment of the loss" in clocks["detail"]
 
 
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.PASS, 0), (Verdict.FAIL, 1), (Verdict.UNVERIFIED, 3)])

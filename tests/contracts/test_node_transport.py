@@ -26,8 +26,12 @@ _KUBECTL = """#!/bin/sh
 # A stand-in for kubectl, for tests: it says so in its record.
 echo "stand-in: $*" >> {record}
 [ "$1 $2 $3 $4 $5 $6 $7 $8" = "exec -i -n data pod-0 -c cassandra --" ] || {{ echo "wrong arguments: $*" >&2; exit 1; }}
+[ -e {record}.down ] && {{ echo "error: unable to upgrade connection: pod not found" >&2; exit 1; }}
 shift 8
-exec "$@"
+"$@"
+code=$?
+[ $code = 0 ] || echo "command terminated with exit code $code" >&2
+exit $code
 """
 
 
@@ -123,6 +127,18 @@ def test_a_failure_shows_what_was_said_without_signatures(transport: NodeTranspo
     assert "exit code 3" in told.value.message
     assert "http://s/b/k?…" in told.value.hint
     assert "abc" not in str(told.value)
+
+
+def test_a_script_that_fails_as_the_way_to_the_node_would_is_not_taken_for_that(transport: NodeTransport) -> None:
+    with pytest.raises(PermanentError, match="exit code 1"):
+        transport.run("return 1", timeout=20)
+
+
+@pytest.mark.parametrize("transport", ["kubernetes"], indirect=True)
+def test_a_pod_that_is_not_reached_is_worth_another_try(transport: NodeTransport, tmp_path: Path) -> None:
+    (tmp_path / "record.down").touch()
+    with pytest.raises(Unreachable, match="unable to upgrade connection"):
+        transport.run("true", timeout=20)
 
 
 def test_a_script_that_does_not_end_is_ended(transport: NodeTransport) -> None:

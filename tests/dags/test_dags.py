@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.airflow_env import PROJECT, settings  # isort: skip  # before the first import of Airflow
 
@@ -77,6 +78,14 @@ for path in sys.argv[1:]:
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     seconds.append(spent() - began)
 print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - airflows)}))
+"""
+
+# Tells which assets make a run of the one DAG of a file.
+SCHEDULE = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+(dag,) = DagBag(dag_folder=sys.argv[1]).dags.values()
+print(dag.timetable.asset_condition.uri)
 """
 
 by_name = pytest.mark.parametrize("name", NAMES)
@@ -247,6 +256,24 @@ def test_reading_the_dag_files_is_cheap_and_loads_no_client_library(tmp_path: Pa
     loaded = {module.split(".")[0] for module in cost["modules"]}
     assert not loaded & set(CLIENTS)
     assert max(cost["seconds"]) < MOST_SECONDS, cost["seconds"]
+
+
+def test_a_drill_follows_every_set_when_the_inventory_asks_for_it(tmp_path: Path) -> None:
+    there = environment(tmp_path)
+    inventory = Path(there["MAINSTAY_INVENTORY"])
+    declared = yaml.safe_load(inventory.read_text())
+    declared.setdefault("schedule", {})["drill"] = "after-backup"
+    inventory.write_text(yaml.safe_dump(declared))
+    done = subprocess.run(
+        [sys.executable, "-c", SCHEDULE, str(PROJECT / "dags" / "drill.py")],
+        env=there,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"x-mainstay://sets/{declared['pipeline']}"
 
 
 def test_what_astro_parses_with_passes(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from playwright.sync_api import Page, expect
 from include.engine import lookout
 from include.engine.cli.demo_health import CHECKLISTS, SWEEP, Answer
 from include.engine.model import ChecklistReport, Verdict
+from include.engine.systems.airflow import probes
 from include.engine.verbs import checklist
 from include.engine.wiring import load_inventory
 from tests.e2e.browsing import picture
 from tests.e2e.live import RUN_SECONDS, Live, airflow_sweeps, eventually
 from tests.integration.sweeping import Sweeping, later
+from tests.systems.http.serving import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -119,6 +121,9 @@ def test_reports_and_findings_are_pages_in_airflow(page: Page, live: Live, looke
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0  # nothing is cut off
         picture(page, name)
+        if dag == "checklist_morning":
+            page.get_by_role("heading", name="When to scale", exact=True).evaluate("line => line.scrollIntoView()")
+            picture(page, "checklist-scaling")
     page.goto(f"{live.demo.airflow.url}/mainstay/findings")
     expect(page.get_by_role("heading", name="Findings").first).to_be_visible()
     picture(page, "findings")
@@ -155,10 +160,39 @@ def test_what_is_late_or_was_not_even_begun_is_found(live: Live, sweeping: Sweep
     airflow_sweeps(live, tmp_path, late_after="1s")  # the same inventory, and a promise that nobody keeps
     (late,) = sweeping.awaited("airflow-late", "airflow")
     assert late.labels == {"dag": "backup"}
+    airflow_sweeps(live, tmp_path, late_after="1s", late="sweep")  # which is as late by its last run, green or red
+    (late,) = sweeping.awaited("airflow-late", "airflow", dag="sweep")
     airflow_sweeps(live, tmp_path)
     sweeping.gone("airflow-late", "airflow")
     eventually("it is found", lambda: "airflow-overdue" in sweeping.rules("airflow", clock=later(2 * DAY)))
     sweeping.gone("airflow-overdue", "airflow")
+
+
+def test_an_airflow_with_more_dags_than_a_page_holds_is_read_whole(
+    live: Live, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dags() -> list[float]:
+        looks = sweeping.sweep("airflow").looks
+        return [one.value for look in looks for one in look.readings if one.metric == "airflow.dags"]
+
+    before = dags()
+    assert before[0] > 10
+    monkeypatch.setattr(probes, "_PAGE", 4)
+    assert dags() == before
+
+
+def test_one_of_two_api_servers_that_does_not_answer_is_found_behind_the_other(live: Live, sweeping: Sweeping) -> None:
+    with serving() as second:  # in place of another one behind the same load balancer
+        second.body = b'{"metadatabase": {"status": "healthy"}}'
+        each = [live.demo.airflow.url, f"http://127.0.0.1:{second.port}"]
+        sweeping.declare("sweep", airflow={"main": {"connection": "airflow_api", "api_servers": each}})
+        sweeping.declare("expect", airflow={"api_servers": 2})
+        sweeping.until(lambda rules: "airflow-api-servers" not in rules, "airflow")
+        second.status = 503
+        (finding,) = sweeping.awaited("airflow-api-servers", "airflow")
+        assert (finding.value, finding.limit) == (1, 2)
+        second.status = 200
+        sweeping.gone("airflow-api-servers", "airflow")
 
 
 def test_a_component_that_stops_is_found_until_it_is_back_and_so_is_one_too_few(

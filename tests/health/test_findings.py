@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.engine.health.findings import REMEMBERED, State, patience, verdict_of
+from include.engine.health.findings import REMEMBERED, Change, ChangeKind, State, patience, verdict_of
 from include.engine.health.judging import Level
+from include.engine.health.looks import Look
+from include.engine.health.messages import for_whom
 from include.engine.model import Verdict
-from include.engine.watching import Severity
+from include.engine.watching import NotifyKind, NotifySection, Severity
 from tests.health.making import BROKEN, DOWN, STEP, Life, book, look, reading
 
 
@@ -118,6 +122,27 @@ def test_a_warning_is_less_urgent_than_what_is_critical() -> None:
     assert severities == [Severity.TODAY, Severity.PAGE]
 
 
+def heard(changes: list[Change], *severities: Severity) -> list[str]:
+    """Name what a receiver of these severities hears of."""
+    section = NotifySection(kind=NotifyKind.PAGERDUTY, connection="pager", severities=severities)
+    return [str(change.kind) for change in for_whom(section, dict(enumerate(changes))).values()]
+
+
+def test_who_was_paged_hears_that_it_eased_and_that_it_is_over() -> None:
+    life = Life()
+    changes = [change for value in (10, 6, 6, 6, 1, 1, 1) for change in life.load(value).changes]
+    assert heard(changes, Severity.PAGE) == ["opened", "eased", "closed"]
+    assert heard(changes, Severity.TODAY) == ["eased", "closed"]
+    assert heard(changes, Severity.WEEK) == []
+
+
+def test_who_heard_of_the_warning_hears_the_end_of_what_became_a_page() -> None:
+    life = Life()
+    changes = [change for value in (6, 10, 1, 1, 1) for change in life.load(value).changes]
+    assert heard(changes, Severity.TODAY) == ["opened", "worsened", "closed"]
+    assert heard(changes, Severity.PAGE) == ["worsened", "closed"]
+
+
 def test_a_clock_that_jumps_back_closes_nothing() -> None:
     life = Life()
     life.load(10)
@@ -157,6 +182,22 @@ def test_changes_alternate_and_are_few_whatever_the_numbers_do(series: list[floa
 
 
 @settings(max_examples=60, deadline=None)
+@given(values, st.sets(st.sampled_from(list(Severity)), min_size=1))
+def test_whoever_heard_of_something_hears_of_its_end_and_nobody_else(
+    series: list[float | None], severities: set[Severity]
+) -> None:
+    life = Life()
+    changes: list[Change] = []
+    for value in [*series, *[1.0] * 100]:
+        seen = look(trouble=DOWN) if value is None else look(reading(value, at=life.now))
+        changes += life.sees(seen).changes
+    for key in {change.finding.key for change in changes}:
+        told = heard([one for one in changes if one.finding.key == key], *severities)
+        assert not told or told[-1] == ChangeKind.CLOSED
+        assert not told or told[0] != ChangeKind.CLOSED
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.booleans(), min_size=288, max_size=288))
 def test_a_day_of_flapping_is_told_a_few_times_and_not_a_hundred(series: list[bool]) -> None:
     life = Life()
@@ -166,14 +207,20 @@ def test_a_day_of_flapping_is_told_a_few_times_and_not_a_hundred(series: list[bo
     assert life.told.count("opened") <= 4 + 24 * 60 / 160 + 24 * 60 / (REMEMBERED.total_seconds() / 60) + 1
 
 
-def test_what_is_given_only_while_there_is_something_closes_when_it_is_given_no_more() -> None:
-    for sometimes, states in ((("box.load",), ["recovering"]), ((), ["open"])):  # of another metric nothing is known
-        life = Life()
-        life.load(7)
-        life.sees(look(metrics=("box.other",), sometimes=sometimes, at=life.now))
-        assert [
-            state for state, one in zip(life.states(), life.known.values(), strict=True) if one.rule == "load"
-        ] == states
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (look(metrics=("box.other",), sometimes=("box.load",)), "recovering"),  # there is nothing of it
+        (look(metrics=("box.other", "box.load")), "open"),  # it should be there: nobody knows
+        (look(metrics=("box.other",)), "closed"),  # nothing reads it any more
+        (look(metrics=("box.other",), trouble=BROKEN), "open"),  # what was not read might have given it
+    ],
+)
+def test_what_is_given_no_more_is_over_when_its_probe_says_so_or_is_gone(seen: Look, state: str) -> None:
+    life = Life()
+    life.load(7)
+    life.sees(msgspec.structs.replace(seen, at=life.now))
+    assert [str(one.state) for one in life.known.values() if one.rule == "load"] == [state]
 
 
 def test_a_probe_that_failed_proves_nothing_by_what_it_does_not_give() -> None:

@@ -21,14 +21,24 @@ LINES = """\
 """
 
 
+SINCE = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
 def test_lines_that_say_the_same_are_one_group_with_count_first_and_last() -> None:
-    groups = grouped("log", LINES.splitlines(), datetime(2026, 11, 22, 12, tzinfo=UTC))
+    groups = grouped("log", LINES.splitlines(), SINCE)
     assert [group.count for group in groups] == [2, 2, 1, 1]
     passwords = next(group for group in groups if "authentication" in group.template)
     assert passwords.first == datetime(2026, 11, 23, 2, 0, 1, tzinfo=UTC)
     assert passwords.last == datetime(2026, 11, 23, 2, 0, 7, tzinfo=UTC)
     assert not any("too old" in group.example for group in groups)
     assert "hunter2" not in str(groups)
+
+
+def test_a_line_with_a_date_of_no_calendar_counts_with_those_that_carry_no_time() -> None:
+    (group,) = grouped(
+        "log", ["ERROR invalid date 0000-00-00 00:00:00", "ERROR invalid date 2026-13-41 25:61:61"], SINCE
+    )
+    assert (group.count, group.first) == (2, None)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ DECLARED = Inventory.model_validate(
         "store": {"url": "memory://x"},
         "expect": {
             "postgres": {"standbys": 1, "synchronous_standbys": 1},
-            "cassandra": {"nodes": 3, "replication_factor": 3, "repair_within": "7d"},
-            "kafka": {"brokers": 3, "replication_factor": 2, "partitions_per_broker": 1},
+            "cassandra": {"nodes": 3, "replication_factor": 3, "quorum": True, "repair_within": "7d"},
+            "kafka": {"brokers": 3, "replication_factor": 3, "min_insync_replicas": 2, "partitions_per_broker": 1},
             "spark": {"masters": 2, "workers": 2, "batch_seconds": 10},
-            "airflow": {"schedulers": 2, "triggerers": 1, "dag_processors": 1},
+            "airflow": {"schedulers": 2, "triggerers": 1, "dag_processors": 1, "api_servers": 3},
         },
     }
 )

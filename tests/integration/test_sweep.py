@@ -15,21 +15,21 @@ from pathlib import Path
 import msgspec
 import psycopg
 import pytest
-import yaml
 
 from include.engine import lookout, wiring
-from include.engine.contracts import Connection, Stop
+from include.engine.contracts import Clock, Connection, Stop
 from include.engine.health.findings import State
 from include.engine.model import DrillReport, Target, Verdict, backup_id, encode
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
+from include.engine.systems.postgres import heartbeat
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
-from include.engine.verbs import backup, verify
+from include.engine.verbs import backup, drill, verify
 from tests.cli import paper
-from tests.estate import TARGET, Estate, Quiet
+from tests.estate import HEARTBEAT, TARGET, Estate, Quiet
 from tests.integration.sweeping import Sweeping, clock, later, with_password
 
 pytestmark = pytest.mark.integration
@@ -274,6 +274,15 @@ def test_dead_rows_are_found_until_vacuum_has_been(sweeping: Sweeping, pair: Pai
     pair.sql("drop table bloated")
 
 
+def test_transaction_ids_that_are_used_up_are_told_in_percent(sweeping: Sweeping) -> None:
+    sweeping.tolerate("postgres-wraparound", 0)
+    (finding,) = sweeping.awaited("postgres-wraparound", "postgres")
+    assert finding.value is not None
+    assert 0 < finding.value < 1
+    sweeping.tolerate("postgres-wraparound", 50)
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
 def test_a_clock_that_is_five_minutes_off_is_found_and_believed_by_nobody(sweeping: Sweeping) -> None:
     assert "postgres-clock" in sweeping.rules("postgres", clock=later(300))
     assert "postgres-clock" not in sweeping.rules("postgres")
@@ -331,8 +340,8 @@ def test_a_query_in_a_rule_file_is_a_probe_and_may_not_write(sweeping: Sweeping,
     pair.sql(
         "create table if not exists orders (n int, state text); insert into orders values (1, 'open'), (2, 'open')"
     )
-    rules = sweeping.folder / "own.yaml"
-    rules.write_text(
+    sweeping.add_rules(
+        "own.yaml",
         """
 probes:
   open-orders:
@@ -353,9 +362,8 @@ rules:
     action: ship them, or ask why not
     costs: nothing
     runbook: not-read
-"""
+""",
     )
-    sweeping.path.write_text(sweeping.path.read_text().replace("sweep:\n", "sweep:\n  rules: [own.yaml]\n"))
     report = sweeping.sweep("postgres")
     found = {one.rule: one for one in report.findings}
     assert set(found) == {"open-orders", "unread"}
@@ -387,7 +395,7 @@ def test_old_sets_and_drills_are_found_in_the_bucket_itself(sweeping: Sweeping) 
     assert {"drills-age", "drills-passed"} <= sweeping.rules("backups")
     catalog.record_drill(drilled(1, Verdict.PASS))
     left = {(one.rule, one.labels.get("metric")) for one in sweeping.sweep("backups").findings}
-    assert left == {("absent", "backups.set.age"), ("absent", "backups.age")}
+    assert left == {("absent", "backups.set.age"), ("absent", "backups.age"), ("backups-log-unproved", None)}
     catalog.bucket.create(f"{Target.parse('postgres/main')}/backups/20261123T020000Z/manifest.json", b"{not json")
     assert "backups-unreadable" in sweeping.rules("backups")
 
@@ -397,24 +405,42 @@ def test_a_set_that_gets_old_is_damaged_or_loses_its_log_is_found_in_the_bucket_
 ) -> None:
     bucket = Bucket.open(f"file://{sweeping.folder}/bucket")
     estate = Estate(pair.primary, bucket, sweeping.folder / "spool")
+    sweeping.declare("postgres", main={"connection": "postgres_main", "heartbeat": HEARTBEAT})
     pipeline = wiring.open_pipeline(wiring.load_inventory(sweeping.path), sweeping.connections)
-    taken = backup_id(clock())
-    with estate.archiving():
+    pipeline.catalog.record_drill(drilled(9 * 24, Verdict.PASS))
+    pipeline.catalog.record_drill(drilled(26, Verdict.FAIL))
+    assert sweeping.rules("backups") == {"absent", "backups-log-unproved", "drills-age", "drills-passed"}
+
+    def take(clock: Clock) -> str:
+        taken = backup_id(clock())
         backup.freeze(pipeline, taken, [TARGET], clock=clock)
         backup.copy(pipeline, taken, TARGET, progress=Quiet(), stop=Stop(), clock=clock)
         backup.seal(pipeline, taken, clock=clock)
+        return taken
+
+    with estate.archiving():
+        with pair.primary.connect() as connection:
+            heartbeat.ensure(connection, HEARTBEAT)
+            take(later(-27 * 3600))
+            pair.segments(1)
+            estate.archived()
+            stale = {"backups-set-age", "backups-age", "backups-unread"}
+            assert sweeping.rules("backups") == {*stale, "drills-age", "drills-passed"}
+            taken = take(clock)  # a new set mends what a set can mend
+            heartbeat.beat(connection, HEARTBEAT)
         pair.segments(3)
         estate.archived()
     pair.sql(f"select pg_drop_replication_slot('{estate.slot}')")
+    assert sweeping.rules("backups") == {"drills-age", "drills-passed"}
+    proved = drill.drill(
+        pipeline, drill.choose(pipeline), drill_id=backup_id(clock()), progress=Quiet(), stop=Stop(), clock=clock
+    )
+    assert proved.verdict is Verdict.PASS, proved.checks
+    assert sweeping.rules("backups") == set()
+    assert sweeping.rules("backups", clock=later(7 * 3600)) == {"backups-unread"}
     read_back = partial(verify.verify_part, pipeline, TARGET, taken, progress=Quiet(), stop=Stop(), clock=clock)
     assert read_back().verdict is Verdict.PASS
-    pipeline.catalog.record_drill(drilled(1, Verdict.PASS))
-    assert sweeping.rules("backups") == set()
-
-    assert sweeping.rules("backups", clock=later(DAY)) == set()
-    assert sweeping.rules("backups", clock=later(27 * 3600)) == {"backups-set-age", "backups-age"}
-    assert "drills-age" in sweeping.rules("backups", clock=later(9 * DAY))
-    assert sweeping.rules("backups") == set()
+    assert sweeping.rules("backups", clock=later(7 * 3600)) == set()
 
     sealed = pipeline.catalog.set(taken)
     name = backup_id(later(3600)())
@@ -450,9 +476,7 @@ def test_the_rule_and_the_probe_that_the_pages_show_work_as_they_are_written(
     pair.sql(
         "create table orders (shipped_at timestamptz)", "insert into orders select null from generate_series(1, 101)"
     )
-    (sweeping.folder / "own.yaml").write_text(shown)
-    limits = yaml.safe_load(sweeping.path.read_text())["sweep"]
-    sweeping.declare("sweep", **limits, rules=["own.yaml"])
+    sweeping.add_rules("own.yaml", shown)
     (finding,) = sweeping.sweep("postgres").findings
     assert (finding.rule, finding.value, finding.state) == ("orders-unshipped", 101, State.PENDING)  # for: 10m
     pair.sql("update orders set shipped_at = now() where ctid = (select min(ctid) from orders)")

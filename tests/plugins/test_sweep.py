@@ -26,6 +26,7 @@ from mainstay.ui import Pages
 from mainstay.ui import app as pages
 from mainstay.ui.scrape import scrape
 from tests.systems.http.serving import Serving, serving
+from tests.systems.messaging.test_sending import mailbox
 
 TOKEN = "t0ken-of-prometheus"
 
@@ -35,6 +36,7 @@ class World:
 
     def __init__(self, folder: Path, page: Serving, chat: Serving) -> None:
         self.page, self.chat = page, chat
+        self.connections: dict[str, Connection] = {}
         self.path = folder / "inventory.yaml"
         document: dict[str, Any] = {
             "pipeline": "shop",
@@ -55,6 +57,7 @@ class World:
         known = {
             "chat": Connection(password=f"http://127.0.0.1:{self.chat.port}/hook"),
             "prometheus": Connection(password=TOKEN),
+            **self.connections,
         }
         if name not in known:
             raise Misconfigured(f"there is no connection {name}", hint="define it")
@@ -65,7 +68,9 @@ class World:
         looks = [LookOperator(task_id=f"look-{one}", system=one).execute(context()) for one in systems]
         judge = JudgeSweepOperator(task_id="judge", looks=looks, systems=systems)
         summary = judge.execute(context())
-        tell = TellOperator(task_id="tell", summary=summary, notifiers=[FindingsNotifier(receiver="chat")])
+        receivers = yaml.safe_load(self.path.read_text())["notify"]
+        notifiers = [FindingsNotifier(receiver=name) for name in sorted(receivers)]
+        tell = TellOperator(task_id="tell", summary=summary, notifiers=notifiers)
         tell.execute(context())
         return summary
 
@@ -98,6 +103,33 @@ def test_a_change_is_told_once_and_the_verdict_is_red_meanwhile(world: World) ->
     world.page.status = 200
     assert world.run("http", "host")["verdict"] == "PASS"
     assert world.told()[-1].startswith("```OVER")
+
+
+def test_each_receiver_is_told_in_its_form_and_only_of_what_is_its_business(world: World) -> None:
+    with mailbox() as mail, serving() as pager:
+        world.connections |= {
+            "mail": Connection(host="127.0.0.1", port=mail.port),
+            "pager": Connection(host=f"http://127.0.0.1:{pager.port}/v2/enqueue", password="routing-key"),
+        }
+        document = yaml.safe_load(world.path.read_text())
+        document["notify"] |= {
+            "mail": {"kind": "smtp", "connection": "mail", "to": ["ops@example.org"], "severities": ["this-week"]},
+            "pager": {"kind": "pagerduty", "connection": "pager", "severities": ["page"]},
+        }
+        world.path.write_text(yaml.safe_dump(document))
+        world.run("http")
+        world.page.status = 500
+        world.run("http")
+        world.page.status = 200
+        world.run("http")
+        events = [json.loads(body) for _, _, body in pager.seen]
+    assert [(one["event_action"], one["routing_key"]) for one in events] == [
+        ("trigger", "routing-key"),
+        ("resolve", "routing-key"),
+    ]
+    assert events[0]["payload"]["class"] == "http-up"
+    assert mail.mails == []
+    assert len(world.told()) == 2
 
 
 def test_a_receiver_that_fails_is_told_by_the_next_sweep(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +16,17 @@ from include.engine.contracts import Connection, Stop
 from include.engine.errors import Unreachable
 from include.engine.model import Verdict
 from include.engine.sandbox.home import Sandbox
-from include.engine.store.bucket import Bucket
+from include.engine.store.bucket import PARTS_AT_ONCE, Bucket
+from include.engine.store.sweep import sweep
 from include.engine.store.uploads import abort_unfinished, unfinished_uploads
 from include.engine.store.vault import VaultReader
 from include.engine.store.verify import verify_backup
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
+from tests.estate import eventually
 from tests.faults import Wire
-from tests.integration.postgres.taking import FIRST, TARGET, Taking, Watched, clock
+from tests.integration.postgres.taking import FIRST, TARGET, Taking, Watched, clock, environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.sabotage]
 
@@ -91,9 +95,17 @@ def test_a_slow_store_gets_a_whole_backup(
         time.sleep(0.3)
 
     wire.verdict = slowly
+    wire.rate = 3_000_000.0
     taking = Taking(role, through(wire, object_store, bucket))
+    began = time.monotonic()
     manifest = taking.catalog.commit(taking.take(full=True))
     assert manifest.bytes > 30_000_000
+    # The backup goes at the pace of the store, part by part: nothing is given up, and nothing piles up.
+    assert time.monotonic() - began > manifest.bytes / wire.rate / PARTS_AT_ONCE / 2
+    found = verify_backup(
+        taking.catalog, VaultReader(taking.bucket), manifest, progress=Watched(), stop=Stop(), now=clock()
+    )
+    assert found.verdict is Verdict.PASS
 
 
 def test_a_store_that_dies_in_the_middle_leaves_nothing_that_counts_and_the_retry_is_whole(
@@ -120,6 +132,28 @@ def test_a_store_that_dies_in_the_middle_leaves_nothing_that_counts_and_the_retr
     assert again.stored(again.entry(manifest, "backup_manifest.zst"))
 
 
+def test_what_a_killed_backup_leaves_in_s3_is_swept_after_its_retry(
+    role: Connection, object_store: ObjectStoreServer, bucket: str, wire: Wire
+) -> None:
+    direct = through(wire, object_store, bucket)
+    keys = {"ACCESS": object_store.access_key, "SECRET": object_store.secret_key, "ENDPOINT": object_store.endpoint}
+    slow = environment(role, direct.url, settings={"max_rate": 12 << 20})
+    with subprocess.Popen([sys.executable, "-m", "tests.integration.postgres.taking"], env=slow | keys) as victim:
+        eventually(lambda: unfinished_uploads(direct) or victim.poll() is not None, what="an upload is under way")
+        victim.kill()
+    (left,) = unfinished_uploads(direct)
+    again = Taking(role, direct)
+    assert again.catalog.backups(TARGET) == []
+    manifest = again.catalog.commit(again.take(full=True))
+
+    later = clock() + timedelta(days=3)
+    assert abort_unfinished(again.catalog, now=later, dry_run=False).aborted == (left,)
+    assert unfinished_uploads(direct) == []
+    sweep(again.catalog, TARGET, clock=lambda: later, dry_run=False)
+    found = verify_backup(again.catalog, VaultReader(direct), manifest, progress=Watched(), stop=Stop(), now=clock())
+    assert found.verdict is Verdict.PASS
+
+
 def test_a_worker_whose_clock_is_five_minutes_off_says_so_and_its_backup_is_whole(
     role: Connection, object_store: ObjectStoreServer, bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +162,7 @@ def test_a_worker_whose_clock_is_five_minutes_off_says_so_and_its_backup_is_whol
     manifest = taking.catalog.commit(taking.take(full=True))
 
     assert any("clock" in note for note in manifest.notes)
+    assert abs(manifest.detail["clock_ahead_seconds"] - 300) < 5
     # What recovery is compared with is the server's clock, not the worker's.
     assert abs((manifest.recoverable_to - clock()).total_seconds()) < 60
     found = verify_backup(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_three_nodes_lose_everything_twice_and_get_it_back(estate: Estate, cql: 
 
 def test_snapshots_of_three_nodes_are_taken_within_half_a_second(estate: Estate) -> None:
     skews = [detail(estate.backup()).cut.skew_seconds for _ in range(3)]
-    assert min(skews) < 0.5
+    assert statistics.median(skews) < 0.5
 
 
 def test_three_nodes_fit_into_one(estate: Estate, cql: Cql, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,13 +220,16 @@ def test_messages_that_a_slow_node_drops_are_found_and_forgotten_with_time(
     first = next(node for node in cql.ring() if node.address == ring.nodes[0].address)
     pid = ring.nodes[2].pid
     assert pid is not None
+    # Milliseconds.  The coordinator writes into each message when it expires; in the sandbox that would be after 20 seconds.
+    ring.nodes[0].nodetool("settimeout", "write", "2000")
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        while time.monotonic() < began + 8:  # longer than a write may wait (write_request_timeout), and not yet dead
+        while time.monotonic() < began + 8:  # longer than a message lasts, and the node is not yet taken for dead
             cql.rows(statement, consistency="QUORUM", at=first, timeout=60)
     finally:
         os.kill(pid, signal.SIGCONT)
+        ring.nodes[0].nodetool("settimeout", "write", "20000")
     found = sweeping.awaited("cassandra-dropped", "cassandra", node=ring.nodes[2].address)
     peak = found[0].value
     assert peak is not None

@@ -104,7 +104,9 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
         spark.master.kill()
         with pytest.raises(Unreachable):
             stream.look(clock)
+        sweeping.until(lambda rules: {"spark-masters", "spark-leader"} <= rules, "spark")
         spark.start(timeout=240)
+        sweeping.until(lambda rules: not rules & {"spark-masters", "spark-leader"}, "spark")
         goes_on()
         assert stream.journal.newest() == newest
 
@@ -124,14 +126,6 @@ def test_driver_executor_master_and_worker_are_killed_in_turn_and_nothing_is_los
     assert seen.end == "drained"
     stream.end()
     stream.end()  # nothing is left to end
-
-
-def killed(sign: str, spark: SparkCluster) -> None:
-    """SIGKILL all processes of *spark* of a kind; there has to be one."""
-    victims = [pid for pid in processes(sign) if _ours(pid, spark)]
-    assert victims, sign
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_the_leading_master_dies_and_the_job_goes_on_under_the_other(brook: Brook, sandbox: Sandbox) -> None:
@@ -175,6 +169,14 @@ def test_the_leading_master_dies_and_the_job_goes_on_under_the_other(brook: Broo
             stream.end(kill=True)
         brook.streams.clear()
         pair.stop()
+
+
+def killed(sign: str, spark: SparkCluster) -> None:
+    """SIGKILL all processes of *spark* of a kind; there has to be one."""
+    victims = [pid for pid in processes(sign) if _ours(pid, spark)]
+    assert victims, sign
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _ours(pid: int, spark: SparkCluster) -> bool:

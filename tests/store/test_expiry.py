@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 
 import msgspec
 import pytest
 
 from include.engine.errors import Corrupt
-from include.engine.model import Check, DrillReport, Entry, Verdict, backup_id
+from include.engine.model import Check, DrillReport, Entry, Target, Verdict, Verification, backup_id
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog, Keep
 from include.engine.store.expiry import ExpiryPlan, apply, plan_expiry
@@ -150,23 +151,72 @@ def test_the_newest_verified_set_stays_with_its_backups(catalog: Catalog) -> Non
     assert night(8) in plan.backups["postgres/main"]
 
 
+def drilled(
+    catalog: Catalog, set_id: str, verdict: Verdict, *, of: Target | None = None, check: str = "c", days: float = 0
+) -> None:
+    """Record a drill of a set, or of one of its parts, whose one check ended with *verdict*."""
+    catalog.record_drill(
+        DrillReport(
+            id=f"d{uuid.uuid4().hex}",
+            started=days_ago(days),
+            finished=days_ago(days),
+            set_id=set_id,
+            target=of,
+            backup=set_id if of else None,
+            stages=(),
+            checks=(Check(name=check, verdict=verdict, detail=""),),
+            verdict=verdict,
+        )
+    )
+
+
 def test_a_drill_that_passed_verifies_a_set_too(catalog: Catalog) -> None:
     for days in (9, 8, 1):
         a_night(catalog, days=days)
-    catalog.record_drill(
-        DrillReport(
-            id="d",
-            started=NOW,
-            finished=NOW,
-            set_id=night(9),
-            target=None,
-            backup=None,
-            stages=(),
-            checks=(Check(name="c", verdict=Verdict.PASS, detail=""),),
-            verdict=Verdict.PASS,
-        )
-    )
+    drilled(catalog, night(9), Verdict.PASS)
     assert plan_expiry(catalog, Policy(redundancy=1), NOW).delete_sets == (night(8),)
+
+
+def test_a_drill_of_one_part_does_not_verify_the_set(catalog: Catalog) -> None:
+    for days in (9, 8, 1):
+        a_night(catalog, days=days, targets=(MAIN, EVENTS))
+    drilled(catalog, night(9), Verdict.PASS)
+    drilled(catalog, night(8), Verdict.PASS, of=MAIN)
+    plan = plan_expiry(catalog, Policy(redundancy=1), NOW)
+    assert plan.sets[night(9)] == ("the newest verified",)
+    assert plan.delete_sets == (night(8),)
+    drilled(catalog, night(8), Verdict.PASS, of=EVENTS)  # now each of its parts was
+    assert plan_expiry(catalog, Policy(redundancy=1), NOW).delete_sets == (night(9),)
+
+
+@pytest.mark.parametrize("found_by", ["reading back", "a drill", "reading its parent back"])
+def test_what_failed_after_it_was_proved_is_not_verified_any_more(catalog: Catalog, found_by: str) -> None:
+    a_night(catalog, days=9)
+    full = a_backup(catalog, days=8.5)
+    a_set(catalog, a_backup(catalog, days=8, parent=full.id), days=8)
+    a_night(catalog, days=1)
+    drilled(catalog, night(9), Verdict.PASS, days=7)
+    drilled(catalog, night(8), Verdict.PASS, days=7)
+    if found_by == "a drill":
+        drilled(catalog, night(8), Verdict.FAIL, check=f"{MAIN}: restore", days=6)
+    else:
+        verified(catalog, catalog.backup(MAIN, night(8)) if found_by == "reading back" else full, Verdict.FAIL)
+    assert plan_expiry(catalog, Policy(redundancy=1), NOW).delete_sets == (night(8),)
+
+
+def test_neither_an_absent_store_nor_a_slow_restore_takes_a_proof_back(catalog: Catalog) -> None:
+    for days in (9, 8, 1):
+        a_night(catalog, days=days)
+    drilled(catalog, night(9), Verdict.PASS, days=7)
+    main = catalog.backup(MAIN, night(8))
+    verified(catalog, main)
+    for verdict, days in ((Verdict.UNVERIFIED, 6), (Verdict.UNVERIFIED, 0)):
+        drilled(catalog, night(8), verdict, days=days)
+    drilled(catalog, night(8), Verdict.FAIL, check="rto")
+    catalog.record_verification(
+        Verification(target=MAIN, backup=main.id, at=NOW + DAY, objects=0, bytes=0, verdict=Verdict.UNVERIFIED)
+    )
+    assert plan_expiry(catalog, Policy(redundancy=1), NOW).delete_sets == (night(9),)
 
 
 def test_a_locked_manifest_holds_its_set_and_its_chain_and_is_told(catalog: Catalog) -> None:

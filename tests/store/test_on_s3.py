@@ -18,6 +18,7 @@ from include.engine.store.locks import LockMode, ObjectLocks
 from include.engine.store.retention import Policy
 from include.engine.store.s3 import s3_of
 from include.engine.store.uploads import abort_unfinished, unfinished_uploads
+from include.engine.store.vault import VaultWriter
 from include.engine.systems.object_store.server import ObjectStoreServer
 from tests.store.making import DAY, MAIN, NOW, a_backup, a_night
 
@@ -84,6 +85,16 @@ def test_an_upload_whose_source_failed_leaves_nothing_that_is_not_found(store: B
     with pytest.raises(KeyError):
         store.upload(f"{ATTEMPT}/x", source())
     abort_unfinished(Catalog(store), now=in_days(3), dry_run=False)
+    assert unfinished_uploads(store) == []
+
+
+def test_a_backup_that_is_stopped_leaves_no_part_of_its_upload(store: Bucket) -> None:
+    def source() -> Iterator[bytes]:
+        yield bytes(40 << 20)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        VaultWriter(store, ATTEMPT).write("x", source())
     assert unfinished_uploads(store) == []
 
 

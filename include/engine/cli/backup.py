@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +14,8 @@ from include.engine.cli.clock import now
 from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
 from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
-from include.engine.contracts import Progress, Stop
-from include.engine.errors import Misconfigured
+from include.engine.contracts import Prepares, Progress, Stop
+from include.engine.errors import MainstayError, Misconfigured
 from include.engine.model import SetManifest, Target, Verdict, Verification, backup_id, worst
 
 if TYPE_CHECKING:
@@ -43,11 +45,21 @@ def backup(
         raise Misconfigured("a set that is finished has its targets already", hint="give either --id or targets")
     pipeline = whence.pipeline()
     chosen = pipeline.choose(targets or [])
+    _ahead(pipeline, chosen)
     with stopping() as stop, ShellProgress() as progress:
         sealed = take(pipeline, set_id or backup_id(now()), chosen, full=full, progress=progress, stop=stop)
         proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
     _tell(pipeline, sealed, proofs, as_json=as_json)
     leave(worst([sealed.verdict, *(proof.verdict for proof in proofs)]))
+
+
+def _ahead(pipeline: Pipeline, targets: tuple[Target, ...]) -> None:
+    """Begin what would be waited for later: logins, and the import of the table library, which only the end needs."""
+    for target in targets:
+        source: object = pipeline.lookup.source(target)
+        if isinstance(source, Prepares):
+            source.prepare()
+    threading.Thread(target=import_module, args=("rich.table",), name="import", daemon=True).start()
 
 
 def take(
@@ -64,7 +76,11 @@ def take(
             verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
         return verb.seal(pipeline, set_id, clock=now)
     finally:
-        verb.release(pipeline, set_id, targets)
+        try:
+            verb.release(pipeline, set_id, targets)
+        except MainstayError as error:
+            # It neither undoes a set that is sealed nor explains one that is not.
+            progress.say(f"something of the set {set_id} was left on a server: {error}")
 
 
 def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:
@@ -79,9 +95,10 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         emit_json({"set": sealed, "verifications": proofs})
         return
     verdicts = {(proof.target, proof.backup): proof.verdict for proof in proofs}
-    rows = []
+    rows, notes = [], []
     for part in sealed.parts:
         manifest = pipeline.catalog.backup(part.target, part.backup)
+        notes += [f"{part.target}: {note}" for note in manifest.notes]
         seconds = (manifest.finished - manifest.started).total_seconds()
         rows.append(
             (
@@ -97,6 +114,7 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         )
     columns = ("target", "kind", ">original", ">stored", ">ratio", ">took", "recoverable to", "read back")
     show(table(columns, rows, title=f"Set {sealed.id}"))
+    show(*notes)
     for proof in proofs:
         if told := figures.trusted(proof):
             show(f"{proof.target}: {told}")

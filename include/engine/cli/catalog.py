@@ -66,6 +66,13 @@ class ListedArchive(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """What cannot be read, and why: a backup of a target, a set, or the drills."""
+
+    what: str
+    problem: str
+
+
 class Listing(Struct, frozen=True, kw_only=True):
     """The whole catalog."""
 
@@ -73,6 +80,7 @@ class Listing(Struct, frozen=True, kw_only=True):
     sets: tuple[ListedSet, ...]
     backups: tuple[ListedBackup, ...]
     archives: tuple[ListedArchive, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @finds_pipeline
@@ -91,21 +99,32 @@ def catalog(
 
 
 def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
-    """Read the catalog, newest first."""
+    """Read the catalog, newest first; what cannot be read is listed apart, and hides nothing else."""
+    from include.engine.store.sets import survey_sets
+
     found = pipeline.catalog
     targets = [only] if only else sorted({*found.targets(), *pipeline.targets})
-    drills = found.drills()
-    by_target = {target: found.backups(target) for target in targets}
+    surveys = {target: found.survey(target) for target in targets}
+    surveyed = survey_sets(found)
+    wrong = {f"{target} {name}": error for target in targets for name, error in surveys[target].unreadable.items()}
+    wrong |= {f"set {name}": error for name, error in surveyed.unreadable.items()}
+    drills: list[DrillReport] = []
+    try:
+        drills = found.drills()
+    except PermanentError as error:
+        wrong["drills"] = error
+    by_target = {target: list(surveys[target].manifests) for target in targets}
     manifests = [manifest for kept in by_target.values() for manifest in kept]
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
         verified = list(pool.map(lambda manifest: _verified(pipeline, manifest), manifests))
     backups = [_backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)]
-    sets = [_set(pipeline, one) for one in found.sets() if only is None or only in {part.target for part in one.parts}]
+    sets = [_set(pipeline, one) for one in surveyed.sets if only is None or only in {part.target for part in one.parts}]
     return Listing(
         url=found.bucket.url,
         sets=tuple(reversed(sets)),
         backups=tuple(sorted(backups, key=lambda listed: (listed.id, listed.target), reverse=True)),
         archives=tuple(one for target in targets if (one := _archive(pipeline, target, by_target[target])) is not None),
+        unreadable=tuple(Unreadable(what=what, problem=error.message) for what, error in wrong.items()),
     )
 
 
@@ -163,7 +182,7 @@ def _set(pipeline: Pipeline, found: SetManifest) -> ListedSet:
 
 
 def _show(listing: Listing, at: datetime) -> None:
-    if not listing.sets and not listing.backups:
+    if not listing.sets and not listing.backups and not listing.unreadable:
         show(f"{listing.url} holds no backup yet: `./mainstay backup` takes the first")
         return
     if listing.sets:
@@ -184,6 +203,8 @@ def _show(listing: Listing, at: datetime) -> None:
     if listing.archives:
         heads = ("log archive", "along", "from backup", "recoverable", "to position", ">behind", "verdict")
         show(table(heads, [row for one in listing.archives for row in _archive_rows(one, at)]))
+    for bad in listing.unreadable:
+        show(f"cannot be read: {bad.what}: {bad.problem}")
 
 
 def _row(one: ListedBackup, at: datetime) -> tuple[object, ...]:

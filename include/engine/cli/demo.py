@@ -165,7 +165,7 @@ def demo(
 
     The exit code is the drill's verdict.
     """
-    from include.engine.cli.demo_load_tour import load_all, report_loads
+    from include.engine.cli.demo_load_tour import report_loads
     from include.engine.cli.demo_tour import report, tour
 
     sandbox = _sandbox(None)
@@ -173,8 +173,7 @@ def demo(
     steps.title("Starting the demo")
     sandbox.up(steps)
     seen = tour(sandbox, steps)
-    loads = load_all(sandbox, steps)
-    report_loads(loads)
+    report_loads(seen.loads)
     report(seen, seconds=steps.seconds)
     if keep_up:
         show(*_next_steps(sandbox, with_airflow=True))

@@ -36,9 +36,19 @@ class DemoConnections:
 
 
 def write_inventory(
-    path: Path, base: Path, settings: Mapping[str, Mapping[str, Any]], left_out: Sequence[str] = ()
+    path: Path,
+    base: Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    left_out: Sequence[str] = (),
+    *,
+    sandbox: Path,
+    cassandra_nodes: int,
 ) -> None:
-    """Write the demo's inventory: *base* with *settings*, by target, added, and without the targets *left_out*."""
+    """Write the demo's inventory: *base* with *settings*, by target, added, and without the targets *left_out*.
+
+    :param sandbox: of the demo, whose servers the sweep looks at
+    :param cassandra_nodes: how many there are, each with a copy
+    """
     document = yaml.safe_load(base.read_text(encoding="utf-8"))
     for target, added in settings.items():
         system, _, name = target.partition("/")
@@ -48,6 +58,8 @@ def write_inventory(
         del document[system][name]
         if not document[system]:
             del document[system]  # a system without a target is a mistake
+    document["sweep"]["hosts"]["worker"]["sandbox"] = str(sandbox)
+    document["expect"]["cassandra"] |= {"nodes": cassandra_nodes, "replication_factor": cassandra_nodes}
     demo_load.allow(document)
     draft = path.with_suffix(".draft")
     draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

@@ -24,7 +24,6 @@ def load_all(demo: DemoSandbox, steps: Steps) -> Sequence[LoadResult]:
     from include.engine.store.loads import Loads
 
     client, loads = demo.airflow.client(), Loads(open_demo(demo).catalog.bucket)
-    steps.title("Airflow: the load test DAG")
     before = set(loads.ids())
     ended = run_dag(client, "load_test", steps, {"kind": "brief", "reason": "./mainstay demo"})
     new = [loads.get(id_) for id_ in loads.ids() if id_ not in before]

@@ -120,7 +120,14 @@ class DemoSandbox:
         made = {"airflow": with_airflow, "stream": with_stream, "cassandra_nodes": self.clusters.cassandra.size}
         self._mark.write_text(json.dumps(made))
         left_out = () if with_stream else (demo_stream.TARGET,)
-        write_inventory(self.inventory, INVENTORY, self.clusters.settings() | self.stream.settings(), left_out)
+        write_inventory(
+            self.inventory,
+            INVENTORY,
+            self.clusters.settings() | self.stream.settings(),
+            left_out,
+            sandbox=self.sandbox.root,
+            cassandra_nodes=self.clusters.cassandra.size,
+        )
         with steps.step(f"Object store, port {self.store.port}"):
             self.store.start()
             self.store.create_bucket(BUCKET)

@@ -16,7 +16,7 @@ from include.engine.cli.demo_sandbox import DemoSandbox
 from include.engine.cli.drill import objectives_table, stages_table
 from include.engine.cli.output import checks_table, coloured, show, table
 from include.engine.errors import PermanentError
-from include.engine.model import DrillReport, Manifest, Reconciled, SetManifest, Verdict, backup_id
+from include.engine.model import DrillReport, LoadResult, Manifest, Reconciled, SetManifest, Verdict, backup_id
 
 if TYPE_CHECKING:
     from include.engine.cli.steps import Steps
@@ -34,6 +34,7 @@ class Tour(Struct, frozen=True, kw_only=True):
     sealed: SetManifest
     backups: tuple[Manifest, ...]
     drill: DrillReport
+    loads: Sequence[LoadResult] = ()
     answers: Sequence[demo_health.Answer] = ()
 
     @property
@@ -52,6 +53,7 @@ class Guide:
     pipeline: Pipeline
     sealed: SetManifest | None = None
     drilled: DrillReport | None = None
+    loads: Sequence[LoadResult] = ()
     answers: Sequence[demo_health.Answer] = ()
 
     def run(self, dag: str) -> Run:
@@ -85,7 +87,7 @@ def tour(demo: DemoSandbox, steps: Steps) -> Tour:
     sealed, drilled = guide.the_set, guide.drilled
     assert drilled is not None
     backups = tuple(guide.pipeline.catalog.backup(part.target, part.backup) for part in sealed.parts)
-    return Tour(sealed=sealed, backups=backups, drill=drilled, answers=guide.answers)
+    return Tour(sealed=sealed, backups=backups, drill=drilled, loads=guide.loads, answers=guide.answers)
 
 
 def keep_the_stream(guide: Guide) -> None:
@@ -142,6 +144,13 @@ def drill(guide: Guide) -> None:
     guide.drilled = new[-1]
 
 
+def put_load_on(guide: Guide) -> None:
+    """Put load on every system by the DAG ``load_test``: the checklist before a deployment asks for one that passed."""
+    from include.engine.cli.demo_load_tour import load_all
+
+    guide.loads = load_all(guide.demo, guide.steps)
+
+
 def look_around(guide: Guide) -> None:
     """Look at everything by the DAG ``sweep``, and go through the checklists."""
     guide.answers = demo_health.look_around(guide.client, guide.steps)
@@ -153,6 +162,7 @@ STATIONS: tuple[tuple[str, Callable[[Guide], None]], ...] = (
     ("Airflow: the mirror DAG", mirror),
     ("A copy of log, tables and stream, and its end", lose_a_copy),
     ("Airflow: the drill DAG", drill),
+    ("Airflow: the load test DAG", put_load_on),
     ("Airflow: the sweep DAG and the checklists", look_around),
 )
 

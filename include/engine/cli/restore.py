@@ -15,6 +15,7 @@ from include.engine.cli.boundary import stopping
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
 from include.engine.cli.progress import ShellProgress
+from include.engine.cli.restore_plans import show_plan, show_set_plan
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.errors import Misconfigured, Refused
 from include.engine.model import (
@@ -89,8 +90,15 @@ def restore(
         typer.Option("--confirm", help="the name of what would be overwritten, typed to allow it. Repeatable"),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="why; it is recorded")] = "",
+    checks: Annotated[
+        bool,
+        typer.Option(
+            "--checks/--no-checks",
+            help="look at all that PostgreSQL brought back: compare rows with the backup's digests, pg_amcheck, read every row",
+        ),
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask; --json does not either")] = False,
     as_json: Json = False,
 ) -> None:
     """Restore one target, or all parts of a set, from a backup, to any point that the backups and the log archive reach.
@@ -121,6 +129,7 @@ def restore(
             pipeline,
             restore_set.plan(pipeline, restore_set.find(pipeline, target), wishes, point=stopping_point),
             reason,
+            checks=checks,
             dry_run=dry_run,
             yes=yes,
             as_json=as_json,
@@ -134,11 +143,11 @@ def restore(
     if not as_json:
         show_plan(plan)
     why = _agreed([plan], reason, yes=yes or as_json)
-    _leave_with(_carry_out(pipeline, plan, why), as_json=as_json)
+    _leave_with(_carry_out(pipeline, plan, why, checks=checks), as_json=as_json)
 
 
 def _restore_set(
-    pipeline: Pipeline, plan: SetPlan, reason: str, *, dry_run: bool, yes: bool, as_json: bool
+    pipeline: Pipeline, plan: SetPlan, reason: str, *, checks: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> NoReturn:
     from include.engine.verbs import restore_set
 
@@ -151,7 +160,7 @@ def _restore_set(
     why = _agreed(plan.parts, reason, yes=yes or as_json)
     with stopping() as stop, ShellProgress() as progress:
         restored = restore_set.restore_set(
-            pipeline, plan, reason=why, by=getpass.getuser(), progress=progress, stop=stop, clock=now
+            pipeline, plan, reason=why, by=getpass.getuser(), progress=progress, stop=stop, clock=now, checks=checks
         )
     if as_json:
         emit_json(restored)
@@ -162,12 +171,12 @@ def _restore_set(
     raise typer.Exit(restored.verdict.exit_code)
 
 
-def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str) -> Restored:
+def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str, *, checks: bool) -> Restored:
     from include.engine.verbs import restore as verb
 
     with stopping() as stop, ShellProgress() as progress:
         return verb.restore(
-            pipeline, plan, reason=reason, by=getpass.getuser(), progress=progress, stop=stop, clock=now
+            pipeline, plan, reason=reason, by=getpass.getuser(), progress=progress, stop=stop, clock=now, checks=checks
         )
 
 
@@ -202,54 +211,6 @@ def _destination(to: Path | None, to_server: Sequence[str] | None, to_sandbox: b
             hint="give one of --to DIR, --to-server NAME and --to-sandbox",
         )
     return given[-1]
-
-
-def show_set_plan(plan: SetPlan) -> None:
-    """Show what the restore of a set would do, all parts on one page."""
-    rows = [
-        (
-            str(part.target),
-            part.backup,
-            f"{part.destination.kind} {part.destination.path or part.destination.name}".strip(),
-            figures.size(part.bytes_to_fetch),
-            figures.size(part.bytes_needed),
-            figures.duration(part.seconds_expected) if part.seconds_expected else "not known",
-        )
-        for part in plan.parts
-    ]
-    expected = figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known"
-    rows.append(("all", "", "", figures.size(plan.bytes_to_fetch), figures.size(plan.bytes_needed), expected))
-    columns = ("part", "from", "into", ">to fetch", ">space needed", ">expected")
-    show(table(columns, rows, title=f"Restore of the set {plan.set_id}"))
-    show(table(("part", "step"), [(part.target, step) for part in plan.parts for step in part.steps]))
-    warnings = [f"{part.target}: {warning}" for part in plan.parts for warning in part.warnings]
-    for warning in (*plan.warnings, *warnings):
-        show(f"warning: {warning}")
-    for thing in plan.would_overwrite:
-        show(f"WOULD OVERWRITE {thing}")
-
-
-def show_plan(plan: RestorePlan) -> None:
-    """Show what a restore would do."""
-    destination = plan.destination.path or plan.destination.name or str(plan.destination.kind)
-    facts = [
-        ("restore", f"{plan.target} from {plan.backup}"),
-        ("to the point", plan.point),
-        ("into", f"{plan.destination.kind} {destination}" if destination != plan.destination.kind else destination),
-        ("chain", " → ".join(plan.chain)),
-        ("to fetch", figures.size(plan.bytes_to_fetch)),
-        ("space needed", figures.size(plan.bytes_needed)),
-        (
-            "time expected",
-            figures.duration(plan.seconds_expected) if plan.seconds_expected else "not known: no drill yet",
-        ),
-    ]
-    show(table(("plan", ""), facts))
-    show(table((">", "step"), enumerate(plan.steps, start=1)))
-    for warning in plan.warnings:
-        show(f"warning: {warning}")
-    for thing in plan.would_overwrite:
-        show(f"WOULD OVERWRITE {thing}")
 
 
 def _agreed(plans: Sequence[RestorePlan], reason: str, *, yes: bool) -> str:

@@ -118,13 +118,15 @@ def scaling_of(rows: list[ScalingRow]) -> RenderableType:
 
 
 def _scaling(row: ScalingRow) -> tuple[object, ...]:
+    from include.engine.health.trends import soon
+
     return (
         coloured(row.verdict),
         f"{row.title} {row.subject}".strip(),
         figures.number(row.value, row.unit),
         figures.number(row.limit, row.unit),
         "?" if row.trend is None else figures.number(row.trend.slope * 3600, row.unit),
-        "not in sight" if row.breach is None else f"in {figures.duration(row.breach.seconds)}",
+        soon(row.breach) or "not in sight",
         row.cause,
         row.action,
         row.costs,

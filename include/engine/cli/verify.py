@@ -65,10 +65,12 @@ def newest_set(pipeline: Pipeline) -> str:
 
     :raises NotFound: when there is none
     """
-    sets = pipeline.catalog.sets()
-    if not sets:
+    from include.engine.store import sets
+
+    found = sets.newest_set(pipeline.catalog)
+    if found is None:
         raise NotFound("there is no set yet", hint="`./mainstay backup` takes the first")
-    return sets[-1].id
+    return found.id
 
 
 def _show(checks: tuple[Check, ...], proofs: tuple[Verification, ...]) -> None:

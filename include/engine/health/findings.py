@@ -47,6 +47,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     :param since: since when it was seen, in this life
     :param level: how bad it is now
     :param told: how bad people were told that it is
+    :param told_as: how urgent they were told that it is, each of it once: whoever heard of it hears of its end
     :param worst: the value furthest from fine in this life
     :param quiet: since when it is fine, or less bad than was told
     :param openings: how often it has opened without a long quiet time between
@@ -63,6 +64,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     state: State
     level: Level
     told: Level = Level.FINE
+    told_as: tuple[Severity, ...] = ()
     value: float | None = None
     worst: float | None = None
     limit: float | None = None
@@ -165,10 +167,11 @@ def _again(
             seen=now,
             openings=finding.openings + 1 if came_back and finding is not None else 1,
         )
+    severity = rule.severity if symptom.level is Level.CRITICAL or rule.critical is None else _softer(rule.severity)
     state = finding.state
     if state is State.RECOVERING or (state is State.PENDING and now - finding.since >= rule.hold):
         state = State.OPEN
-    told, quiet = finding.told, None
+    told, told_as, quiet = finding.told, finding.told_as, None
     if state is State.OPEN:
         if symptom.level >= told:
             told = symptom.level
@@ -176,13 +179,16 @@ def _again(
             quiet = finding.quiet if finding.state is State.OPEN and finding.quiet else now
             if now - quiet >= patience(finding, settle):
                 told, quiet = symptom.level, None
+        if told is symptom.level and severity not in told_as:
+            told_as = (*told_as, severity)
     return msgspec.structs.replace(
         finding,
-        severity=rule.severity if symptom.level is Level.CRITICAL or rule.critical is None else _softer(rule.severity),
+        severity=severity,
         runbook=rule.runbook,
         state=state,
         level=symptom.level,
         told=told,
+        told_as=told_as,
         value=symptom.value,
         worst=_worse(finding.worst, symptom),
         limit=symptom.limit,
@@ -202,6 +208,7 @@ def _without(
         return finding if now - closed < REMEMBERED else None
     rule = judgement.rules.get(finding.rule)
     gone = rule is None or (everything and finding.subject not in judgement.subjects)
+    gone = gone or (rule is not None and judgement.lacks(rule, finding.subject))
     if not gone and rule is not None and not judgement.knows(rule, finding.subject):
         return msgspec.structs.replace(finding, verified=False)  # nobody could look: it stays as it was
     if finding.state is State.PENDING:

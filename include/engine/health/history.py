@@ -91,10 +91,12 @@ class History:
         *,
         now: datetime,
         seconds: float,
+        counted: bool = True,
     ) -> Advanced:
         """Store what a sweep has read, and take the findings one sweep further, all or nothing.
 
         :param advance: decides, from the findings that are known
+        :param counted: whether it is a sweep of everything, made for its own sake: what proves that somebody watches
         """
         readings = [(look.subject, reading) for look in looks for reading in look.readings]
         with transaction(self._engine, self.where) as session:
@@ -108,11 +110,12 @@ class History:
                 "troubles": sum(look.trouble is not None for look in looks),
                 "verdict": str(verdict(advanced)),
             }
-            session.execute(insert(sweeps).values(**row))
+            if counted:
+                session.execute(insert(sweeps).values(**row))
         return advanced
 
     def last_sweep(self) -> Sweep | None:
-        """Give the newest sweep, or nothing."""
+        """Give the newest sweep that counts, or nothing."""
         with transaction(self._engine, self.where) as session:
             row = session.execute(select(sweeps).order_by(sweeps.c.at.desc()).limit(1)).first()
         if row is None:
@@ -134,6 +137,15 @@ class History:
         order = {State.OPEN: 0, State.RECOVERING: 1, State.PENDING: 2}
         living = [finding for finding in found if finding.state is not State.CLOSED]
         return sorted(living, key=lambda one: (order[one.state], -one.level, one.since, one.key))
+
+    def hand_over(self) -> dict[str, Finding]:
+        """Give what is alive here, to a better history that answers again: it was told from here, and its end must be."""
+        return {finding.key: finding for finding in self.alive()}
+
+    def forget(self) -> None:
+        """Forget the findings: they were handed over."""
+        with transaction(self._engine, self.where) as session:
+            session.execute(delete(findings))
 
     def changes_since(self, since: datetime) -> list[Change]:
         """Give what people were told, or should have been, oldest first."""
@@ -173,17 +185,19 @@ class History:
 
     def points(self, metrics: Iterable[str], since: datetime) -> dict[SeriesName, list[Point]]:
         """Give the points of all series of *metrics*, oldest first."""
-        wanted = (
-            select(series.c.subject, series.c.metric, series.c.labels, series.c.unit, points.c.at, points.c.value)
-            .join(points, points.c.series == series.c.id)
-            .where(series.c.metric.in_(sorted(set(metrics))), points.c.at >= since.timestamp())
-            .order_by(points.c.series, points.c.at)
-        )
-        found: dict[SeriesName, list[Point]] = {}
+        named = select(series).where(series.c.metric.in_(sorted(set(metrics))))
+        read: dict[int, list[Point]] = {}  # by number: a name for each of 100,000 points takes longer than to read them
         with transaction(self._engine, self.where) as session:
-            for subject, metric, labels, unit, at, value in session.execute(wanted):
-                found.setdefault(SeriesName(subject, metric, labels, unit), []).append((at, value))
-        return found
+            names = {
+                row.id: SeriesName(row.subject, row.metric, row.labels, row.unit) for row in session.execute(named)
+            }
+            chosen = points.c.series.in_(select(named.subquery().c.id))
+            wanted = select(points.c.series, points.c.at, points.c.value).where(
+                chosen, points.c.at >= since.timestamp()
+            )
+            for number, at, value in session.execute(wanted.order_by(points.c.series, points.c.at)):
+                read.setdefault(number, []).append((at, value))
+        return {names[number]: found for number, found in read.items()}
 
     def newest(self, since: datetime) -> list[tuple[str, Reading]]:
         """Give the newest reading of every series that was read since then, with its subject."""

@@ -61,12 +61,17 @@ class Judgement:
 
     :param bad: symptoms by their keys
     :param subjects: everything that was looked at, and everything else is not known
-    :param read: the metrics that were read of each subject, or that a probe would have given had there been anything
+    :param read: the metrics that were read of each subject, or that a probe would have given had there been anything; one
+        that should be there and is not was not read
+    :param whole: the subjects of which every probe was read
+    :param promised: the metrics that some probe of a subject gives, now or at times
     """
 
     bad: Mapping[str, Symptom]
     subjects: frozenset[str]
     read: frozenset[tuple[str, str]]
+    whole: frozenset[str] = frozenset()
+    promised: frozenset[tuple[str, str]] = frozenset()
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
     def knows(self, rule: Rule, subject: str) -> bool:
@@ -74,6 +79,10 @@ class Judgement:
         if rule.name in BUILT_IN:
             return subject in self.subjects
         return (subject, rule.metric) in self.read
+
+    def lacks(self, rule: Rule, subject: str) -> bool:
+        """Whether nothing reads of *subject* any more what *rule* judges: its probe went out of the inventory."""
+        return rule.name not in BUILT_IN and subject in self.whole and (subject, rule.metric) not in self.promised
 
 
 def key_of(rule: str, subject: str, labels: Mapping[str, str]) -> str:
@@ -95,7 +104,7 @@ def judge(
     by_metric: dict[str, list[tuple[str, Reading]]] = {}
     for look in looks:
         if look.trouble is None:
-            read |= {(look.subject, metric) for metric in (*look.metrics, *look.sometimes)}
+            read |= {(look.subject, metric) for metric in look.sometimes}
         for reading in look.readings:
             if abs(now - reading.at) <= fresh and nonsense([reading]) is None:
                 read.add((look.subject, reading.metric))
@@ -108,7 +117,14 @@ def judge(
         if symptom.key not in bad or bad[symptom.key].level < symptom.level:
             bad[symptom.key] = symptom
     subjects = frozenset(look.subject for look in looks)
-    return Judgement(bad=bad, subjects=subjects, read=frozenset(read), rules={**BUILT_IN, **book.rules})
+    return Judgement(
+        bad=bad,
+        subjects=subjects,
+        read=frozenset(read),
+        whole=subjects - {look.subject for look in looks if look.trouble is not None},
+        promised=frozenset((look.subject, metric) for look in looks for metric in _given(look)),
+        rules={**BUILT_IN, **book.rules},
+    )
 
 
 def level_of(rule: Rule, value: float, warning: float | None, critical: float | None) -> Level:
@@ -182,8 +198,7 @@ def _without_metrics(book: RuleBook, looks: Sequence[Look]) -> Iterable[Symptom]
     """Find rules that can never be judged: a metric that nothing gives is a typing error more often than not."""
     # A look that failed may be the one that gives it.
     systems = {look.system for look in looks} - {look.system for look in looks if look.trouble is not None}
-    given = {metric for look in looks for metric in (*look.metrics, *look.sometimes)}
-    given |= {reading.metric for look in looks for reading in look.readings}
+    given = {metric for look in looks for metric in _given(look)}
     for rule in book.rules.values():
         system = rule.metric.partition(".")[0]
         if system in systems and rule.metric not in given and not rule.optional:
@@ -191,6 +206,10 @@ def _without_metrics(book: RuleBook, looks: Sequence[Look]) -> Iterable[Symptom]
                 f"no probe gives {rule.metric}, so the rule is never judged; mend its metric, or say optional: true"
             )
             yield Symptom(rule=UNJUDGED, subject=f"rules/{rule.name}", level=Level.WARNING, detail=detail)
+
+
+def _given(look: Look) -> set[str]:
+    return {*look.metrics, *look.sometimes, *(reading.metric for reading in look.readings)}
 
 
 def _by_subject(looks: Sequence[Look]) -> dict[str, list[Look]]:

@@ -53,8 +53,7 @@ def grouped(source: str, lines: Iterable[str], since: datetime) -> list[Group]:
     for line in lines:
         if not _BAD.search(line):
             continue
-        stamp = _STAMP.search(line)
-        at = datetime.fromisoformat(stamp[0]).replace(tzinfo=UTC) if stamp else None
+        at = _moment(line)
         if at is not None and at < since:
             continue
         shown = _SECRET.sub(r"\1\2***", line.strip())[:_LONGEST]
@@ -70,6 +69,15 @@ def grouped(source: str, lines: Iterable[str], since: datetime) -> list[Group]:
             last=max(times, default=None),
         )
     return sorted(found.values(), key=lambda group: (-group.count, group.template))
+
+
+def _moment(line: str) -> datetime | None:
+    """Give the time that a line carries; none when it is of no calendar, as 0000-00-00 is."""
+    stamp = _STAMP.search(line)
+    try:
+        return datetime.fromisoformat(stamp[0]).replace(tzinfo=UTC) if stamp else None
+    except ValueError:
+        return None
 
 
 def tails(pattern: str, since: datetime) -> Iterator[str]:

@@ -39,8 +39,8 @@ class Trouble(Struct, frozen=True, kw_only=True):
         said = " ".join(str(error).split())[:300]
         return cls(
             kind=type(error).__name__,
-            message=f"the probe failed: {type(error).__name__}{f': {said}' if said else ''}",
-            hint="this is a bug of the probe, or a system that answers nonsense: report it with this message",
+            message=f"it failed: {type(error).__name__}{f': {said}' if said else ''}",
+            hint="this is a bug of Mainstay, or a system that answers nonsense: report it with this message",
         )
 
 

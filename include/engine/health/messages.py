@@ -28,14 +28,9 @@ _PAGERDUTY = {Severity.PAGE: "critical", Severity.TODAY: "error", Severity.WEEK:
 def for_whom(section: NotifySection, changes: Mapping[int, Change]) -> dict[int, Change]:
     """Choose what one receiver is told, by severity and team.
 
-    Who was told that something opened is told that it is over, whatever its severity is by then: the severity of the worst counts.
+    Who was told of something is told of its end, however urgent it is by then: an incident that was opened is closed, too.
     """
-    return {
-        number: change
-        for number, change in changes.items()
-        if (not section.severities or change.finding.severity in section.severities)
-        and (not section.teams or change.finding.team in section.teams)
-    }
+    return {number: change for number, change in changes.items() if _concerns(section, change.finding)}
 
 
 def headline(change: Change) -> str:
@@ -94,6 +89,13 @@ def pagerduty(change: Change, full: str, runbook: Runbook, *, key: str) -> dict[
         }
         event["links"] = [{"href": runbook(finding.runbook), "text": "runbook"}]
     return event
+
+
+def _concerns(section: NotifySection, finding: Finding) -> bool:
+    urgent = set(finding.told_as) or {finding.severity}
+    return not (section.severities and urgent.isdisjoint(section.severities)) and not (
+        section.teams and finding.team not in section.teams
+    )
 
 
 def _value(finding: Finding) -> str:

@@ -1,24 +1,25 @@
 """What will be too small, and when: value, limit, trend, time to breach, the cause that binds, what to do and what it costs.  Pure.
 
-The rows are data (``scaling:`` in the rules); what binds is decided here, because the usual cure is often the wrong one: more
-schedulers do not help a full pool, more partitions do not drain a backlog, and replicas take no idle sessions.
+The rows are data (``scaling:`` in the rules); what binds is decided by :mod:`include.engine.health.causes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from include.engine.health.causes import CAUSES
 from include.engine.health.history import SeriesName, labelled
 from include.engine.health.judging import Limits, resolved
 from include.engine.health.looks import Look
 from include.engine.health.rules import RuleBook, Scaling
 from include.engine.health.trends import Breach, Point, Trend, time_to, trend
-from include.engine.model import Reading, Verdict
+from include.engine.model import Verdict
 
 Points = Mapping[SeriesName, Sequence[Point]]
-_HALF = 0.5
+_HALF = 0.5  # of its limit: below, nothing binds yet
+_UNKNOWN = "nobody knows: no reading tells what binds"
 
 
 class ScalingRow(Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class ScalingRow(Struct, frozen=True, kw_only=True):
     :param value: the worst of all series now; None when it was not read, which is never green
     :param trend: in units per second; None when the history is too short to tell
     :param breach: when the limit is met; None when it does not surely move there
-    :param cause: what binds now; empty when nothing does
+    :param cause: what binds now; empty while less than half of the limit is used
     """
 
     name: str
@@ -70,9 +71,10 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
     found = trend(points.get(SeriesName(subject, row.metric, labelled(worst.labels), worst.unit), ()))
     over = limit is not None and worst.value > limit
     of_subject = {one.metric: one for look in looks if look.subject == subject for one in look.readings}
-    pools = [one for look in looks if look.subject == subject for one in look.readings]
+    readings = [one for look in looks if look.subject == subject for one in look.readings]
     decide = CAUSES.get(row.cause)
-    binding = decide(of_subject, pools) if decide and limit is not None and worst.value >= limit * _HALF else ""
+    near = limit is not None and worst.value >= limit * _HALF
+    binding = (decide(of_subject, readings, worst) if decide else "") or _UNKNOWN if near else ""
     return ScalingRow(
         name=row.name,
         title=row.title,
@@ -88,57 +90,3 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
         action=row.action,
         costs=row.costs,
     )
-
-
-Cause = Callable[[Mapping[str, Reading], Sequence[Reading]], str]
-
-
-def queue_cause(found: Mapping[str, Reading], readings: Sequence[Reading]) -> str:
-    """Say what keeps Airflow's tasks waiting: the first of these that holds, since each hides those after it."""
-    if not _value(found, "airflow.tasks.waiting"):
-        return ""
-    beats = [
-        one for one in readings if one.metric == "airflow.component.up" and one.labels.get("component") == "scheduler"
-    ]
-    if any(one.value < 1 for one in beats):
-        return "the scheduler's loop: it sends no heartbeat"
-    waiting = {one.labels["pool"]: one.value for one in readings if one.metric == "airflow.pool.waiting"}
-    full = [
-        one.labels["pool"]
-        for one in readings
-        if one.metric == "airflow.pool.used" and one.value >= 100 and waiting.get(one.labels["pool"])
-    ]
-    if full:
-        return f"the pool {', '.join(sorted(full))}: all its slots are taken"
-    running, most = _value(found, "airflow.tasks.running"), _value(found, "airflow.parallelism")
-    schedulers = _value(found, "airflow.schedulers") or 1
-    if running is not None and most is not None and running >= most * schedulers:
-        return f"parallelism: {running:.0f} tasks run, and {most * schedulers:.0f} may"
-    if _value(found, "airflow.runs.capped"):
-        return "the active-run cap of a DAG (max_active_runs)"
-    queued, scheduled = _value(found, "airflow.tasks.queued") or 0, _value(found, "airflow.tasks.scheduled") or 0
-    if queued >= scheduled:
-        return "the executor's slots: tasks are queued, and no worker takes them"
-    return "the scheduler's loop, or max_active_tasks of a DAG: tasks are scheduled and not queued, and no pool is full"
-
-
-def connections_cause(found: Mapping[str, Reading], _readings: Sequence[Reading]) -> str:
-    """Say what holds PostgreSQL's connections."""
-    states = {
-        name: _value(found, f"postgres.connections.{name}") or 0.0 for name in ("active", "idle", "idle_in_transaction")
-    }
-    total = sum(states.values())
-    if not total:
-        return ""
-    if states["idle_in_transaction"] >= total * _HALF:
-        return f"{states['idle_in_transaction']:.0f} of {total:.0f} idle in a transaction: the application leaves them open"
-    if states["idle"] >= total * _HALF:
-        return f"{states['idle']:.0f} of {total:.0f} are idle: a pooler takes them, a replica does not"
-    return f"{states['active']:.0f} of {total:.0f} work: queries are slow, or there are too many"
-
-
-def _value(found: Mapping[str, Reading], metric: str) -> float | None:
-    return found[metric].value if metric in found else None
-
-
-CAUSES: Mapping[str, Cause] = {"airflow-queue": queue_cause, "postgres-connections": connections_cause}

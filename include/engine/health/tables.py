@@ -89,6 +89,12 @@ sweeps = Table(
     Column("verdict", String(20), nullable=False),
 )
 Index("mainstay_sweeps_at", sweeps.c.at)
+thinned = Table(
+    "mainstay_thinned",
+    metadata,
+    Column("step", Integer, primary_key=True),  # seconds
+    Column("until", Float(53), nullable=False),  # what is older was thinned to this step
+)
 
 
 def postgres(connection: Connection) -> Engine:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import Connection as Session
 
-from include.engine.health.tables import changes, points, sweeps, tellings
+from include.engine.health.tables import changes, points, sweeps, tellings, thinned
 
 # From this age on, the lowest and the highest value of every step are kept.
 STEPS = ((timedelta(days=2), timedelta(minutes=30)), (timedelta(days=14), timedelta(hours=6)))
@@ -17,12 +17,19 @@ _AT_ONCE = 500  # rows that one statement names
 
 
 def thin(session: Session, now: datetime) -> int:
-    """Thin out what is old, and give how many points went."""
+    """Thin out what has become old since the last time, in whole steps, and give how many points went."""
     removed = 0
-    for index, (age, step) in enumerate(STEPS):
-        older = STEPS[index + 1][0] if index + 1 < len(STEPS) else FORGOTTEN
-        removed += _thinned(session, now - older, now - age, step)
     forgotten = (now - FORGOTTEN).timestamp()
+    done = {row.step: row.until for row in session.execute(select(thinned))}
+    for age, step in STEPS:
+        seconds = int(step.total_seconds())
+        begin, end = done.get(seconds, forgotten), (now - age).timestamp() // seconds * seconds
+        if begin < end:
+            removed += _thinned(session, begin, end, seconds)
+            session.execute(delete(thinned).where(thinned.c.step == seconds))
+            session.execute(insert(thinned).values(step=seconds, until=end))
+    if not removed:
+        return 0  # nothing has grown old
     removed += session.execute(delete(points).where(points.c.at < forgotten)).rowcount
     old = select(changes.c.id).where(changes.c.at < forgotten)
     session.execute(delete(tellings).where(tellings.c.change.in_(old)))
@@ -31,9 +38,9 @@ def thin(session: Session, now: datetime) -> int:
     return removed
 
 
-def _thinned(session: Session, start: datetime, end: datetime, step: timedelta) -> int:
+def _thinned(session: Session, start: float, end: float, step: int) -> int:
     """Keep the first lowest and the first highest point of every step between two times."""
-    slot = func.floor(points.c.at / step.total_seconds())
+    slot = func.floor(points.c.at / step)
     place = (points.c.series, slot)
     ranked = (
         select(
@@ -42,7 +49,7 @@ def _thinned(session: Session, start: datetime, end: datetime, step: timedelta) 
             func.row_number().over(partition_by=place, order_by=(points.c.value, points.c.at)).label("low"),
             func.row_number().over(partition_by=place, order_by=(points.c.value.desc(), points.c.at)).label("high"),
         )
-        .where(points.c.at >= start.timestamp(), points.c.at < end.timestamp())
+        .where(points.c.at >= start, points.c.at < end)
         .subquery()
     )
     needless = select(ranked.c.series, ranked.c.at).where(ranked.c.low > 1, ranked.c.high > 1)

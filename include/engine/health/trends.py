@@ -92,6 +92,16 @@ def time_to(found: Trend, limit: float, *, above: bool) -> Breach | None:
     return Breach(seconds=far / towards, earliest=far / fastest, latest=far / slowest)
 
 
+def soon(breach: Breach | None) -> str:
+    """Say when a limit is met, and between which times surely: ``in 10.0 h (9.1 to 11.2 h)``; empty when it is not in sight."""
+    if breach is None:
+        return ""
+    if breach.seconds == 0:
+        return "now"
+    earliest, middle, latest = (seconds / 3600 for seconds in (breach.earliest, breach.seconds, breach.latest))
+    return f"in {middle:.1f} h ({earliest:.1f} to {latest:.1f} h)"
+
+
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
     """Join neighbours to their medians until there are at most *most* points."""
     if len(points) <= most:

@@ -1,7 +1,7 @@
 """The object store: one client (obstore) for S3, GCS, Azure, a local folder and memory.
 
 Keys are relative to the prefix of the URL that the bucket was opened with.  Objects are written once: :meth:`Bucket.create`
-is conditional, and :meth:`Bucket.upload` is only used with keys that are unique to an attempt.
+is conditional, and :meth:`Bucket.upload` is only used with keys that are unique to an attempt, or that name the very bytes.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ class Catalog:
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Make a backup exist.  Give the committed manifest: another attempt's, when that one was first."""
-        self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest))
+        if self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest)):
+            return manifest  # the seal reads back what is there
         return self.backup(manifest.target, manifest.id)
 
     def delete(self, target: Target, backup: str, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
@@ -155,8 +156,7 @@ class Catalog:
 
         :raises Corrupt: naming the first manifest that cannot be read
         """
-        names = self.bucket.folders("sets")
-        return [found for found in self._each(names, self.find_set) if found is not None]
+        return [found for found in self._each(self.bucket.folders("sets"), self.find_set) if found is not None]
 
     def set(self, set_id: str) -> SetManifest:
         """Give one committed set.
@@ -197,12 +197,11 @@ class Catalog:
 
     def commit_freeze(self, freeze: Freeze) -> Freeze:
         """Fix the cut of a set.  Give the one that counts: another attempt's, when that one was first."""
-        self.bucket.create(f"sets/{freeze.id}/freeze.json", encode(freeze))
+        if self.bucket.create(f"sets/{freeze.id}/freeze.json", encode(freeze)):
+            return freeze  # every copy, and the seal, read what is there
         found = self.find_freeze(freeze.id)
         if found is None:
-            raise Corrupt(
-                f"the freeze of {freeze.id} vanished after it was written", hint="check who deletes in the bucket"
-            )
+            raise Corrupt(f"the freeze of {freeze.id} vanished again", hint="check who deletes in the bucket")
         return found
 
     def keep(self, set_id: str, keep: Keep) -> None:
@@ -220,9 +219,9 @@ class Catalog:
 
     # proofs ----------------------------------------------------------------------------------------------------------
 
-    def record_drill(self, report: DrillReport) -> None:
-        """Store a drill's report, once."""
-        self.bucket.create(f"drills/{report.id}.json", encode(report))
+    def record_drill(self, report: DrillReport) -> bool:
+        """Store a drill's report unless there is one of its name; give whether there was none."""
+        return self.bucket.create(f"drills/{report.id}.json", encode(report))
 
     def record_restore(self, record: RestoreRecord) -> None:
         """Store who restored what and how it ended."""
@@ -236,8 +235,9 @@ class Catalog:
 
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""
-        keys = sorted(found.key for found in self.bucket.list("drills"))
-        found = self._each(keys, lambda key: self._read(key, DrillReport))
+        found = self._each(
+            sorted(one.key for one in self.bucket.list("drills")), lambda key: self._read(key, DrillReport)
+        )
         return [report for report in found if report is not None]
 
     def record_verification(self, verification: Verification) -> None:

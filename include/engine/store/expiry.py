@@ -16,9 +16,10 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from include.engine.model import Manifest, Part, SetManifest, Target, Verdict
+from include.engine.model import Manifest, Part, SetManifest, Target
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import live_leases
+from include.engine.store.proven import Proven
 from include.engine.store.retention import Candidate, Policy, reasons
 
 UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
@@ -160,12 +161,11 @@ class _Decide:
         self._policy = policy
         self._now = now
         self._locked_until = locked_until
-        self._verifications = catalog.last_verification_keys()
-        self._drilled = {report.set_id for report in catalog.drills() if report.verdict is Verdict.PASS}
+        self._proven = Proven(catalog)
 
     def sets(self, found: Sequence[SetManifest]) -> Reasons:
         keeps = _each(found, lambda one: self._catalog.kept(one.id))
-        verified = next((one.id for one in reversed(found) if self._set_verified(one)), None)
+        verified = next((one.id for one in reversed(found) if self._proven.is_set(one)), None)
         candidates = [
             Candidate(
                 id=one.id,
@@ -181,7 +181,7 @@ class _Decide:
     def backups(self, found: Sequence[Manifest], sealed: _Sealed) -> Reasons:
         if not found:
             return {}
-        verified = next((m.id for m in reversed(found) if self._backup_verified(m.target, m.id)), None)
+        verified = next((m.id for m in reversed(found) if self._proven.is_backup(m.target, m.id)), None)
         candidates = [
             Candidate(
                 id=manifest.id,
@@ -212,17 +212,6 @@ class _Decide:
         # A lock only ever adds to what is kept, so nothing is left that was not asked for.
         locked = [msgspec.structs.replace(one, locked_until=locks.get(one.id)) for one in candidates]
         return reasons(locked, self._policy, self._now)
-
-    def _set_verified(self, found: SetManifest) -> bool:
-        if found.id in self._drilled:
-            return True
-        return bool(found.parts) and all(self._backup_verified(part.target, part.backup) for part in found.parts)
-
-    def _backup_verified(self, target: Target, backup: str) -> bool:
-        if (str(target), backup) not in self._verifications:
-            return False
-        last = self._catalog.last_verification(target, backup)
-        return last is not None and last.verdict is Verdict.PASS
 
 
 class _Deeds:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+_HURRY = 5  # seconds
+
+
 class S3(Struct, frozen=True):
     """A boto3 client, the name of the bucket, and the prefix of all keys in it (empty, or with a slash at its end)."""
 
@@ -38,16 +41,17 @@ def is_s3(bucket: Bucket) -> bool:
     return urlsplit(bucket.url).scheme == "s3"
 
 
-def s3_of(bucket: Bucket) -> S3:
+def s3_of(bucket: Bucket, *, patient: bool = True) -> S3:
     """Open S3's own client with the credentials of *bucket*.
 
+    :param patient: try for as long as the connection says; otherwise once, for some seconds
     :raises Unsupported: when *bucket* is not one of S3's
     """
     if not is_s3(bucket):
         raise Unsupported(f"{bucket.url} is not an S3 store", hint="this works with s3:// stores only")
     parts = urlsplit(bucket.url)
     prefix = parts.path.strip("/")
-    return S3(client=_client(bucket), bucket=parts.netloc, prefix=f"{prefix}/" if prefix else "")
+    return S3(client=_client(bucket, patient=patient), bucket=parts.netloc, prefix=f"{prefix}/" if prefix else "")
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def explaining(bucket: Bucket, key: str = "") -> Iterator[None]:
         raise explained(error, bucket.url, key) from error
 
 
-def _client(bucket: Bucket) -> S3Client:
+def _client(bucket: Bucket, *, patient: bool) -> S3Client:
     import boto3
     from botocore.config import Config
 
@@ -69,9 +73,9 @@ def _client(bucket: Bucket) -> S3Client:
     extra = connection.extra if connection else {}
     endpoint = extra.get("endpoint_url") or None
     config = Config(
-        connect_timeout=10,
-        read_timeout=float(extra.get("timeout_seconds", "120")),
-        retries={"max_attempts": int(extra.get("max_retries", "8")) + 1, "mode": "standard"},
+        connect_timeout=10 if patient else _HURRY,
+        read_timeout=float(extra.get("timeout_seconds", "120")) if patient else _HURRY,
+        retries={"max_attempts": int(extra.get("max_retries", "8")) + 1 if patient else 1, "mode": "standard"},
         s3={"addressing_style": "path" if endpoint else "auto"},
         signature_version="s3v4",  # the older one, which signed URLs still default to, signs no headers
     )

@@ -1,7 +1,8 @@
 """Objects that the backups of one target share: named by their SHA-256, written once, sent by whoever has the bytes.
 
-A node that has a file gets a signed URL for exactly these bytes: the store refuses others, and refuses to write twice.
-What is here already is neither sent nor read.  :mod:`include.engine.store.sweep` removes what no manifest names.
+A node that has a file gets a signed URL for exactly these bytes: the store refuses others, and refuses to write twice unless a
+backup asks for that, to mend what is not what its name says.  What is here already is neither sent nor read.
+:mod:`include.engine.store.sweep` removes what no manifest names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from include.engine.sharing import SignedRequest
 from include.engine.store.bucket import Bucket
 from include.engine.store.s3 import S3, explaining, is_s3, s3_of
 
-_AZURE_HEADERS = {"x-ms-blob-type": "BlockBlob", "If-None-Match": "*"}
+_UNLESS = "If-None-Match"
+_AZURE_HEADERS = {"x-ms-blob-type": "BlockBlob", _UNLESS: "*"}
 _GCS_HEADERS: Mapping[str, str] = {}  # signed without headers: the name is the digest, a second write is the same bytes
 
 
@@ -58,24 +60,32 @@ class SharedFolder:
         """Give the size of every object that is there, by its digest: one request for a thousand."""
         return {found.key.rpartition("/")[2]: found.bytes for found in self._bucket.list(self._folder)}
 
-    def put(self, content: bytes) -> Entry:
-        """Store a small document unless it is there, and give its entry, named after its digest."""
+    def put(self, content: bytes, *, again: bool = False) -> Entry:
+        """Store a small document unless it is there, or *again*, and give its entry, named after its digest."""
         sha256 = hashlib.sha256(content).hexdigest()
-        store_once(self._bucket, self.key(sha256), content)
+        if again:
+            self._bucket.upload(self.key(sha256), [content])
+        else:
+            store_once(self._bucket, self.key(sha256), content)
         return Entry(name=sha256, key=self.key(sha256), bytes=len(content), sha256=sha256)
 
-    def sign_put(self, sha256: str, expires: timedelta) -> SignedRequest:
+    def sign_put(self, sha256: str, expires: timedelta, *, again: bool = False) -> SignedRequest:
         """Sign the upload of the object with this digest.  Its headers must be sent as they are: they are signed, too.
 
+        :param again: also over an object that is there.  The store compares the bytes with the digest before they take its
+            place (S3; others trust the sender), so an object never becomes less than what its name says
         :raises Misconfigured: when the store has no signed URLs
         """
         if not is_s3(self._bucket):
             azure = urlsplit(self._bucket.url).scheme == "az"
             url = self._bucket.sign("PUT", self.key(sha256), expires)
-            return SignedRequest(url=url, headers=dict(_AZURE_HEADERS if azure else _GCS_HEADERS))
+            headers = dict(_AZURE_HEADERS if azure else _GCS_HEADERS)
+            return SignedRequest(url=url, headers={k: v for k, v in headers.items() if not again or k != _UNLESS})
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        url = self._presigned("put_object", sha256, expires, ChecksumSHA256=checksum, IfNoneMatch="*")
-        return SignedRequest(url=url, headers={"x-amz-checksum-sha256": checksum, "If-None-Match": "*"})
+        unless = {} if again else {"IfNoneMatch": "*"}
+        url = self._presigned("put_object", sha256, expires, ChecksumSHA256=checksum, **unless)
+        headers = {"x-amz-checksum-sha256": checksum} | ({} if again else {_UNLESS: "*"})
+        return SignedRequest(url=url, headers=headers)
 
     def sign_get(self, entry: Entry, expires: timedelta) -> SignedRequest:
         """Sign the download of an object.

@@ -1,16 +1,19 @@
 """Multipart uploads that were begun and never ended: nobody lists them, everybody pays for them.
 
-An upload that dies with its process, or whose source fails, leaves its parts in S3.  They are aborted when they are old
-enough and their attempt holds no lease.  Other stores than S3 forget such parts by themselves.
+An upload that dies with its process leaves its parts in S3.  They are aborted when they are old enough and their attempt holds
+no lease; one that fails aborts its own at once.  GCS and Azure drop such parts after a week, by themselves.  A local folder
+(``file://``) keeps them as hidden files beside the object's place, which no listing shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
+from include.engine.errors import MainstayError
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import attempt_of, live_leases
@@ -69,6 +72,21 @@ def abandoned(found: Iterable[Unfinished], *, held: Collection[str], before: dat
     :param held: folders of attempts with a live lease
     """
     return [upload for upload in found if upload.started < before and attempt_of(upload.key) not in held]
+
+
+def abandon(bucket: Bucket, key: str) -> None:
+    """Abort what was begun of *key*, after an upload of it has failed; what cannot be aborted now is left to upkeep.
+
+    *key* must be this attempt's alone.  A store that does not answer is not waited for.
+    """
+    if not is_s3(bucket):
+        return
+    s3 = s3_of(bucket, patient=False)
+    with suppress(MainstayError), explaining(bucket, key):
+        begun = s3.client.list_multipart_uploads(Bucket=s3.bucket, Prefix=s3.key(key)).get("Uploads", [])
+        for upload in begun:
+            if upload["Key"] == s3.key(key):
+                s3.client.abort_multipart_upload(Bucket=s3.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 def _abort(bucket: Bucket, uploads: Iterable[Unfinished]) -> None:

@@ -11,6 +11,7 @@ from include.engine.model import Encryption, Entry, Manifest, Target
 from include.engine.store import encryption
 from include.engine.store.bucket import RANGES_AHEAD, Bucket
 from include.engine.store.shared import shared_folder, store_once
+from include.engine.store.uploads import abandon
 
 _SUFFIX = f".{encryption.SCHEME}"
 _HINT = "restore from another backup of this target, and take a new full backup now"
@@ -62,7 +63,11 @@ class VaultWriter:
 
         key = f"{self._folder}/{name}{_SUFFIX if self._recipients else ''}"
         sealed = encryption.encrypt(chunks, self._recipients) if self._recipients else chunks
-        self._bucket.upload(key, hashed(sealed), expected_bytes=expected_bytes)
+        try:
+            self._bucket.upload(key, hashed(sealed), expected_bytes=expected_bytes)
+        except BaseException:
+            abandon(self._bucket, key)  # its parts are nobody's now, and cost money until they are swept
+            raise
         entry = Entry(
             name=name,
             key=key,

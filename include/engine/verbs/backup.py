@@ -87,7 +87,7 @@ def copy(
     terms = pipeline.terms[target]
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
-    history = catalog.backups(target)
+    history = list(_history(pipeline, target, progress))
     until = clock() + terms.timeout
     with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
         manifest = pipeline.lookup.source(target).copy(
@@ -221,6 +221,14 @@ def _keys(pipeline: Pipeline, sealed: SetManifest) -> Iterator[str]:
             yield pipeline.catalog.manifest_key(part.target, backup)
             yield from sorted({entry.key for entry in manifest.entries})
             backup = manifest.parent
+
+
+def _history(pipeline: Pipeline, target: Target, progress: Progress) -> Iterator[Manifest]:
+    """Give what the new backup may build on.  A manifest that cannot be read is no reason to go without a backup."""
+    found = pipeline.catalog.survey(target)
+    for name, error in found.unreadable.items():
+        progress.say(f"{target}: nothing builds on {name}, whose manifest cannot be read: {error.message}")
+    yield from found.manifests
 
 
 @contextmanager

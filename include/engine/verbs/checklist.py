@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from include.engine.contracts import Clock
-from include.engine.errors import MainstayError, NotFound
+from include.engine.errors import NotFound
 from include.engine.health import pages
 from include.engine.health.findings import Finding, State
 from include.engine.health.history import History
-from include.engine.health.looks import Look
+from include.engine.health.looks import Look, Trouble
 from include.engine.inventory import Inventory
 from include.engine.model import Chapter, ChecklistReport, Item, SignOff, Verdict, decode, encode, worst
 from include.engine.store.bucket import Bucket
@@ -77,7 +77,7 @@ def inspect(
     started = clock()
     looks = sweep.look(watch, list(watch.systems), clock=clock)
     seconds = (clock() - started).total_seconds()
-    report, history = sweep.conclude(watch, looks, list(watch.systems), clock=clock, seconds=seconds)
+    report, history = sweep.conclude(watch, looks, list(watch.systems), clock=clock, seconds=seconds, counted=False)
     seen = Inspection(
         inventory=inventory,
         pipeline=pipeline,
@@ -163,8 +163,10 @@ def _chapter(seen: Inspection, title: str, make: Callable[[Inspection], Chapter]
     """Make a chapter; one that cannot be made is a line that is not proved, and hides no other."""
     try:
         return msgspec.structs.replace(make(seen), title=title)
-    except MainstayError as error:
-        item = Item(name="could not be looked at", verdict=Verdict.UNVERIFIED, detail=str(error))
+    except Exception as error:  # noqa: BLE001 - what people waited for a day for is told, whatever one chapter stumbles over
+        trouble = Trouble.of(error)
+        detail = f"{trouble.message}. {trouble.hint}"
+        item = Item(name="could not be looked at", verdict=Verdict.UNVERIFIED, detail=detail)
         return Chapter(title=title, items=(item,))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from include.engine.health import log_lines
 from include.engine.health.findings import Finding, State
 from include.engine.health.scaling import scaling
+from include.engine.health.trends import soon
 from include.engine.model import Chapter, Item, Plot, Reading, Table, Verdict, worst
 from include.engine.verbs.checklist import Inspection, judged, within
 from include.engine.verbs.predeployment import PREDEPLOYMENT
@@ -92,13 +93,13 @@ def scale(seen: Inspection) -> Chapter:
     items = []
     told = []
     for row in rows:
-        soon = "" if row.breach is None else f"; at its limit in {row.breach.seconds / 3600:.1f} h"
+        when = f"; at its limit {soon(row.breach)}" if row.breach is not None else ""
         value = (
             "not read"
             if row.value is None
             else f"{row.value:.4g} of {'?' if row.limit is None else f'{row.limit:.4g}'} {row.unit}"
         )
-        items.append(Item(name=row.title, verdict=row.verdict, detail=f"{value}{soon}"))
+        items.append(Item(name=row.title, verdict=row.verdict, detail=f"{value}{when}"))
         trend = "?" if row.trend is None else f"{row.trend.slope * 3600:+.3g} per hour"
         told.append((row.title, value, trend, row.cause or "nothing binds", row.action, row.costs))
     columns = ("what", "value", "trend", "what binds", "action", "costs")

@@ -13,6 +13,7 @@ from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
 from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
+from include.engine.store.sets import newest_set
 from include.engine.store.signing import key_in
 from include.engine.verbs import evidence
 from include.engine.verbs.pipeline import Pipeline
@@ -32,11 +33,11 @@ def choose(pipeline: Pipeline, *, target: Target | None = None, set_id: str | No
     """Choose what to drill: a named set, else the newest; all of its parts, or the one of *target*.
 
     :raises NotFound: when there is no such set, or *target* is not in it
+    :raises Corrupt: when its manifest cannot be read; what is wrong with other sets does not matter
     """
-    sets = pipeline.catalog.sets()
-    if set_id is None and not sets:
+    chosen = pipeline.catalog.set(set_id) if set_id else newest_set(pipeline.catalog)
+    if chosen is None:
         raise NotFound("there is no set to drill", hint="run a backup first: `./mainstay backup`")
-    chosen = pipeline.catalog.set(set_id) if set_id else sets[-1]
     parts = tuple((part.target, part.backup) for part in chosen.parts if target in (None, part.target))
     if not parts:
         raise NotFound(
@@ -85,7 +86,7 @@ def drill(
         started=started,
         finished=clock(),
     )
-    pipeline.catalog.record_drill(report)
+    report = _recorded(pipeline, report)
     if signer is not None:
         evidence.record(pipeline, evidence.make(pipeline, report, signer, clock=clock))
     return report
@@ -146,6 +147,15 @@ def in_order(exercise: Exercise) -> list[tuple[Target, str]]:
     """Give what to restore in the order in which one needs the other.  Pure."""
     backups = dict(exercise.backups)
     return [(target, backups[target]) for wave in waves(backups) for target in wave]
+
+
+def _recorded(pipeline: Pipeline, report: DrillReport) -> DrillReport:
+    """Store the report, and give it as it is stored: two drills of the same second get different names."""
+    named, number = report, 1
+    while not pipeline.catalog.record_drill(named):
+        number += 1
+        named = msgspec.structs.replace(report, id=f"{report.id}_{number}")  # sorts behind the first
+    return named
 
 
 def _of_the_set(pipeline: Pipeline, exercise: Exercise) -> tuple[list[Check], tuple[Position, ...]]:

@@ -12,6 +12,7 @@ import msgspec
 from include.engine.errors import MainstayError
 from include.engine.model import Chapter, Item, Verdict
 from include.engine.verbs.checklist import Inspection, within
+from include.engine.verbs.proofs import whole
 
 _MONITORED = timedelta(minutes=20)
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -40,7 +41,16 @@ def security(seen: Inspection) -> Chapter:
         f"in the clear: {', '.join(plain) or 'nothing'}",
         f"object lock: {'yes' if locked else 'no'}",
     )
-    second = Item(name="backups", verdict=Verdict.PASS, detail="as declared in the inventory", evidence=evidence)
+    lacks = [*(["encrypted in the client"] if plain else []), *([] if locked else ["locked against deletion"])]
+    proved = "encrypted in the client, and locked against deletion"
+    second = Item(
+        name="backups",
+        verdict=Verdict.UNVERIFIED if lacks else Verdict.PASS,
+        detail=f"not all are {', nor '.join(lacks)}; what the store does by itself cannot be seen from here"
+        if lacks
+        else proved,
+        evidence=evidence,
+    )
     return Chapter(title="", items=(first, second))
 
 
@@ -60,24 +70,18 @@ def backups(seen: Inspection) -> Chapter:
     items.append(_without_findings(seen, "coverage", "coverage.", "all that is live is covered"))
     keeps = seen.inventory.retention.model_dump(exclude_defaults=True)
     detail = f"keeps {', '.join(sorted(keeps))}" if keeps else "nothing is declared, so everything is kept"
-    items.append(Item(name="retention", verdict=Verdict.PASS, detail=detail))
+    items.append(Item(name="retention", verdict=Verdict.PASS if keeps else Verdict.UNVERIFIED, detail=detail))
     return Chapter(title="", items=tuple(items))
 
 
 def monitoring(seen: Inspection) -> Chapter:
-    """The sweep runs, people are told, and nothing is unread."""
-    paused = "sweep" in {name for watch in seen.inventory.sweep.airflow.values() for name in watch.must_run}
+    """The sweep runs by itself, people are told, and nothing is unread."""
     unread = [one for one in seen.report.findings if one.verdict is Verdict.UNVERIFIED]
     told = seen.inventory.notify
     return Chapter(
         title="",
         items=(
-            Item(
-                name="sweep",
-                verdict=Verdict.PASS if seen.report.readings else Verdict.FAIL,
-                detail=f"{seen.report.readings} readings in {seen.report.seconds:.1f} s",
-                evidence=("the inventory demands that its DAG is unpaused",) if paused else (),
-            ),
+            _swept(seen),
             Item(
                 name="unread",
                 verdict=Verdict.UNVERIFIED if unread else Verdict.PASS,
@@ -93,12 +97,32 @@ def monitoring(seen: Inspection) -> Chapter:
     )
 
 
+def _swept(seen: Inspection) -> Item:
+    """Whether somebody else has swept lately: what this checklist has read itself proves nothing about tomorrow."""
+    last = seen.history.last_sweep()
+    paused = any(
+        one.metric == "airflow.dag.paused" and one.labels.get("dag") == "sweep" and one.value
+        for look in seen.report.looks
+        for one in look.readings
+    )
+    if last is None:
+        detail = f"{seen.history.where} knows of none"
+    else:
+        detail = f"the last was at {last.at:%Y-%m-%d %H:%M:%SZ}: {last.readings} readings in {last.seconds:.1f} s"
+    runs = last is not None and within(last.at, _MONITORED, seen.now) and not paused
+    evidence = [] if runs else ["everything must have been swept within 20 minutes, by the DAG sweep or from a shell"]
+    evidence += ["the DAG sweep is paused"] if paused else []
+    return Item(name="sweep", verdict=Verdict.PASS if runs else Verdict.FAIL, detail=detail, evidence=tuple(evidence))
+
+
 def recovery(seen: Inspection) -> Chapter:
-    """A recovery plan is a drill that has passed lately."""
+    """A recovery plan is a drill of everything that has passed lately."""
     limit = seen.inventory.deployment.drill_within
-    passed = [drill for drill in seen.pipeline.catalog.drills() if drill.verdict is Verdict.PASS]
+    drills = [drill for drill in seen.pipeline.catalog.drills() if whole(drill, seen.pipeline.targets)]
+    passed = [drill for drill in drills if drill.verdict is Verdict.PASS]
     if not passed:
-        return Chapter(title="", items=(Item(name="drill", verdict=Verdict.FAIL, detail="no drill has ever passed"),))
+        detail = "no drill of the whole pipeline has ever passed"
+        return Chapter(title="", items=(Item(name="drill", verdict=Verdict.FAIL, detail=detail),))
     last = passed[-1]
     counts = within(last.finished, limit, seen.now)
     measured = tuple(

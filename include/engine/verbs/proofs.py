@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from include.engine.contracts import Clock
-from include.engine.model import Check, Reading, SetManifest, Target, Verdict
+from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Probe
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
 
+_LOOKED_BACK = 8  # backups, for one that was read back
 _DOUBT = {Verdict.PASS: 0, Verdict.UNVERIFIED: 1, Verdict.FAIL: 2}
 
 Take = Callable[[Pipeline, datetime], Sequence[Reading]]
@@ -72,9 +73,11 @@ def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Prob
         return _coverage(opened, target, now)
 
     given = ("backups.count", "backups.age", "backups.unreadable")
+    read_back = ("backups.verified", "backups.unverified")
+    log = ("backups.log.gaps", "backups.log.unproved")
     return [
-        ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline),
-        ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline),
+        ProofProbe("backups", f"the backups of {target} in the bucket", given, backups, pipeline, sometimes=read_back),
+        ProofProbe("log archive", f"the log archive of {target} in the bucket", (), archive, pipeline, sometimes=log),
         ProofProbe(
             "coverage",
             f"what {target} holds, against what its backups take",
@@ -111,13 +114,30 @@ def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
 
 def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
     drills = pipeline.catalog.drills()
-    passed = [drill for drill in drills if drill.verdict is Verdict.PASS]
+    count = newest(drills, pipeline.targets)
+    passed = [drill for drill in drills if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
     found = []
-    if drills:
-        found.append(_reading("backups.drill.passed", drills[-1].verdict is Verdict.PASS, "1", now))
+    if count:
+        found.append(_reading("backups.drill.passed", all(drill.verdict is Verdict.PASS for drill in count), "1", now))
     if passed:
         found.append(_reading("backups.drill.age", (now - passed[-1].finished).total_seconds(), "s", now))
     return found
+
+
+def whole(drill: DrillReport, targets: Sequence[Target]) -> bool:
+    """Say whether a drill was of all that there is: one of a single target proves nothing about the others.  Pure."""
+    return drill.target is None or list(targets) == [drill.target]
+
+
+def newest(drills: Sequence[DrillReport], targets: Sequence[Target]) -> list[DrillReport]:
+    """Give the drills that count: the newest of everything, and the newest of each single target since then.  Pure."""
+    found: dict[Target | None, DrillReport] = {}
+    for drill in drills:
+        if whole(drill, targets):
+            found = {None: drill}
+        elif drill.target in targets:
+            found[drill.target] = drill
+    return list(found.values())
 
 
 def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
@@ -129,10 +149,20 @@ def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Read
     if survey.manifests:
         newest = survey.manifests[-1]
         found.append(_reading("backups.age", (now - newest.finished).total_seconds(), "s", now))
-        verified = pipeline.catalog.last_verification(target, newest.id)
-        if verified is not None:
-            found.append(_reading("backups.verified", verified.verdict is Verdict.PASS, "1", now))
+        read = _read_back(pipeline, survey.manifests)
+        if read is not None:
+            found.append(_reading("backups.verified", read.verdict is Verdict.PASS, "1", now))
+        waits = read is None or read.backup != newest.id
+        found.append(_reading("backups.unverified", (now - newest.finished).total_seconds() if waits else 0, "s", now))
     return found
+
+
+def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Verification | None:
+    """Give what became of the newest backup that was read back."""
+    for manifest in manifests[: -_LOOKED_BACK - 1 : -1]:
+        if (found := pipeline.catalog.last_verification(manifest.target, manifest.id)) is not None:
+            return found
+    return None
 
 
 def _archive(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:

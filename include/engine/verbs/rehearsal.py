@@ -26,6 +26,8 @@ from include.engine.replaying import Resumes
 from include.engine.verbs import restore
 from include.engine.verbs.pipeline import Pipeline
 
+_CLOCKS_DIFFER = 5.0  # seconds by which a record may be newer than the loss: what two good clocks and a request explain
+
 
 @dataclass
 class Rehearsals:
@@ -64,7 +66,7 @@ class Rehearsals:
             return
         self.up[target] = (job.plan, found)
         self._saw(target, found.checks, found.restored.stages)
-        self.ages[target] = _age(found, disaster)
+        self.ages[target] = self._age(target, found, disaster)
 
     def resume(self, target: Target, backup: str) -> None:
         """Run the stream *target* again, beside the log that it reads and the tables that it writes to."""
@@ -108,21 +110,30 @@ class Rehearsals:
             (one for one in logs if topics <= set(catalog.backup(one, self.up[one][0].backup).cut.offsets)), None
         )
 
+    def _age(self, target: Target, found: Rehearsal, disaster: datetime | None) -> float | None:
+        """Give how old the newest record was when the source was lost; None when that is not known."""
+        lost_at = found.newest_at_source or disaster
+        if found.newest_record is None or lost_at is None:
+            return None
+        age = (lost_at - found.newest_record).total_seconds()
+        if age < -_CLOCKS_DIFFER:
+            detail = (
+                f"the newest record is {-age:.0f} s newer than the moment of the loss: the clocks of the source and of this "
+                "machine differ, so nothing can be said of what was lost; set both by NTP and drill a backup taken after that"
+            )
+            self.checks.append(Check(name=f"{target}: clocks", verdict=Verdict.UNVERIFIED, detail=detail))
+            return None
+        return max(0.0, age)
+
     def _unproved(self, target: Target, why: str) -> None:
         self.checks.append(Check(name=f"{target}: resume", verdict=Verdict.UNVERIFIED, detail=why))
 
     def _failed(self, target: Target, error: MainstayError) -> None:
         self.stop.check()
-        verdict = Verdict.UNVERIFIED if isinstance(error, TransientError) else Verdict.FAIL
+        # What cannot be done on this machine (a version, a locale) says nothing about the backup.
+        verdict = Verdict.UNVERIFIED if isinstance(error, TransientError | Unsupported) else Verdict.FAIL
         self.checks.append(Check(name=f"{target}: restore", verdict=verdict, detail=str(error)))
 
     def _saw(self, target: Target, checks: Sequence[Check], stages: Sequence[Stage]) -> None:
         self.checks += [msgspec.structs.replace(check, name=f"{target}: {check.name}") for check in checks]
         self.stages += [msgspec.structs.replace(stage, name=f"{target}: {stage.name}") for stage in stages]
-
-
-def _age(rehearsal: Rehearsal, disaster: datetime | None) -> float | None:
-    lost_at = rehearsal.newest_at_source or disaster
-    if rehearsal.newest_record is None or lost_at is None:
-        return None
-    return max(0.0, (lost_at - rehearsal.newest_record).total_seconds())

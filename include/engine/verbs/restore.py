@@ -45,19 +45,26 @@ def plan(
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
 
+    A backup whose manifest cannot be read is left out, and the plan warns of it: it must not keep anybody from the others.
+
     :raises NotFound: when there is no backup, or none that reaches the point
+    :raises Corrupt: when the manifest of *backup* cannot be read, or no manifest at all
     :raises Refused: when the destination is in use, is the source, or is not empty and *confirm* does not name it
     """
     RecoveryPoint.parse(point)
-    manifests = pipeline.catalog.backups(target)
-    if not manifests:
+    found = pipeline.catalog.survey(target)
+    if backup is not None and backup in found.unreadable:
+        raise found.unreadable[backup]
+    if not found.manifests:
+        for error in found.unreadable.values():
+            raise error
         raise NotFound(
             f"{pipeline.catalog.bucket.url} holds no backup of {target}",
             hint="check the URL; `./mainstay catalog` lists all",
         )
-    return pipeline.lookup.engine(target).plan(
+    made = pipeline.lookup.engine(target).plan(
         PlanRequest(
-            manifests=manifests,
+            manifests=found.manifests,
             backup=backup,
             destination_kind=destination,
             path=path,
@@ -70,6 +77,8 @@ def plan(
             access=access,
         )
     )
+    left_out = [f"the backup {name} was left out: {error.message}" for name, error in found.unreadable.items()]
+    return msgspec.structs.replace(made, warnings=(*made.warnings, *left_out)) if left_out else made
 
 
 def plan_wish(
@@ -112,6 +121,7 @@ def restore(
     set_id: str | None = None,
     positions: Sequence[Position] = (),
     moved: Sequence[Moved] = (),
+    checks: bool = True,
 ) -> Restored:
     """Do what *plan* says, read back that it was done, and record it in the bucket, however it ended.
 
@@ -120,6 +130,7 @@ def restore(
     :param set_id: the set that it is a part of, for the record
     :param positions: asked of a log (see ``contracts.RestoreJob``)
     :param moved: told to what reads a log (see ``contracts.RestoreJob``)
+    :param checks: look at all that came back (see ``contracts.RestoreJob``)
     :raises Refused: without a reason
     """
     require_reason(reason)
@@ -128,7 +139,7 @@ def restore(
     failed = ""
     try:
         work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
-        work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved))
+        work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved), checks=checks)
         restored = pipeline.lookup.engine(plan.target).restore(work)
     except MainstayError as error:
         failed = str(error)

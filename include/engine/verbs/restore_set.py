@@ -27,6 +27,7 @@ from include.engine.model import (
     Target,
     backup_time,
 )
+from include.engine.store.sets import newest_set
 from include.engine.verbs import restore
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.wishes import Wishes
@@ -49,12 +50,12 @@ def find(pipeline: Pipeline, word: str) -> SetManifest:
     :raises NotFound: when there is none
     """
     if word in (LATEST, f"{_PREFIX}latest"):
-        sets = pipeline.catalog.sets()
-        if not sets:
+        newest = newest_set(pipeline.catalog)
+        if newest is None:
             raise NotFound(
                 f"{pipeline.catalog.bucket.url} holds no set", hint="check the URL; `./mainstay catalog` lists all"
             )
-        return sets[-1]
+        return newest
     set_id = word.removeprefix(_PREFIX)
     backup_time(set_id)
     return pipeline.catalog.set(set_id)
@@ -94,7 +95,15 @@ def plan(pipeline: Pipeline, manifest: SetManifest, wishes: Wishes, *, point: st
 
 
 def restore_set(
-    pipeline: Pipeline, plan: SetPlan, *, reason: str, by: str, progress: Progress, stop: Stop, clock: Clock
+    pipeline: Pipeline,
+    plan: SetPlan,
+    *,
+    reason: str,
+    by: str,
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+    checks: bool = True,
 ) -> SetRestored:
     """Do what *plan* says, one part after the other, and judge all of them.
 
@@ -117,6 +126,7 @@ def restore_set(
                 progress=progress,
                 stop=stop,
                 clock=clock,
+                checks=checks,
             )
         )
     return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
@@ -133,6 +143,7 @@ def restore_part(
     progress: Progress,
     stop: Stop,
     clock: Clock,
+    checks: bool = True,
 ) -> Restored:
     """Restore one part of a set, and record it.
 
@@ -151,6 +162,7 @@ def restore_part(
         set_id=set_id,
         positions=positions_of(pipeline.catalog.set(set_id)) if plan.target.system is System.KAFKA else (),
         moved=moved,
+        checks=checks,
     )
 
 

@@ -6,6 +6,7 @@ The history may be gone or full: the sweep still judges and tells, from a file o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -31,6 +32,7 @@ class Watch:
 
     :param asked: gives the probes of a system, made anew for every sweep; asks no server yet
     :param histories: from the best to the last resort, each opened when it is needed
+    :param left_behind: opens the history that took over when the best did not answer; nothing when there is none
     """
 
     systems: Sequence[str]
@@ -42,6 +44,7 @@ class Watch:
     settle: timedelta
     team: str
     links: Mapping[str, str] = field(default_factory=dict)
+    left_behind: Callable[[], History | None] = lambda: None
 
     def history(self) -> History:
         """Open the history, to read from it.
@@ -101,30 +104,45 @@ def look(watch: Watch, systems: Sequence[str], *, clock: Clock) -> list[Look]:
 
 
 def conclude(
-    watch: Watch, looks: Sequence[Look], systems: Sequence[str], *, clock: Clock, seconds: float
+    watch: Watch,
+    looks: Sequence[Look],
+    systems: Sequence[str],
+    *,
+    clock: Clock,
+    seconds: float,
+    counted: bool = True,
 ) -> tuple[SweepReport, History]:
     """Judge what was seen, remember it, and say what changed; give the history that took it, too.
 
     :param systems: those that were to be looked at: one that gave nothing was not looked at, and that is a finding
+    :param counted: whether it proves that the pipeline is watched: what a checklist reads for itself does not
     """
     now = clock()
     seen = [*looks, *_missing(watch, looks, systems, now)]
     everything = set(systems) >= set(watch.systems)
+    aside, left = _aside(watch)
     for open_history in watch.histories:
         judgement = judge(watch.book, seen, limits=watch.limits, now=now)
 
-        def step(known: Mapping[str, Finding], judgement: Judgement = judgement) -> Advanced:
-            return advance(known, judgement, now=now, settle=watch.settle, team=watch.team, everything=everything)
+        def step(
+            known: Mapping[str, Finding], judgement: Judgement = judgement, left: Mapping[str, Finding] = left
+        ) -> Advanced:
+            both = taken_over(known, left)
+            return advance(both, judgement, now=now, settle=watch.settle, team=watch.team, everything=everything)
 
         def verdict(advanced: Advanced) -> Verdict:
             return verdict_of(advanced.findings, looked=bool(seen))
 
         try:
             history = open_history()
-            advanced = history.conclude(seen, step, verdict, now=now, seconds=seconds)
+            advanced = history.conclude(seen, step, verdict, now=now, seconds=seconds, counted=counted and everything)
         except MainstayError as error:
             seen.append(_trouble(HISTORY, type(error).__name__, "the history", Trouble.of(error), now))
+            left = {}  # the one that takes over knows them itself
             continue
+        if aside is not None and left:
+            with suppress(MainstayError):  # then the next sweep takes them over again, and knows them
+                aside.forget()
         report = SweepReport(
             at=now,
             seconds=seconds,
@@ -136,6 +154,25 @@ def conclude(
         )
         return report, history
     raise AssertionError("the last resort is in memory and takes everything")
+
+
+def taken_over(known: Mapping[str, Finding], left: Mapping[str, Finding]) -> Mapping[str, Finding]:
+    """Join what a history knows with what another has found while this one did not answer.  Pure."""
+    news = {
+        key: finding
+        for key, finding in left.items()
+        if key not in known or ((closed := known[key].closed) is not None and closed < finding.seen)
+    }
+    return {**known, **news}
+
+
+def _aside(watch: Watch) -> tuple[History | None, Mapping[str, Finding]]:
+    """Give the history that took over for a while, and what it has found."""
+    try:
+        history = watch.left_behind()
+        return history, history.hand_over() if history is not None else {}
+    except MainstayError:
+        return None, {}  # it is no more: what it has found is found again
 
 
 def _missing(watch: Watch, looks: Sequence[Look], systems: Sequence[str], now: datetime) -> list[Look]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from include.engine.archiving import ReadsBack
 from include.engine.contracts import Clock
 from include.engine.errors import MainstayError, TransientError
 from include.engine.model import Check, Target, Verdict
 from include.engine.store.sweep import ORPHAN_AGE, SweepReport, sweep
 from include.engine.store.uploads import UploadsReport, abort_unfinished
 from include.engine.store.verify import verify_set
-from include.engine.verbs.pipeline import Pipeline
+from include.engine.verbs.pipeline import Pipeline, Terms
+
+_STATED_EVERY = timedelta(minutes=1)  # a statement is news twice a minute, and takes a moment
 
 
 class OrphansReport(Struct, frozen=True, kw_only=True):
@@ -40,17 +43,36 @@ def sweep_orphans(
 
 
 def audit_archives(pipeline: Pipeline, *, clock: Clock) -> list[Check]:
-    """Walk every target's log archive in the bucket, from its oldest backup to its end; one check or more per target."""
+    """Walk every target's log archive in the bucket, from its oldest backup to its end; one check or more per target.
+
+    A part of it is read back, and what its archiver has stated last is held against the RPO.
+    """
     checks: list[Check] = []
     for target in pipeline.targets:
         archive = pipeline.lookup.archive(target)
         if archive is None:
             continue
         try:
-            checks += [_named(target, check) for check in archive.audit(pipeline.catalog.backups(target), clock)]
+            backups = pipeline.catalog.backups(target)
+            found = [*archive.audit(backups, clock)]
+            terms = pipeline.terms.get(target, Terms())
+            if isinstance(archive, ReadsBack):
+                found += archive.read_back(terms.identities, clock)
+            found += judge_age(archive.reach(backups[-1:]).complete_at, terms.objectives.rpo, clock())
+            checks += [_named(target, check) for check in found]
         except MainstayError as error:
             checks.append(_failed(f"{target}: archive", error))
     return checks
+
+
+def judge_age(complete_at: datetime | None, rpo: timedelta, now: datetime) -> list[Check]:
+    """Hold the last moment at which the archive was stated to have everything against the RPO; nothing without one.  Pure."""
+    if complete_at is None:
+        return []
+    age = now - complete_at
+    verdict = Verdict.PASS if age <= rpo + _STATED_EVERY else Verdict.FAIL
+    detail = f"{age.total_seconds():.0f} s ago it had everything that was committed; the objective is {rpo.total_seconds():.0f} s"
+    return [Check(name="archive rpo", verdict=verdict, detail=detail)]
 
 
 def check_catalog(pipeline: Pipeline) -> list[Check]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from include.engine.cli import figures
-from include.engine.errors import Incomplete
+from include.engine.errors import Incomplete, MainstayError
 from include.engine.model import Verdict
 from mainstay.hooks.mainstay import MainstayHook
 from mainstay.operators.step import Step, Summary, clock
@@ -90,17 +90,15 @@ class JudgeSweepOperator(SweepStep):
         looks = [look for one in given for look in unpack(one["looks"])]
         seconds = max((one["seconds"] for one in given), default=0.0)
         report, history = sweep.conclude(self.watch, looks, self.systems, clock=clock, seconds=seconds)
-        removed = history.thin(clock())
         for change in report.changes:
             self.log.warning("%s: %s", change.kind, _told(change.finding))
         self.log.info(
-            "%s: %s readings, %s findings, %s changes; remembered in %s, from which %s old points went",
+            "%s: %s readings, %s findings, %s changes; remembered in %s",
             report.verdict,
             report.readings,
             len(report.findings),
             len(report.changes),
             report.history,
-            removed,
         )
         problems = [f"{one.verdict} {_told(one)}" for one in report.findings if one.verdict is not Verdict.PASS]
         return {
@@ -116,7 +114,7 @@ class JudgeSweepOperator(SweepStep):
 
 
 class TellOperator(SweepStep):
-    """Tell every receiver what it was not told yet.  One that does not answer keeps no other from being told.
+    """Tell every receiver what it was not told yet, and thin the history.  One that does not answer keeps no other from being told.
 
     :param notifiers: one for each receiver
     :param summary: of :class:`JudgeSweepOperator`, which holds the changes when nothing could remember them (templated)
@@ -139,12 +137,22 @@ class TellOperator(SweepStep):
             except Exception as error:  # noqa: BLE001 - told below, when the others know
                 self.log.warning("%s: %s", getattr(notifier, "receiver", notifier), error)
                 failed.append(str(getattr(notifier, "receiver", notifier)))
+        self._thin()
         if failed:
             raise Incomplete(
                 f"not everybody could be told: {', '.join(failed)}",
                 hint="check their connections; the next sweep tells them what they missed",
             )
         return {"receivers": len(self.notifiers)}
+
+    def _thin(self) -> None:
+        """Thin the history; one that does not let us is no reason to tell nobody, and the next sweep tries again."""
+        try:
+            removed = self.watch.remembered().thin(clock())
+        except MainstayError as error:
+            self.log.warning("the history was not thinned: %s. %s", error.message, error.hint)
+        else:
+            self.log.info("%s old points went from the history", removed)
 
 
 def _told(finding: Finding) -> str:

@@ -25,6 +25,7 @@ from include.engine import wiring
 from include.engine.cli import figures
 from include.engine.contracts import Connection, Connections
 from include.engine.errors import MainstayError, NotFound
+from include.engine.health.trends import soon
 from include.engine.model import Verdict
 from mainstay.hooks.mainstay import AirflowConnections, MainstayHook
 from mainstay.ui import health, runbooks, views
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
 
 _HERE = Path(__file__).parent
-_NAME = re.compile(r"\d{8}T\d{6}Z")
+_NAME = re.compile(r"\d{8}T\d{6}Z(_\d+)?")
 # A person waits for the page: a store that is gone is told within seconds, not after the patience of a backup.
 _IMPATIENT = {"max_retries": "1", "retry_seconds": "5", "timeout_seconds": "10"}
 _TONES = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
@@ -70,6 +71,7 @@ def _environment() -> Environment:
         "style": Markup(_STYLE),  # noqa: S704 - our own file
         "tone": tone,
         "within": views.within,
+        "soon": soon,
         "seconds": lambda duration: duration.total_seconds(),
     }
     return found

@@ -96,14 +96,14 @@ class Estate:
         self._backups += 1
         return (datetime(2026, 11, 23, 2, tzinfo=UTC) + timedelta(seconds=self._backups)).strftime("%Y%m%dT%H%M%SZ")
 
-    def backup(self, name: str | None = None, *, release: bool = True, **settings: Any) -> Manifest:
+    def backup(self, name: str | None = None, *, release: bool = True, full: bool = False, **settings: Any) -> Manifest:
         """Freeze, copy, seal and release."""
         pipeline = self.pipeline(**settings)
         name = name or self.name()
         backup.freeze(pipeline, name, [TARGET], clock=now)
         try:
             self.told = Told()
-            manifest = backup.copy(pipeline, name, TARGET, progress=self.told, stop=Stop(), clock=now)
+            manifest = backup.copy(pipeline, name, TARGET, progress=self.told, stop=Stop(), clock=now, full=full)
             backup.seal(pipeline, name, clock=now)
             return manifest
         finally:

@@ -12,18 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Unauthorized, Unreachable
+from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Refused, Unauthorized, Unreachable
 from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
-from include.engine.systems.cassandra import control, transfer
+from include.engine.systems.cassandra import backup as source
+from include.engine.systems.cassandra import control, node_scripts, transfer
+from include.engine.systems.cassandra import restore as restore_engine
 from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.selection import Method
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
@@ -48,6 +51,17 @@ def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
 def data_files(estate: Estate, table: str) -> list[Path]:
     keyspace, _, name = table.partition(".")
     return sorted(estate.server.nodes[0].data_directory.glob(f"{keyspace}/{name}-*/*-Data.db"))
+
+
+def is_upload(first: bytes) -> bool:
+    """Whether a connection begins with a signed upload."""
+    return first.startswith(b"PUT") and b"X-Amz-Signature=" in first
+
+
+def refusal(status: str, code: str) -> bytes:
+    """What S3 answers when it refuses."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>no</Message></Error>'
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
 def flip_a_bit(path: Path) -> None:
@@ -136,6 +150,24 @@ def test_a_table_dropped_and_made_again_is_another_table(estate: Estate, table: 
     try:
         assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
         assert rows(cql, f"{keyspace}_x.t") == rows(cql, table) != []
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+def test_types_of_the_users_that_are_not_frozen_are_sampled_and_come_back(
+    estate: Estate, keyspace: str, cql: Cql
+) -> None:
+    cql.rows(f"CREATE TYPE {keyspace}.place (street text, number int)")
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY, p place, f frozen<place>, v text)")
+    cql.rows(
+        f"INSERT INTO {keyspace}.t (k, p, f, v) VALUES (1, {{street: 'a', number: 1}}, {{street: 'b'}}, 'c') USING TTL 900"
+    )
+    manifest = estate.backup(keyspaces=[keyspace])
+    (sample,) = [one for one in manifest.samples if one["table"] == "t"]
+    assert sample["unread"] == ""
+    assert all(one["expires"] for one in sample["ranges"])
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
     finally:
         cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
 
@@ -264,12 +296,120 @@ def test_a_store_that_answers_503_for_a_while_is_waited_for(
     assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
 
 
+def test_a_connection_that_hangs_is_given_up_and_tried_again(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    monkeypatch.setattr(node_scripts, "_STALLED_SECONDS", 1)
+    hanging = iter([True])
+    ended = threading.Event()
+
+    def hang(first: bytes) -> None:
+        if is_upload(first) and next(hanging, False):
+            ended.wait(60)
+
+    wire.verdict = hang
+    began = time.monotonic()
+    try:
+        manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+        assert time.monotonic() - began < 30
+    finally:
+        ended.set()
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_nothing_is_copied_outside_the_window(estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_LOOK_AGAIN", 0.01)
+    seen: list[int] = []
+
+    def clock() -> datetime:
+        """Noon, until it was asked often enough; then night."""
+        seen.append(len(estate.objects()))
+        return now().replace(hour=12 if len(seen) < 30 else 23)
+
+    name = estate.name()
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]], window="22:00-06:00")
+    backup.freeze(pipeline, name, [TARGET], clock=now)
+    told = Told()
+    manifest = backup.copy(pipeline, name, TARGET, progress=told, stop=Stop(), clock=clock)
+    backup.release(pipeline, name, [TARGET])
+    assert told.said[0] == "cassandra/main: waiting for the window 22:00-06:00"
+    assert set(seen[:29]) == {0}
+    assert len(estate.objects()) == len({entry.key for entry in manifest.entries})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("400 Bad Request", "RequestTimeout"),
+        ("400 Bad Request", "IncompleteBody"),
+        ("409 Conflict", "ConditionalRequestConflict"),
+    ],
+)
+def test_a_refusal_that_says_nothing_of_the_file_is_tried_again(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch, status: str, code: str
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.05)
+    refusals = iter([refusal(status, code)] * 2)
+    wire.verdict = lambda first: next(refusals, None) if is_upload(first) else None
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert {f"p/{entry.key}": entry.bytes for entry in manifest.entries} == estate.objects()
+
+
+def test_the_stores_own_word_for_a_refusal_is_told(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    wire.verdict = lambda first: refusal("409 Conflict", "ObjectParentIsFile") if is_upload(first) else None
+    with pytest.raises(Unreachable, match="HTTP 409 ObjectParentIsFile"):
+        estate.backup(keyspaces=[table.partition(".")[0]])
+
+
+def test_an_upload_that_the_store_does_not_list_afterwards_is_no_backup(
+    estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    wire.verdict = lambda first: taken if is_upload(first) else None
+    with pytest.raises(Corrupt, match="does not list them as they were sent"):
+        estate.backup(keyspaces=[table.partition(".")[0]])
+
+
+def test_a_full_backup_mends_objects_that_are_not_what_their_names_say(estate: Estate, table: str) -> None:
+    keyspace = table.partition(".")[0]
+    manifest = estate.backup(keyspaces=[keyspace])
+    whole = estate.objects()
+    flipped, cut = (f"p/{one.key}" for one in manifest.entries if one.name.endswith(("-Data.db", "schema.cql")))
+    client = estate.store.client()
+    for key, damaged in ((flipped, b"x" * whole[flipped]), (cut, b"x")):
+        client.delete_object(Bucket=estate.bucket, Key=key)
+        client.put_object(Bucket=estate.bucket, Key=key, Body=damaged)
+
+    def read_back(name: str) -> Verdict:
+        return verify.verify_part(estate.pipeline(), TARGET, name, progress=Told(), stop=Stop(), clock=now).verdict
+
+    assert read_back(manifest.id) is Verdict.FAIL
+    again = estate.backup(full=True, keyspaces=[keyspace])
+    assert {one.key for one in again.entries} == {one.key for one in manifest.entries}
+    assert estate.objects() == whole
+    assert (read_back(again.id), read_back(manifest.id)) == (Verdict.PASS, Verdict.PASS)
+
+
+def test_an_object_of_another_size_is_sent_again_without_being_asked(estate: Estate, table: str) -> None:
+    keyspace = table.partition(".")[0]
+    manifest = estate.backup(keyspaces=[keyspace])
+    whole = estate.objects()
+    key = next(f"p/{one.key}" for one in manifest.entries if one.name.endswith("-Data.db"))
+    estate.store.client().put_object(Bucket=estate.bucket, Key=key, Body=b"cut off")
+    assert detail(estate.backup(keyspaces=[keyspace])).sent_objects == 1
+    assert estate.objects() == whole
+
+
 def test_a_node_that_never_reaches_the_store_is_told_without_a_signature(
     estate: Estate, table: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "_PAUSE", 0.01)
     wire.verdict = lambda first: 0 if first.startswith(b"PUT") and b"X-Amz-Signature=" in first else None
-    with pytest.raises(Unreachable, match="could not send") as told:
+    with pytest.raises(Unreachable, match=r"could not send .* curl: \(\d+\)") as told:
         estate.backup(keyspaces=[table.partition(".")[0]])
     assert "Signature" not in str(told.value)
 
@@ -292,10 +432,10 @@ def test_a_signed_url_that_expired_is_signed_anew(estate: Estate, table: str, mo
     signed: list[str] = []
     slow = iter([True])
 
-    def late(self: shared_objects.SharedFolder, sha256: str, expires: timedelta) -> object:
+    def late(self: shared_objects.SharedFolder, sha256: str, expires: timedelta, **wishes: bool) -> object:
         first = sha256 not in signed
         signed.append(sha256)
-        request = sign(self, sha256, timedelta(seconds=1) if first else expires)
+        request = sign(self, sha256, timedelta(seconds=1) if first else expires, **wishes)
         if next(slow, False):
             time.sleep(2.5)
         return request
@@ -321,8 +461,8 @@ def test_the_store_refuses_bytes_that_are_not_what_was_hashed(
 ) -> None:
     pieces = transfer.pieces
 
-    def then_flip(sender: transfer.Sender, files: object, *, large: int) -> object:
-        found = pieces(sender, files, large=large)  # type: ignore[arg-type]
+    def then_flip(sender: transfer.Sender, files: object, **wishes: object) -> object:
+        found = pieces(sender, files, **wishes)  # type: ignore[arg-type]
         flip_a_bit(data_files(estate, table)[0])
         return found
 
@@ -491,11 +631,54 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
     )
     kill_when(child, lambda: any(staging.rglob("*")))
-    assert rows(cql, f"{keyspace}.t") == []
+    there = cql.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
+    assert there == []  # nothing is made, or emptied, before all files are there
     restored = estate.restore(confirm="cassandra_admin")
     assert restored.verdict is Verdict.PASS
     assert rows(cql, f"{keyspace}.t") == then
     assert not staging.exists()
+
+
+@pytest.mark.parametrize("way", ["import", "sstableloader"])
+def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_again(
+    estate: Estate, keyspace: str, cql: Cql, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for n in range(3):
+        make_table(cql, f"{keyspace}.t{n}", count=30)
+    cql.rows(f"CREATE INDEX later ON {keyspace}.t2 (v) USING 'sai'")
+    then = {n: rows(cql, f"{keyspace}.t{n}") for n in range(3)}
+    estate.backup(keyspaces=[keyspace])
+    copy = f"{keyspace}_x"
+    wish = f"rename={{{keyspace!r}: {copy!r}}}"
+    child = beside(
+        estate,
+        "from include.engine.systems.cassandra import landing, restore as engine\n"
+        f"engine.choose_method = lambda *_, **__: engine.Method({way!r})\n"
+        "run, load = landing.Nodetool.run, landing.Landing._load\n"
+        "landing.Nodetool.run = lambda self, *a: (run(self, *a), time.sleep(600 * (a[-2] == 't1')))\n"
+        "landing.Landing._load = lambda self, folder, *a: (load(self, folder, *a), time.sleep(600 * (folder.name == 't1')))\n"
+        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', "
+        f"{wish})\n"
+        "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
+    )
+    try:
+        kill_when(child, lambda: holds(cql, copy, "t1"))
+        assert not holds(cql, copy, "t2")
+        with pytest.raises(Refused, match="holds rows"):  # another restore than the one that began
+            estate.restore(rename={keyspace: copy}, only=[f"{keyspace}.t0"])
+        monkeypatch.setattr(restore_engine, "choose_method", lambda *_, **__: Method(way))
+        assert estate.restore(rename={keyspace: copy}).verdict is Verdict.PASS
+        assert {n: rows(cql, f"{copy}.t{n}") for n in range(3)} == then
+        with pytest.raises(Refused, match="holds rows"):  # it is done: the next is another one
+            estate.restore(rename={keyspace: copy})
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {copy}", timeout=60)
+
+
+def holds(cql: Cql, keyspace: str, table: str) -> bool:
+    """Whether a table is there and has rows."""
+    there = cql.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
+    return table in {row["table_name"] for row in there} and bool(rows(cql, f"{keyspace}.{table}"))
 
 
 def test_ten_thousand_small_sstables_are_listed_and_sent(estate: Estate, table: str) -> None:

@@ -16,13 +16,15 @@ from include.engine.errors import Corrupt, PermanentError, Refused
 from include.engine.model import DestinationKind, Manifest, Verdict
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
-from include.engine.systems.cassandra import fetch
+from include.engine.systems.cassandra import fetch, restore
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.cut import detail_of
-from include.engine.systems.cassandra.selection import StoredFile, files_of, select
+from include.engine.systems.cassandra.selection import Method, StoredFile, files_of, select
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
-from tests.integration.cassandra.estate import TARGET, Estate, Told, rows
+from include.engine.verbs import restore as restores
+from tests.faults import Wire
+from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +81,61 @@ def test_a_damaged_object_is_named_wherever_it_is_fetched(
     with pytest.raises(Corrupt, match=key):
         estate.restore(destination=destination, rename={keyspace: f"{keyspace}_x"}, path=str(tmp_path / "there"))
     cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+@pytest.mark.parametrize("way", ["import", "sstableloader"])
+def test_a_backup_that_cannot_be_read_costs_no_row_of_the_living_table(
+    estate: Estate, backup: Manifest, keyspace: str, cql: Cql, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    key = data_of(backup)
+    replace(estate, key, flipped(estate, key))
+    then = rows(cql, f"{keyspace}.t")
+    monkeypatch.setattr(restore, "choose_method", lambda *_, **__: Method(way))
+    with pytest.raises(Corrupt, match=key):
+        estate.restore(confirm="cassandra_admin")
+    assert rows(cql, f"{keyspace}.t") == then != []
+
+
+def test_rows_that_came_after_the_plan_are_not_emptied(
+    estate: Estate, backup: Manifest, keyspace: str, cql: Cql
+) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.other (k int PRIMARY KEY)")
+    later = estate.backup(keyspaces=[keyspace])
+    cql.rows(f"TRUNCATE {keyspace}.t", timeout=60)
+    pipeline = estate.pipeline()
+    plan = restores.plan(
+        pipeline, TARGET, destination=DestinationKind.SERVER, server="cassandra_admin", confirm="cassandra_admin"
+    )
+    assert plan.backup == later.id
+    assert plan.would_overwrite == ()
+    cql.rows(f"INSERT INTO {keyspace}.t (k, v) VALUES (77, 'came meanwhile')")
+    with pytest.raises(Refused, match=f"{keyspace}.t held no rows when the restore was planned"):
+        restores.restore(
+            pipeline, plan, reason="a test asks for it", by="tests", progress=Told(), stop=Stop(), clock=now
+        )
+    assert len(rows(cql, f"{keyspace}.t")) == 1
+
+
+def test_rows_that_were_deleted_since_come_back(estate: Estate, backup: Manifest, keyspace: str, cql: Cql) -> None:
+    then = rows(cql, f"{keyspace}.t")
+    cql.many(f"DELETE FROM {keyspace}.t WHERE k = ?", [(n,) for n in range(50)])
+    assert rows(cql, f"{keyspace}.t") == []
+    assert estate.restore(confirm="cassandra_admin").verdict is Verdict.PASS
+    assert rows(cql, f"{keyspace}.t") == then
+
+
+def test_bytes_that_were_changed_on_their_way_back_are_fetched_again(
+    estate: Estate, backup: Manifest, keyspace: str, cql: Cql, wire: Wire
+) -> None:
+    key = data_of(backup)
+    wrong = flipped(estate, key)
+    answers = iter([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(wrong) + wrong])
+    wire.verdict = lambda first: next(answers, None) if b"X-Amz-Signature=" in first and key.encode() in first else None
+    try:
+        assert estate.restore(rename={keyspace: f"{keyspace}_x"}).verdict is Verdict.PASS
+        assert next(answers, None) is None
+    finally:
+        cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
 
 
 def test_a_manifest_that_names_other_objects_is_found_out(estate: Estate, backup: Manifest, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from include.engine import lookout
 from include.engine.systems.cassandra.client import Cql
+from tests.estate import eventually
 from tests.integration.cassandra.estate import Estate
 from tests.integration.sweeping import Sweeping
 
@@ -70,3 +71,27 @@ def test_fewer_nodes_than_were_declared_are_found(sweeping: Sweeping) -> None:
     sweeping.until(lambda rules: rules & few == {"cassandra-nodes"}, "cassandra")
     sweeping.declare("expect", cassandra={"nodes": 1})
     sweeping.until(lambda rules: not rules & few, "cassandra")
+
+
+def test_a_keyspace_that_nobody_saves_is_found_until_it_is_covered(
+    estate: Estate, sweeping: Sweeping, keyspace: str, cql: Cql
+) -> None:
+    target = {"connection": "cassandra_main", **estate.server.target_settings()}
+
+    def uncovered() -> list[str]:
+        return [one.labels["what"] for one in sweeping.found("coverage", "backups") if keyspace in one.labels["what"]]
+
+    assert uncovered() == []  # all are taken
+    sweeping.declare("cassandra", main=target | {"keyspaces": ["user_events"]})
+    eventually(lambda: uncovered() == [f"keyspace {keyspace}"], what="it is found")
+    sweeping.declare("cassandra", main=target | {"keyspaces": ["user_events", keyspace]})
+    eventually(lambda: uncovered() == [], what="it is covered")
+
+
+def test_a_disk_of_a_node_is_told_with_its_place(sweeping: Sweeping) -> None:
+    sweeping.tolerate("cassandra-disk", 0)
+    (finding,) = sweeping.awaited("cassandra-disk", "cassandra")
+    assert set(finding.labels) == {"node", "mount"}
+    assert finding.unit == "%"
+    sweeping.tolerate("cassandra-disk", 100)
+    sweeping.gone("cassandra-disk", "cassandra")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,10 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
         cql.rows("INSERT INTO shop.later (k) VALUES (1)")
         then = rows(cql, "shop.orders")
         point = now()
+        microseconds = (point - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+        for k, moment in ((900, microseconds), (901, microseconds + 1)):
+            cql.rows(f"INSERT INTO shop.orders (k, v) VALUES ({k}, 'exact') USING TIMESTAMP {moment}")
+        then = sorted([*then, '{"k": 900, "v": "exact"}'])  # and not the row that was written a microsecond later
         cql.many("DELETE FROM shop.orders WHERE k = ?", [(n,) for n in range(75)])
         cql.rows("UPDATE shop.orders SET v = 'bad' WHERE k = 120")
         with pytest.raises(Incomplete, match=r"leads to .* only"):

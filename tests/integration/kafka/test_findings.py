@@ -77,24 +77,50 @@ def test_records_that_expire_before_they_are_saved_are_found_until_they_are(stan
 
 
 def test_fewer_brokers_and_replicas_than_were_declared_are_found(stand: Stand, sweeping: Sweeping) -> None:
-    stand.topic("t", partitions=1)
-    alone = {"kafka-brokers", "kafka-single-replicas"}
-    sweeping.until(lambda rules: not rules & alone, "kafka")
-    sweeping.declare("expect", kafka={"brokers": 2, "replication_factor": 2})
+    topic = stand.topic("t", partitions=1)
+    alone = {"kafka-brokers", "kafka-replicas", "kafka-min-isr"}
+    fine = {"brokers": 1, "replication_factor": 1, "min_insync_replicas": 1, "partitions_per_broker": 1}
+    sweeping.declare("expect", kafka=fine)
+    sweeping.until(lambda rules: not rules & {*alone, "kafka-narrow-topics"}, "kafka")
+    sweeping.declare("expect", kafka={"brokers": 2, "replication_factor": 3, "min_insync_replicas": 2})
     sweeping.until(lambda rules: rules >= alone, "kafka")
-    sweeping.declare("expect", kafka={"brokers": 1, "replication_factor": 1})
-    sweeping.until(lambda rules: not rules & alone, "kafka")
+    (replicas,) = sweeping.found("kafka-replicas", "kafka")
+    assert (replicas.value, replicas.limit) == (1, 3)
+    sweeping.declare("expect", kafka=fine | {"partitions_per_broker": 1.5})
+    (narrow,) = sweeping.awaited("kafka-narrow-topics", "kafka")
+    assert topic in narrow.labels["topics"] or narrow.labels["topics"].endswith(" …")
+    sweeping.declare("expect", kafka=fine)
+    sweeping.until(lambda rules: not rules & {*alone, "kafka-narrow-topics"}, "kafka")
 
 
-def test_a_topic_that_nobody_saves_is_found_until_it_is_covered(stand: Stand, sweeping: Sweeping) -> None:
+def test_a_topic_and_a_group_that_nobody_saves_are_found_until_they_are_covered(
+    stand: Stand, sweeping: Sweeping
+) -> None:
     topic = stand.topic("forgotten", partitions=1)
-    target = {"connection": "kafka_main", "topics": [f"{stand.prefix}saved"], "groups": [f"{stand.prefix}.*"]}
+    group = stand.commit("forgotten", {(topic, 0): 0})
+    target = {"connection": "kafka_main", "topics": [f"{stand.prefix}.*"], "groups": [f"{stand.prefix}.*"]}
 
     def uncovered() -> list[str]:
-        return [one.labels["what"] for one in sweeping.found("coverage", "backups") if topic in one.labels["what"]]
+        told = [one.labels["what"] for one in sweeping.found("coverage", "backups")]
+        return sorted(one for one in told if f" {topic} " in one or f" {group} " in one)
 
-    assert uncovered() == []
+    def awaited(*expected: str) -> None:
+        gaps = [f"{one} is in no backup of kafka/main" for one in expected]
+        eventually(lambda: uncovered() == gaps, what=f"the gaps are {gaps}")
+
+    awaited()
+    sweeping.declare("kafka", main={**target, "topics": [f"{stand.prefix}saved"]})
+    awaited(f"topic {topic}")  # where its group stands is of no use without it
+    sweeping.declare("kafka", main={**target, "groups": [f"{stand.prefix}saved"]})
+    awaited(f"group {group}")
     sweeping.declare("kafka", main=target)
-    eventually(lambda: len(uncovered()) == 1, what="the topic is found")
-    sweeping.declare("kafka", main={**target, "topics": [f"{stand.prefix}.*"]})
-    eventually(lambda: uncovered() == [], what="it is covered")
+    awaited()
+
+
+def test_a_disk_of_a_broker_is_told_with_its_place(sweeping: Sweeping) -> None:
+    sweeping.tolerate("kafka-disk", 100)
+    (finding,) = sweeping.awaited("kafka-disk", "kafka")
+    assert set(finding.labels) == {"broker", "directory"}
+    assert finding.unit == "%"
+    sweeping.tolerate("kafka-disk", 0)
+    sweeping.gone("kafka-disk", "kafka")

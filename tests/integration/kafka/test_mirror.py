@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from include.engine import lookout
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Misconfigured, PermanentError
-from include.engine.health.rules import load
 from include.engine.model import Verdict
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
@@ -24,7 +24,7 @@ from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
-from tests.health.making import judged, look
+from tests.integration.sweeping import Sweeping
 from tests.systems.kafka import hostile
 from tests.systems.kafka.rebalancing import Rebalancing
 from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
@@ -102,15 +102,38 @@ def probe_of(stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: Connec
     return MirrorProbe(mirror.name, mirror.settings, connections, "main")
 
 
-def rules_of(probe: MirrorProbe) -> set[str]:
-    """Judge what is read now by the rules that ship."""
-    seen = look(*probe.read(clock, timeout=20), subject="kafka/main", metrics=())
-    book = load([lookout.RULES], runbooks=lookout.RUNBOOKS)
-    return {one.rule for one in judged(seen, rules=book, at=clock()).bad.values() if one.rule.startswith("kafka-")}
+@pytest.fixture
+def sweeping(
+    stand: Stand,
+    mirror: KafkaMirror,
+    dr: KafkaCluster,
+    worker: ConnectWorker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Sweeping:
+    """Sweeps of a cluster with this mirror."""
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    mine = [f"{stand.prefix}.*"]
+    declared = {mirror.name: mirror.settings.model_dump(mode="json", exclude_defaults=True)}
+    settings: dict[str, object] = {
+        "kafka": {"main": {"connection": "main", "topics": mine, "groups": mine, "mirrors": declared}},
+        "sweep": {"timeout": "60s"},
+    }
+    known = {"main": stand.cluster.connection(), "dr": dr.connection(), "connect": worker.connection()}
+    return Sweeping(tmp_path, known, settings)
+
+
+def until(sweeping: Sweeping, *expected: str) -> None:
+    """Sweep until these rules speak of the mirror, and no others."""
+
+    def seen(rules: set[str]) -> bool:
+        return {rule for rule in rules if rule.startswith("kafka-mirror")} == set(expected) and "unread" not in rules
+
+    sweeping.until(seen, "kafka")
 
 
 def test_a_running_connector_whose_task_has_failed_is_not_waited_for(
-    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+    stand: Stand, mirror: KafkaMirror, sweeping: Sweeping
 ) -> None:
     stand.produce(stand.topic("t"), 30)
     name = connector_name(mirror.name)
@@ -123,11 +146,11 @@ def test_a_running_connector_whose_task_has_failed_is_not_waited_for(
     mirror.apply()
     with pytest.raises(PermanentError, match="failed"):
         mirrors.wait(mirror, mirror.cut(clock), patience=timedelta(seconds=60), stop=Stop())
-    probe = probe_of(stand, mirror, dr, worker)
-    assert "kafka-mirror-failed" in rules_of(probe)
+    (finding,) = sweeping.awaited("kafka-mirror-failed", "kafka")
+    assert finding.labels == {"mirror": mirror.name}
     mirror._wanted[name] = sound
     mirror.apply()
-    _until(lambda: "kafka-mirror-failed" not in rules_of(probe))
+    until(sweeping)
 
 
 def test_what_connect_would_refuse_is_told_before_anything_changes(
@@ -150,22 +173,23 @@ def test_a_changed_setting_is_shown_as_a_difference(stand: Stand, mirror: KafkaM
 
 
 def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
-    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker, sweeping: Sweeping
 ) -> None:
     topic = stand.topic("t")
     stand.produce(topic, 300)
+    until(sweeping, "kafka-mirror-made")  # it is declared, and that is all
     assert run(mirror).verdict is Verdict.PASS
     probe = probe_of(stand, mirror, dr, worker)
 
     def read() -> dict[str, float]:
         return {reading.metric: reading.value for reading in probe.read(clock, timeout=20)}
 
-    _until(lambda: set(probe.metrics) <= set(read()))
+    _until(lambda: {*probe.metrics, *probe.sometimes} <= set(read()))
     found = read()
     assert (found["kafka.mirror.lag_records"], found["kafka.mirror.lag_seconds"]) == (0, 0)
     assert (found["kafka.mirror.tasks_running"], found["kafka.mirror.tasks_failed"]) == (3, 0)
     assert found["kafka.mirror.heartbeat_age"] < 60
-    assert rules_of(probe) == set()
+    until(sweeping)
     connect = Connect(worker.connection())
     connect.stop(connector_name(mirror.name))
     _until(lambda: connect.status(connector_name(mirror.name)).tasks == ())
@@ -178,9 +202,14 @@ def test_a_mirrors_probe_reads_lag_and_heartbeat_and_is_red_when_a_task_is_dead(
     assert found["kafka.mirror.lag_records"] == 2
     assert 499 < found["kafka.mirror.lag_seconds"] < 560
     assert found["kafka.mirror.tasks_running"] == 1
-    assert rules_of(probe) == {"kafka-mirror-lag"}
+    until(sweeping, "kafka-mirror-lag", "kafka-mirror-idle")
     connect.resume(connector_name(mirror.name))
-    _until(lambda: rules_of(probe) == set())
+    until(sweeping)
+    sweeping.tolerate("kafka-mirror-heartbeat", "10s")
+    connect.stop(heartbeat_name(mirror.name))
+    until(sweeping, "kafka-mirror-heartbeat", "kafka-mirror-idle")
+    connect.resume(heartbeat_name(mirror.name))
+    until(sweeping)
 
 
 def test_a_record_that_the_copy_does_not_take_ends_the_waiting_with_its_cause(

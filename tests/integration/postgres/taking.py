@@ -128,6 +128,20 @@ class Taking:
         return into
 
 
+def environment(role: Connection, store: str, settings: dict[str, object] | None = None) -> dict[str, str]:
+    """Give the environment of this module when it is run."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "PORT": str(role.port),
+        "LOGIN": role.login,
+        "PASSWORD": role.password,
+        "STORE": store,
+        "ID": FIRST,
+        "SETTINGS": json.dumps(settings or {}),
+    }
+
+
 def main() -> None:
     found = os.environ
     connection = Connection(host="127.0.0.1", port=int(found["PORT"]), login=found["LOGIN"], password=found["PASSWORD"])

@@ -31,7 +31,7 @@ from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.replication import ReplicationSession
 from include.engine.systems.postgres.server import PostgresServer
 from include.engine.systems.postgres.standby import StandbyServer
-from tests.integration.postgres.taking import FIRST, SECOND, TARGET, THIRD, Taking, Watched, clock
+from tests.integration.postgres.taking import FIRST, SECOND, TARGET, THIRD, Taking, Watched, clock, environment
 
 pytestmark = pytest.mark.integration
 
@@ -371,19 +371,6 @@ def test_memory_does_not_grow_with_the_database(sandbox: Sandbox, object_store: 
             assert said["peak_kib"] <= 160 << 10, compress_on
     finally:
         server.stop("immediate")
-
-
-def environment(role: Connection, store: str, settings: dict[str, object] | None = None) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-        "PORT": str(role.port),
-        "LOGIN": role.login,
-        "PASSWORD": role.password,
-        "STORE": store,
-        "ID": FIRST,
-        "SETTINGS": json.dumps(settings or {}),
-    }
 
 
 def test_two_runs_of_the_same_backup_at_once_do_not_meet(taking: Taking) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ from include.engine.contracts import Rehearsal
 from include.engine.model import DestinationKind, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.postgres import heartbeat
-from tests.estate import HEARTBEAT, Estate, Quiet, new_estate
+from include.engine.systems.postgres.reached import statements
+from tests.estate import HEARTBEAT, TARGET, Estate, Quiet, eventually, new_estate
 
 pytestmark = pytest.mark.integration
 
@@ -127,6 +129,41 @@ def test_without_an_archive_the_rows_are_unverified_and_the_backup_still_comes_u
         assert found["promoted"] is Verdict.PASS
     finally:
         estate.server.stop("immediate")
+
+
+def test_without_a_heartbeat_what_the_archiver_has_stated_measures_the_rpo(sandbox: Sandbox, tmp_path: Path) -> None:
+    estate = new_estate(sandbox, "stated", tmp_path)
+    try:
+        with estate.archiving(reached_seconds=0.2):
+            estate.backup()
+            idle = estate.now()
+            eventually(lambda: any(one.at > idle for one in statements(estate.bucket, TARGET)), what="it was stated")
+            with estate.engine.rehearse(estate.job(estate.plan(None, kind=DestinationKind.SANDBOX))) as rehearsal:
+                pass
+    finally:
+        estate.server.stop("immediate")
+    (check,) = [check for check in rehearsal.checks if check.name == "heartbeat"]
+    assert check.verdict is Verdict.PASS
+    assert "no database has a row in mainstay.heartbeat; the archiver has stated" in check.detail
+    assert rehearsal.newest_record is not None
+    assert rehearsal.newest_at_source is not None
+    assert idle - timedelta(seconds=1) < rehearsal.newest_record <= rehearsal.newest_at_source
+
+
+def test_the_difference_of_the_clocks_is_taken_out_of_the_age(estate: Estate) -> None:
+    with estate.server.connect() as connection:
+        ahead = connection.execute(
+            "insert into mainstay.heartbeat (at) values (clock_timestamp() + interval '300 s') returning at"
+        ).fetchone()
+    estate.archived()
+    job = estate.job(estate.plan(None, kind=DestinationKind.SANDBOX))
+    backup = job.chain[-1]
+    told = msgspec.structs.replace(backup, detail={**backup.detail, "clock_ahead_seconds": 300.0})
+    with estate.engine.rehearse(msgspec.structs.replace(job, chain=[told])) as rehearsal:
+        pass
+    estate.sql("delete from mainstay.heartbeat where at > clock_timestamp() + interval '100 s'")
+    assert ahead is not None
+    assert rehearsal.newest_record == ahead[0] - timedelta(seconds=300)
 
 
 def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:

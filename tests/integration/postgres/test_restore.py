@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Interrupted, NotFound, Refused
+from include.engine.errors import Interrupted, NotFound, Refused, Unsupported
 from include.engine.model import Manifest, Verdict
+from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Sandbox
+from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.restored import RestoredServer
-from tests.estate import Estate, new_estate
+from include.engine.systems.postgres.wal_objects import WalObject, fetch
+from tests.estate import Estate, eventually, new_estate
 
 pytestmark = pytest.mark.integration
 
@@ -259,10 +264,67 @@ def test_a_sandbox_is_left_serving(estate: Estate, first: Manifest) -> None:
         sandbox.destroy()
 
 
-def test_a_stop_ends_a_restore_and_leaves_no_process(estate: Estate, first: Manifest, place: Path) -> None:
-    stop = Stop()
-    job = estate.job(estate.plan(place / "stopped"), stop=stop)
-    stop.stop("the test says so")
-    with pytest.raises(Interrupted):
-        estate.engine.restore(job)
-    assert estate.restore(place / "stopped").verdict is Verdict.PASS
+def test_a_stop_ends_a_restore_and_leaves_no_process(
+    estate: Estate, first: Manifest, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server waits for its log when the stop comes."""
+    data, stop, seen = place / "stopped", Stop(), threading.Event()
+
+    def fetched(bucket: Bucket, wal: WalObject, identities: Sequence[str]) -> bytes:
+        if servers_on(data):
+            seen.set()
+            stop.stop("the test says so")
+        eventually(lambda: stop.stopped)
+        return fetch(bucket, wal, identities)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("include.engine.systems.postgres.spool.fetch", fetched)
+        with pytest.raises(Interrupted):
+            estate.engine.restore(estate.job(estate.plan(data), stop=stop))
+    assert seen.is_set()
+    assert servers_on(data) == []
+    assert estate.restore(data).verdict is Verdict.PASS
+
+
+def servers_on(data: Path) -> list[int]:
+    """The processes that work in a data directory: a server's all do."""
+    return [pid for pid in procfs.pids() if procfs.directory(pid) == str(data)]
+
+
+def test_a_restore_looks_at_all_that_came_back_and_leaves_nothing_of_its_own(estate: Estate, place: Path) -> None:
+    estate.sql("create table compared (n int)")
+    estate.sql("insert into compared select generate_series(1, 500)")
+    backup = estate.backup(full=True)
+    estate.sql("insert into compared values (501)")
+    estate.archived()
+    plan = estate.plan(place / "looked")
+
+    restored = estate.engine.restore(estate.job(plan, checks=True))
+
+    assert {check.name: check.verdict for check in restored.checks} == dict.fromkeys(
+        ("pg_verifybackup", "rows of postgres", "promoted", "amcheck"), Verdict.PASS
+    )
+    with estate.serving(place / "looked", "looked") as connection:
+        assert connection.execute("select count(*) from compared").fetchone() == (501,)
+        assert connection.execute("select 1 from pg_extension where extname = 'amcheck'").fetchone() is None
+    # To the backup's own end nothing can be compared: it is said, and every row is read.
+    earlier = estate.engine.restore(estate.job(estate.plan(place / "read", "backup"), checks=True))
+    assert {check.name for check in earlier.checks} == {"pg_verifybackup", "promoted", "amcheck", "tables of postgres"}
+    assert "rows were not compared" in str(earlier.detail["notes"])
+    lies = [{**sample, "digest": "1"} if sample.get("table") == "compared" else sample for sample in backup.samples]
+    job = estate.job(estate.plan(place / "lied"), checks=True)
+    told = msgspec.structs.replace(job, chain=[msgspec.structs.replace(backup, samples=tuple(lies))])
+    assert estate.engine.restore(told).verdict is Verdict.FAIL
+    estate.sql("drop table compared")
+
+
+def test_a_locale_that_is_not_here_ends_a_restore_and_is_named(estate: Estate, first: Manifest, place: Path) -> None:
+    """Connections are refused while recovery ends, too: this one would be waited for to the end of days."""
+    change = "update pg_database set datcollate = %s, datctype = %s where datname = 'postgres'"
+    with estate.server.connect("template1") as connection:
+        connection.execute(change, ("xx_YY.utf8",) * 2)
+        connection.execute("select pg_create_restore_point('elsewhere')")
+        connection.execute(change, ("C.UTF-8",) * 2)
+    estate.archived()
+    with pytest.raises(Unsupported, match=r"the cluster needs the locale xx_YY\.utf8"):
+        estate.restore(place / "locale", "name:elsewhere")

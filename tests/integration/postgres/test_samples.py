@@ -343,6 +343,21 @@ def test_every_table_can_be_counted(source: PostgresServer, books: str) -> None:
     assert missing.verdict is Verdict.FAIL
 
 
+def test_the_missing_library_of_an_extension_says_nothing_of_the_rows(source: PostgresServer, books: str) -> None:
+    run(source, books, "create extension hstore")
+    run(source, books, "create table tagged as select 'a=>1'::hstore as tags")
+    found = take(source, books)
+    run(source, books, "update pg_proc set probin = '$libdir/not_here' where proname = 'hstore_out'")
+    verdict, detail = compare(source, found)[f"rows of {books}"]
+    assert verdict is Verdict.UNVERIFIED
+    assert 'tagged: could not access file "$libdir/not_here"' in detail
+    assert "install the extension's package" in detail
+    (check,) = counts(opener(source), [books])
+    assert check.verdict is Verdict.UNVERIFIED
+    run(source, books, "delete from t where id = 77")  # what can be read is compared, and a difference counts for more
+    assert compare(source, found)[f"rows of {books}"][0] is Verdict.FAIL
+
+
 def test_amcheck_tells_a_sound_cluster_from_a_damaged_one(sandbox: Sandbox) -> None:
     server = PostgresServer(sandbox, "samples-damaged").start()
     try:

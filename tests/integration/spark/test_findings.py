@@ -68,3 +68,16 @@ def test_a_stream_that_works_on_old_records_or_can_never_read_some_is_found(
     assert lost.value == 4
     commit(brook, 10)
     sweeping.until(lambda rules: not rules & {"spark-late", "spark-lost"}, "spark")
+
+
+def test_a_stream_that_writes_to_fewer_replicas_than_a_quorum_is_found(
+    brook: Brook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    sweeping = brook.sweeping(tmp_path, spark={TARGET.name: brook.declared(consistency="ONE")})
+    assert "cassandra-quorum" not in sweeping.rules("spark")  # nobody demands it
+    sweeping.declare("expect", cassandra={"quorum": True})
+    (finding,) = sweeping.awaited("cassandra-quorum", "spark")
+    assert finding.labels == {"consistency": "ONE"}
+    sweeping.declare("spark", **{TARGET.name: brook.declared()})
+    sweeping.gone("cassandra-quorum", "spark")

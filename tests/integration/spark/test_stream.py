@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 import uuid
@@ -18,10 +19,12 @@ from include.engine.contracts import Connection, Stop
 from include.engine.errors import Corrupt, Refused
 from include.engine.model import DestinationKind, Verdict
 from include.engine.streaming import Life
+from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import restore
 from include.engine.verbs.stream import Act, Watched, decide
 from tests.integration.spark.brook import TARGET, Brook, Said, clock
+from tests.integration.sweeping import Sweeping
 
 SET = "20261123T020000Z"
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -69,6 +72,11 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert {flow.name: flow.dead_letters for flow in seen.flows} == {"users": 3, "events": 2}
     assert seen.seconds == 0
     sweeping.until(lambda rules: not rules, "spark")  # a healthy stream has no finding
+    sweeping.tolerate("spark-dead-letters", 2)
+    (letters_found,) = sweeping.awaited("spark-dead-letters", "spark")
+    assert (letters_found.labels["flow"], letters_found.value) == ("users", 3)
+    sweeping.tolerate("spark-dead-letters", 3)
+    sweeping.gone("spark-dead-letters", "spark")
     sweeping.declare("expect", spark={"batch_seconds": 0.0001})
     sweeping.until(lambda rules: rules == {"spark-batch"}, "spark")
     sweeping.declare("expect", spark={"batch_seconds": 3600})
@@ -85,14 +93,16 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert seen.end == ""
     assert seen.behind > 0
     brook.freeze(SET)  # while the job is down
-    sweeping.until(lambda rules: "spark-late" in rules, "spark")
+    sweeping.until(lambda rules: {"spark-late", "spark-stopped"} <= rules, "spark")
     stream.launch(reason="it died", clock=clock)
     brook.caught_up(stream, 8506)
-    sweeping.until(lambda rules: "spark-late" not in rules, "spark")
+    sweeping.until(lambda rules: not rules & {"spark-late", "spark-stopped"}, "spark")
     assert brook.count(brook.users_table) == 8000
     stream.say("stop", reason="enough of it", by="a test", clock=clock)
     seen = brook.until(stream, lambda seen: seen.life is Life.ABSENT, "it stops")
     assert seen.end == "stopped"
+    assert "spark-stopped" not in sweeping.rules("spark")  # somebody wished it
+    what_only_a_checkpoint_shows(brook, sweeping)
 
     # The backup, taken in the middle, restored into an object store: the job replays from it, and the rows are the same.
     manifest = brook.copy(SET)
@@ -150,6 +160,27 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert seen.end == "recreated", seen.end_reason
     assert decide(seen, Watched(), again.policy).act is Act.PAGE
     assert brook.count(brook.users_table) == 8301
+
+
+def what_only_a_checkpoint_shows(brook: Brook, sweeping: Sweeping) -> None:
+    """A group that does not follow it makes the lag a lie; a part of it that no flow has is in no backup."""
+    group = brook.settings().group_of(TARGET.name)
+    with open_admin(brook.kafka.connection()) as admin:
+        at = admin.committed([group])[group]
+        behind = next(tp for tp in at if tp.topic == brook.users and at[tp][0] > 0)
+        admin.commit(group, {behind: (0, at[behind][1])})
+        (found,) = sweeping.awaited("spark-audit", "spark")
+        assert (found.labels["flow"], found.value) == ("users", at[behind][0])
+        admin.commit(group, {behind: at[behind]})
+    sweeping.gone("spark-audit", "spark")
+    assert sweeping.found("coverage", "backups") == []
+    forgotten = brook.directory / "checkpoint" / "forgotten"
+    forgotten.mkdir()
+    (forgotten / "metadata").write_text("{}")
+    (gap,) = sweeping.awaited("coverage", "backups")
+    assert "the checkpoint of forgotten" in gap.labels["what"]
+    shutil.rmtree(forgotten)
+    sweeping.gone("coverage", "backups")
 
 
 def test_what_no_restart_mends_is_refused_before_anything_is_written(brook: Brook) -> None:

@@ -92,11 +92,19 @@ def test_keys_tell_all_that_is_needed() -> None:
 def test_what_expires_is_never_needed_by_a_backup_that_is_kept(gone: set[int], oldest: float, later: float) -> None:
     some = log(*gone)
     kept = [at(min(oldest, later)), at(max(oldest, later))]
-    removed = expired({"h": some}, kept[0])
+    removed = expired({"h": some}, kept[0], {"h"})
     left = [one for one in some if one not in removed]
     for moment in kept:
         before, after = reach("h", some, moment), reach("h", left, moment)
         assert before == after
+
+
+def test_the_log_of_a_node_that_no_kept_backup_has_is_forgotten_to_the_last_segment() -> None:
+    some = log()
+    assert expired({"gone": some}, at(100_000), set()) == some
+    assert expired({"h": some}, at(100_000), {"h"}) == some[:-1]
+    living = at(40)  # a node that joined since goes on writing
+    assert expired({"new": some}, living, set()) == expired({"new": some}, living, {"new"})
 
 
 def test_the_point_is_written_to_the_microsecond_in_utc() -> None:

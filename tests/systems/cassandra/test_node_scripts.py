@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from include.engine.contracts import Stop
+from include.engine.errors import Corrupt, PermanentError
 from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.sstables import missing, read_listing, wanted
+from include.engine.systems.cassandra.transfer import hash_files
 from include.engine.systems.cassandra.transport import CommandTransport
 
 SHELL = CommandTransport("sh", ["sh", "-s"])
@@ -46,6 +49,16 @@ def test_a_snapshot_is_listed_wherever_it_lies(snapshot: Path) -> None:
     assert data.identity == (found.st_size, int(found.st_mtime), found.st_ino)
 
 
+def test_what_may_have_been_written_again_is_hashed_while_it_is_listed(snapshot: Path) -> None:
+    mutable = snapshot / f"{NAME}-Statistics.db"
+    mutable.write_bytes(b"statistics")
+    hidden = snapshot / ".by_type" / f"{NAME}-Statistics.db"
+    hidden.parent.mkdir()
+    hidden.write_bytes(b"of an index")
+    listing = read_listing(run(node_scripts.listing([str(snapshot.parents[3])], "tag")), "tag")
+    assert listing.digests == {str(mutable): hashlib.sha256(b"statistics").hexdigest()}
+
+
 def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
     path = str(snapshot / f"{NAME}-Data.db")
     content = Path(path).read_bytes()
@@ -54,6 +67,26 @@ def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
         f"S {hashlib.sha256(content).hexdigest()} {path}",
         f"C {zlib.crc32(content)} {zlib.crc32(content)} {path}",
     ]
+
+
+def test_a_tool_that_a_node_lacks_is_named_before_anything_is_believed(tmp_path: Path) -> None:
+    script = node_scripts.listing([str(tmp_path)], "tag")
+    with pytest.raises(PermanentError) as told:
+        run(f"PATH={tmp_path}\n{script}")
+    assert "awk is not installed on this node" in told.value.hint
+
+
+@pytest.mark.parametrize("line", ["C  123 /d/x-Data.db", "C 123  /d/x-Data.db"], ids=["not computed", "not recorded"])
+def test_a_crc_that_is_not_there_is_no_proof_of_damage(line: str) -> None:
+    class Says:
+        name = "a node"
+
+        def run(self, *_: object, **__: object) -> str:
+            return line
+
+    with pytest.raises(PermanentError, match="could not be compared") as told:
+        hash_files(Says(), [], check_data=True, timeout=1, stop=Stop())
+    assert not isinstance(told.value, Corrupt)
 
 
 def test_parts_are_hashed_one_by_one(snapshot: Path) -> None:

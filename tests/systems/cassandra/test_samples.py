@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.engine.model import Verdict
-from include.engine.systems.cassandra.samples import RangeSample, TableSamples, compare, digest
+from include.engine.systems.cassandra.samples import RangeSample, Sampler, TableSamples, compare, digest
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -25,6 +25,34 @@ class Answers:
         if "system_schema" in statement:
             return [{"kind": "partition_key", "column_name": "k", "position": 0}]
         return [{"json": row} for row in self._rows]
+
+
+class Columns:
+    """A cluster with one table of these columns, by name."""
+
+    def __init__(self, types: dict[str, str]) -> None:
+        self._types = types
+
+    def rows(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        return [
+            {"table_name": "t", "kind": "regular", "column_name": name, "type": kind, "position": -1}
+            for name, kind in self._types.items()
+        ]
+
+
+def test_only_columns_with_one_ttl_are_asked_when_they_expire() -> None:
+    types = {
+        "plain": "text",
+        "frozen": "frozen<place>",
+        "vector": "vector<float, 3>",
+        "place": "place",
+        "quoted": '"Place"',
+        "list": "list<int>",
+        "counter": "counter",
+    }
+    sampler = Sampler(Columns(types), consistency="ALL")  # type: ignore[arg-type]
+    sampler.learn(["ks"])
+    assert sampler.expiring("ks", "t") == ["plain", "frozen", "vector"]
 
 
 def sample(rows: list[str], **values: Any) -> TableSamples:

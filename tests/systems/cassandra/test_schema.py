@@ -57,6 +57,33 @@ def test_one_table_brings_its_types_and_indexes_along() -> None:
     assert [one.name for one in part.statements] == ["shop", "place", "orders", "by_shop", "f"]
 
 
+def test_a_table_brings_its_views_along_and_no_others() -> None:
+    view = (
+        "CREATE MATERIALIZED VIEW shop.{} AS\n    SELECT *\n    FROM {}\n    WHERE id IS NOT NULL\n PRIMARY KEY (id);"
+    )
+    with_views = Schema(
+        (
+            *SHOP.statements,
+            statement("materialized_view", "mine", view.format("mine", "shop.orders")),
+            statement("materialized_view", "quoted", view.format("quoted", 'shop."orders"')),
+            statement("materialized_view", "others", view.format("others", "shop.items")),
+        )
+    )
+    assert [one.name for one in with_views.derived("shop", "orders")] == ["by_shop", "mine", "quoted"]
+    names = {one.name for one in with_views.only(tables=[("shop", "orders")]).statements}
+    assert {"mine", "quoted"} <= names
+    assert "others" not in names
+
+
+def test_a_keyspace_without_tables_is_kept_when_it_is_asked_for() -> None:
+    bare = statement("keyspace", "bare", "CREATE KEYSPACE bare;", keyspace="bare")
+    its_type = statement("type", "t", "CREATE TYPE bare.t (a int);", keyspace="bare")
+    whole = Schema((*SHOP.statements, bare, its_type))
+    assert whole.tableless() == ["bare"]
+    assert [one.name for one in whole.only([], ["bare"]).statements] == ["bare", "t"]
+    assert "bare" not in whole.only([("shop", "items")]).keyspaces
+
+
 def test_indexes_and_views_come_after_the_rows() -> None:
     assert [one.type for one in SHOP.before_rows()] == ["keyspace", "type", "function", "table", "table"]
     assert [one.name for one in SHOP.after_rows()] == ["by_shop"]
@@ -95,6 +122,9 @@ def test_replication_is_read_and_written() -> None:
     )  # fmt: skip
     assert replication_of(simple) == {"*": 2}
     assert "'dc1': 1" in with_replication(SHOP.statements[0], {"dc1": 1})
+    assert "durable_writes = true" in with_replication(SHOP.statements[0], {"dc1": 1})
+    fleeting = statement("keyspace", "shop", "CREATE KEYSPACE shop WITH replication = {} AND durable_writes = false;")
+    assert "durable_writes = false" in with_replication(fleeting, {"dc1": 1})
 
 
 def test_a_change_shows_in_the_fingerprint() -> None:

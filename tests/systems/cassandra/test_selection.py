@@ -81,3 +81,18 @@ def test_a_server_older_than_the_sstables_is_refused(name: str, version: str) ->
 
 def test_older_sstables_are_read_by_newer_servers() -> None:
     require_readable([stored("nb-1-big-Data.db"), stored("oa-1-big-Data.db")], ["5.0.9"])
+
+
+def test_keyspaces_without_tables_are_taken_when_everything_is_or_they_are_named() -> None:
+    bare = Schema((*SCHEMA.statements, Statement(keyspace="c", type="keyspace", name="c", cql="")))
+    assert select(bare, [], {}).tableless == ("c",)
+    assert select(bare, ["a"], {}).tableless == ()
+    named = select(bare, ["c"], {"c": "d"})
+    assert (named.tables, named.tableless, named.keyspaces) == ((), ("c",), ("c",))
+
+
+def test_a_keyspace_that_got_more_copies_since_is_loaded_and_not_imported() -> None:
+    ring = [node("a", "1"), node("b", "2")]
+    assert choose_method(ring, ring, reachable=True, placed_alike=True) is Method.IMPORT
+    assert choose_method(ring, ring, reachable=True, placed_alike=False) is Method.LOADER
+    assert choose_method(ring, ring[:1], reachable=True, placed_alike=False) is Method.IMPORT

@@ -32,8 +32,16 @@ def test_copying_keeps_to_its_window(window: str | None, now: time, open_: bool)
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"bandwidth": "fast"}, {"window": "22-6"}, {"snapshot_ttl": "1h"}, {"transport": "telnet"}, {"unknown": 1}],
-    ids=lambda wrong: next(iter(wrong)),
+    [
+        {"bandwidth": "fast"},
+        {"window": "22-6"},
+        {"snapshot_ttl": "1h"},
+        {"transport": "telnet"},
+        {"unknown": 1},
+        {"multipart_above": "4MiB"},
+        {"multipart_above": "6GiB"},
+    ],
+    ids=lambda wrong: "-".join(map(str, next(iter(wrong.items())))),
 )
 def test_mistakes_are_told(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -76,6 +76,15 @@ def test_sstables_that_the_snapshots_own_list_names_must_be_there() -> None:
     assert missing(listing) == [f"{FOLDER}/{UUID_NAME}-Data.db"]
 
 
+def test_the_list_in_one_data_directory_names_the_sstables_of_all() -> None:
+    other = FOLDER.replace("/d/data", "/second/disk")
+    document = json.dumps({"files": [f"{UUID_NAME}-Data.db"]})
+    text = f"T {FOLDER}\nD {FOLDER}/manifest.json\n|{document}\nT {other}\nF 1 1 1 {other}/{UUID_NAME}-Data.db\n"
+    assert missing(read_listing(text, "tag")) == []
+    another_table = text.replace(f"F 1 1 1 {other}", f"F 1 1 1 {other.replace('/t-', '/u-')}")
+    assert missing(read_listing(another_table, "tag")) == [f"{FOLDER}/{UUID_NAME}-Data.db"]
+
+
 def test_components_that_the_table_of_contents_names_must_be_there() -> None:
     text = (
         f"T {FOLDER}\nF 1 1 1 {FOLDER}/{UUID_NAME}-TOC.txt\nD {FOLDER}/{UUID_NAME}-TOC.txt\n"

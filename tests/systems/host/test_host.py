@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 from include.engine import lookout
 from include.engine.errors import Corrupt, NotFound, PermanentError, Unreachable
 from include.engine.health.rules import CustomProbe
+from include.engine.sandbox.accounts import ourselves
+from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.process import ServerSpec
 from include.engine.systems.host.declared import open_declared
-from include.engine.systems.host.probes import from_exporter, open_probes
+from include.engine.systems.host.probes import SandboxProbe, from_exporter, open_probes
 from include.engine.watching import HostWatch
+from tests.estate import eventually
 from tests.integration.sweeping import Sweeping
 from tests.systems.http.serving import serving
 
@@ -93,6 +98,23 @@ def test_a_machine_that_runs_full_is_found_until_it_has_room(
         assert sweeping.rules("host") == set()
 
 
+@pytest.mark.parametrize("rule", ["host-disk", "host-inodes", "host-memory"])
+def test_this_machine_is_read_in_percent_and_judged_by_its_limit(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
+    settings: dict[str, object] = {
+        "postgres": {"main": {"connection": "nobody"}},
+        "sweep": {"hosts": {"here": {"disks": ["/"]}}},
+    }
+    sweeping = Sweeping(tmp_path, {}, settings)
+    sweeping.tolerate(rule, 0)
+    (finding,) = sweeping.found(rule, "host")
+    assert (finding.unit, finding.subject) == ("%", "host/here")
+    sweeping.tolerate(rule, 100)
+    assert sweeping.found(rule, "host") == []
+
+
 def test_what_is_no_node_exporter_gives_no_numbers() -> None:
     with pytest.raises(Corrupt, match="not a node exporter"):
         list(from_exporter("<html>hello</html>", clock()))
@@ -127,3 +149,28 @@ def test_a_command_that_is_not_there_fails_or_hangs_gives_no_number(
 ) -> None:
     with pytest.raises(error):
         open_declared(declared(*command)).read(clock, timeout=2)
+
+
+def test_the_memory_of_each_server_of_a_sandbox_is_a_series_of_one_life(sandbox: Sandbox) -> None:
+    name = f"memory-{os.getpid()}"
+    server = sandbox.server(name, account=ourselves())
+    hold = "import time; held = bytearray(32 << 20); held[::4096] = b'x' * (len(held) // 4096); time.sleep(1000)"
+    spec = ServerSpec(command=[sys.executable, "-c", hold], directory=sandbox.directory(name), grace=0.3)
+    probe = SandboxProbe(sandbox.root)
+
+    def mine() -> dict[str, float]:
+        found = [one for one in probe.read(clock, timeout=5) if one.labels["process"] == name]
+        return {one.labels["life"]: one.value for one in found}
+
+    server.start(spec)
+    try:
+        eventually(lambda: max(mine().values(), default=0) > 32 << 20, within=20, what="it holds 32 MiB")
+        (first,) = mine()
+        server.kill()
+        assert mine() == {}
+        time.sleep(1.0)  # a life is named by the second in which it began
+        server.start(spec)
+        (second,) = mine()
+        assert second != first
+    finally:
+        server.kill()

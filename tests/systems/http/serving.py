@@ -52,6 +52,11 @@ class Serving(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def renew(self, certificate: Path) -> None:
+        """Show this certificate from now on."""
+        self.tls.load_cert_chain(certificate)
 
     @property
     def port(self) -> int:
@@ -62,9 +67,8 @@ class Serving(ThreadingHTTPServer):
 def serving(certificate: Path | None = None) -> Iterator[Serving]:
     server = Serving()
     if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.renew(certificate)
+        server.socket = server.tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

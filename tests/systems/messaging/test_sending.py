@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import smtplib
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from include.engine.contracts import Connection
@@ -20,7 +23,7 @@ from include.engine.health.findings import Change
 from include.engine.systems.messaging import sending
 from include.engine.watching import NotifySection
 from tests.health.making import Life
-from tests.systems.http.serving import serving
+from tests.systems.http.serving import certificate, serving
 
 RUNBOOK = "http://airflow/mainstay/runbooks/"
 
@@ -31,10 +34,21 @@ class Mailbox(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, *, refuse: str = "") -> None:
+    def __init__(self, *, refuse: str = "", certificate: Path | None = None, from_the_start: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), Talk)
         self.refuse = refuse
         self.mails: list[bytes] = []
+        self.sealed: list[bool] = []  # whether the words of each mail's sender could be read by others
+        self.tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(certificate)
+            if from_the_start:
+                self.socket = self.tls.wrap_socket(self.socket, server_side=True)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
 
 
 class Talk(socketserver.StreamRequestHandler):
@@ -50,15 +64,25 @@ class Talk(socketserver.StreamRequestHandler):
             if word == self.server.refuse:
                 self._say("535 no")
             elif word == "EHLO":
-                self._say("250-here\r\n250 AUTH PLAIN")
+                offers = "" if self.server.tls is None or self._sealed else "\r\n250-STARTTLS"
+                self._say(f"250-here{offers}\r\n250 AUTH PLAIN")
+            elif word == "STARTTLS" and self.server.tls is not None:
+                self._say("220 go on")
+                self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+                self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
             elif word == "AUTH":
                 self._say("235 welcome")
             elif word == "DATA":
                 self._say("354 go on")
+                self.server.sealed.append(self._sealed)
                 self.server.mails.append(b"".join(iter(self.rfile.readline, b".\r\n")))
                 self._say("250 taken")
             else:
                 self._say("250 well")
+
+    @property
+    def _sealed(self) -> bool:
+        return isinstance(self.request, ssl.SSLSocket)
 
     def _say(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
@@ -118,6 +142,23 @@ def test_a_mail_arrives_with_all_changes_in_it() -> None:
     assert mail["To"] == "ops@example.org"
     assert mail["Subject"] == "[shop] NEW critical box/one load: 10 (limit 9) and 1 more"
     assert "OVER critical box/one load" in mail.get_content()
+
+
+@pytest.mark.parametrize("from_the_start", [True, False], ids=["TLS", "STARTTLS"])
+def test_a_mail_goes_sealed_to_a_server_that_can_and_whose_certificate_is_known(
+    from_the_start: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = certificate(tmp_path / "mail.pem", days=9)
+    with mailbox(certificate=shown, from_the_start=from_the_start) as server:
+        if from_the_start:
+            monkeypatch.setattr(sending, "_TLS_FROM_THE_START", server.port)  # the real one is root's
+        known = Connection(host="127.0.0.1", port=server.port, login="mainstay", password="s3cr3t")
+        trusting = msgspec.structs.replace(known, extra={"ca_file": str(shown)})
+        sending.send_mail(section("smtp"), trusting, "s", "b", timeout=10)
+        assert server.sealed == [True]
+        with pytest.raises(Unreachable, match="certificate verify failed"):
+            sending.send_mail(section("smtp"), known, "s", "b", timeout=10)
+    assert len(server.mails) == 1
 
 
 def test_a_mail_server_that_refuses_the_login_is_named_without_the_password() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from include.engine.errors import NotFound
+from include.engine.errors import NotFound, Unsupported
 from include.engine.model import Cut, Kind, Manifest, RecoveryPoint, SourceIdentity, System, Target
 from include.engine.store.bucket import StoredObject
 from include.engine.systems.postgres.detail import CheckPoint, PostgresDetail
 from include.engine.systems.postgres.lsn import Fork, Segment, format_lsn
+from include.engine.systems.postgres.reached import Reached
 from include.engine.systems.postgres.recovery import EndedEarly, explain, recovery_settings
-from include.engine.systems.postgres.selection import choose_chain, choose_way, estimate
+from include.engine.systems.postgres.selection import choose_chain, choose_way, estimate, reach_along, witness
 from include.engine.systems.postgres.wal_audit import Archive
 from include.engine.systems.postgres.wal_objects import WalObject
 
@@ -131,7 +134,32 @@ def run(timeline: int, *numbers: int) -> list[Segment]:
 def test_a_point_behind_a_gap_is_refused_and_the_segment_is_named(point: str) -> None:
     with pytest.raises(NotFound, match="00000001000000000000000C") as refused:
         choose_way(manifest(1), archive(*run(1, 10, 11, 13, 14)), {}, RecoveryPoint.parse(point))
-    assert "day1 reaches" in refused.value.hint
+    assert "with the backup day1 the log reaches" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("point", "stated", "known"),
+    [
+        ("2026-11-21T02:30:00Z", [], False),  # before the newest byte was stored, which says nothing
+        ("2026-11-21T02:30:00Z", [(1, 14 * SIZE, 30)], True),
+        ("2026-11-21T02:30:00Z", [(1, 14 * SIZE, 29)], False),  # the archiver stated that too early
+        ("2026-11-21T02:30:00Z", [(1, 14 * SIZE + 1, 31)], False),  # the archive has lost what was stated
+        ("2026-11-21T02:30:00Z", [(2, 13 * SIZE, 31)], False),  # of another timeline
+        (f"position:{format_lsn(14 * SIZE)}", [], True),
+        (f"position:{format_lsn(14 * SIZE + 1)}", [(1, 14 * SIZE, 31)], False),
+        ("latest", [(1, 14 * SIZE, 31)], False),
+        ("name:release", [(1, 14 * SIZE, 31)], False),
+    ],
+)
+def test_the_end_of_the_log_is_the_point_only_when_it_is_known_that_nothing_is_missing(
+    point: str, stated: list[tuple[int, int, int]], known: bool
+) -> None:
+    said = [
+        Reached(timeline=timeline, stored=to, at=DAY + timedelta(days=1, minutes=minute))
+        for timeline, to, minute in stated
+    ]
+    found = reach_along(manifest(1), 1, archive(*run(1, 10, 11, 12, 13)), {})
+    assert (witness(found, RecoveryPoint.parse(point), said) is not None) is known
 
 
 @pytest.mark.parametrize("point", ["backup", f"position:{format_lsn(11 * SIZE)}", "2026-11-21T02:11:00Z"])
@@ -192,11 +220,43 @@ FATAL:  recovery ended before configured recovery target was reached
 
 def test_what_the_log_says_is_explained() -> None:
     point = RecoveryPoint.parse("2026-11-24T00:00:00Z")
-    ended = explain(LOG, point)
+    here = Path("/srv/restored")
+    ended = explain(LOG, point, here)
     assert isinstance(ended, EndedEarly)
     assert "2026-11-23T02:03:04.500000+00:00" in ended.message
     assert isinstance(
-        explain("FATAL:  requested recovery stop point is before consistent recovery point", point), NotFound
+        explain("FATAL:  requested recovery stop point is before consistent recovery point", point, here), NotFound
     )
-    assert isinstance(explain("FATAL:  requested timeline 2 is not a child of this server's history", point), NotFound)
-    assert explain("LOG:  all is well", point) is None
+    assert isinstance(
+        explain("FATAL:  requested timeline 2 is not a child of this server's history", point, here), NotFound
+    )
+    assert explain("LOG:  all is well", point, here) is None
+
+
+NO_COLLATION = """FATAL:  database locale is incompatible with operating system
+DETAIL:  The database was initialized with LC_COLLATE "de_CH.utf8",  which is not recognized by setlocale()."""
+
+
+@pytest.mark.parametrize(
+    ("said", "lacking"),
+    [
+        ('FATAL:  invalid value for parameter "lc_monetary": "de_CH.utf8"', "the locale de_CH.utf8"),
+        (
+            NO_COLLATION,
+            "the locale de_CH.utf8",
+        ),
+        ("FATAL:  ICU is not supported in this build", "the ICU library"),
+    ],
+)
+def test_what_this_machine_lacks_is_named_and_nothing_is_tried_again(said: str, lacking: str) -> None:
+    found = explain(said, LATEST, Path("/srv/restored"))
+    assert isinstance(found, Unsupported)
+    assert lacking in found.message
+    assert "nothing is wrong with the backup" in found.hint
+
+
+def test_a_full_disk_is_named_by_the_directory_that_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))
+    found = explain("FATAL:  could not write to file: No space left on device", LATEST, tmp_path)
+    assert found is not None
+    assert str(tmp_path) in found.message

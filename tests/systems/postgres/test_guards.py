@@ -6,6 +6,9 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from include.engine.errors import Contended
 from include.engine.sandbox.accounts import ourselves
 from include.engine.systems.postgres import guards
 
@@ -23,3 +26,24 @@ def test_directories_above_the_destination_can_be_passed_under_a_private_umask(t
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o755
     assert path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("found", ["absent", "unfinished"])
+def test_of_two_restores_that_found_a_directory_free_one_gets_it(tmp_path: Path, found: str) -> None:
+    path = tmp_path / "data"
+
+    def marker(plan: str) -> guards.Marker:
+        return guards.Marker.ours(plan=plan, backup="b", started=datetime(2026, 1, 1, tzinfo=UTC), sandbox="s")
+
+    if found == "unfinished":
+        guards.occupy(path, guards.look(path), marker("died"), ourselves())
+    seen = guards.look(path)
+    assert seen.kind == found
+    guards.occupy(path, seen, marker("first"), ourselves())
+    (path / "PG_VERSION").write_text("17")
+    with pytest.raises(Contended, match="another restore has just taken"):
+        guards.occupy(path, seen, marker("second"), ourselves())
+    assert (path / "PG_VERSION").exists()
+    left = guards.look(path)
+    assert left.marker is not None
+    assert left.marker.plan == "first"

@@ -57,7 +57,8 @@ def test_a_whole_archive_passes_and_gives_its_window() -> None:
     assert report.verdict is Verdict.PASS
     assert report.missing == ()
     (window,) = report.windows
-    assert (window.backup, window.from_time, window.to_time) == ("b3", at(3), at(6))
+    # When the last byte was stored says nothing of how old it is; the newest backup within reach was finished at 5.
+    assert (window.backup, window.from_time, window.to_time) == ("b3", at(3), at(5))
     assert window.to_lsn == 6 * SIZE + 0x2000
 
 
@@ -111,16 +112,23 @@ def test_an_idle_archive_reaches_to_when_it_was_last_found_to_have_everything() 
     report = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, end, 50), said(1, end - 0x20, 40)])
     (window,) = report.windows
     assert (report.verdict, window.to_time, window.to_lsn, report.complete_at) == (Verdict.PASS, at(50), end, at(50))
-    # A statement about a position that the archive has passed says nothing of the newer bytes, but they have their own time.
-    older = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, 4 * SIZE, 2)])
-    assert older.windows[0].to_time == at(5)
+    # A statement about a position that the archive has passed says nothing of the newer bytes: they may be older than it.
+    older = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, 4 * SIZE, 4)])
+    assert (older.windows[0].to_time, older.windows[0].to_lsn) == (at(4), end)
+
+
+def test_log_that_was_stored_late_does_not_make_the_window_longer() -> None:
+    # The store was away from minute 4 on; the archiver caught up with two segments in minute 60, and died.
+    late = [stored(Segment(1, number, SIZE).name, 60) for number in (5, 6)]
+    report = audit([*segments(1, 3, 4), *late], [backup(1, 3)], {}, size=SIZE, stated=[said(1, 5 * SIZE, 4)])
+    assert (report.windows[0].to_time, report.windows[0].to_lsn, report.newest) == (at(4), 7 * SIZE, at(60))
 
 
 def test_a_statement_that_the_bucket_does_not_bear_out_is_a_gap_at_the_end_and_moves_no_window() -> None:
     listed = [*segments(1, 3, 4), part(1, 5, 0x60)]
     for stored_to, lacking in ((5 * SIZE + 0x100, 5), (9 * SIZE, 5)):
         report = audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, stored_to, 50)])
-        assert (report.verdict, report.missing, report.windows[0].to_time) == (Verdict.FAIL, named(1, lacking), at(5))
+        assert (report.verdict, report.missing, report.windows[0].to_time) == (Verdict.FAIL, named(1, lacking), at(3))
     # What was stated before a backup began is none of that backup's business, nor is another timeline's.
     assert (
         audit(listed, [backup(1, 3)], {}, size=SIZE, stated=[said(1, 3 * SIZE, 50), said(2, 9 * SIZE, 9)]).missing == ()

@@ -77,7 +77,8 @@ class CommitLogArchive:
         """Remove what no kept backup needs; give the bytes freed, or that would be (see ``contracts.Archive``)."""
         if not kept:
             return 0
-        gone = expired(by_node(self.segments()), min(manifest.cut.at for manifest in kept))
+        nodes = {node.host_id for manifest in kept for node in detail_of(manifest).cut.nodes}
+        gone = expired(by_node(self.segments()), min(manifest.cut.at for manifest in kept), nodes)
         if not dry_run:
             # The oldest first: dying in the middle leaves a log that is whole from some point on.
             self.bucket.delete([segment.key for segment in sorted(gone, key=lambda one: one.number)])

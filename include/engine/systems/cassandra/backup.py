@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
@@ -14,7 +17,7 @@ from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
 from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
-from include.engine.systems.cassandra import node_scripts, snapshot, sstables, transfer
+from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of, detail_of
 from include.engine.systems.cassandra.schema import user_keyspaces
@@ -59,6 +62,15 @@ class CassandraSource:
         self._settings = settings
         self._connection = connection
 
+    def prepare(self) -> None:
+        """Begin to log in, beside whatever the caller does next (see ``contracts.Prepares``)."""
+
+        def log_in() -> None:
+            with suppress(MainstayError), session(self._connection):
+                pass
+
+        threading.Thread(target=log_in, name="login", daemon=True).start()
+
     def freeze(self, backup: str, clock: Clock) -> Cut:
         """Snapshot all nodes at the same moment, and note the schema and sampled rows of that moment.
 
@@ -86,14 +98,17 @@ class CassandraSource:
         with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
             directories = {node.host_id: snapshot.data_directories(cql, node) for node in nodes}
-        shares = self._hash(job, cut, nodes, directories)
+        with ThreadPoolExecutor(1, thread_name_prefix="stored") as beside:
+            listing = beside.submit(job.shared.stored)
+            shares = self._hash(job, cut, nodes, directories)
+            there = listing.result()
         if not any(share.files for share in shares):
             raise Incomplete(
                 f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
                 hint="check that the keyspaces are the right ones: a backup of nothing is none",
             )
-        schema = job.shared.put(cut.schema.text().encode())
-        sent = self._send(job, shares)
+        schema = stored.described(job, cut, there)
+        sent = self._send(job, shares, there)
         return self._manifest(job, cut, shares, schema, sent=sent, started=started)
 
     def release(self, backup: str) -> None:
@@ -140,11 +155,15 @@ class CassandraSource:
             files = sstables.wanted(listing.files, cut.schema.views())
             known = sstables.known_digests(files, earlier.get(node.host_id, {}))
             new = [file for file in files if file.path not in known]
-            digests = known | transfer.hash_files(
-                transport, new, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
-            )
+            listed = {file.path: listing.digests[file.path] for file in new if file.path in listing.digests}
+            rest = [file for file in new if file.path not in listed]
+            digests = {**known, **listed}
+            if rest:
+                digests |= transfer.hash_files(
+                    transport, rest, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
+                )
             hashed = sum(file.bytes for file in new)
-            job.progress.say(f"{node.address}: {len(files)} files, {len(new)} of them new")
+            job.progress.say(f"{node.address}: {len(files)} files, {len(rest)} of them new")
             return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
 
         return side_by_side(one, nodes)
@@ -166,15 +185,18 @@ class CassandraSource:
             )
         sstables.require_whole(listing.files, where)
 
-    def _send(self, job: CopyJob, shares: Sequence[NodeFiles]) -> Sent:
-        """Send each object that is missing once, from a node that has it."""
-        there = job.shared.stored()
+    def _send(self, job: CopyJob, shares: Sequence[NodeFiles], there: Mapping[str, int]) -> Sent:
+        """Send each object that is missing once, from a node that has it; in a full backup every object, there or not.
+
+        :param there: the sizes of the objects that the store has, by digest
+        :raises Corrupt: when the store does not list all of them afterwards
+        """
         todo: dict[str, dict[str, SnapshotFile]] = {share.node.host_id: {} for share in shares}
         claimed: dict[str, int] = {}
         for share in shares:
             for file in share.files:
                 sha256 = share.digests[file.path]
-                if there.get(sha256) != file.bytes and sha256 not in claimed:
+                if (job.full or there.get(sha256) != file.bytes) and sha256 not in claimed:
                     claimed[sha256] = file.bytes
                     todo[share.node.host_id][sha256] = file
         job.progress.stage(f"send {self.target}", sum(claimed.values()))
@@ -192,7 +214,9 @@ class CassandraSource:
                 timeout=self._settings.timeout.total_seconds(),
                 allowed=lambda: self._wait_for_window(job),
             )
-            pieces, begun = transfer.pieces(sender, todo[share.node.host_id], large=self._settings.multipart_bytes)
+            pieces, begun = transfer.pieces(
+                sender, todo[share.node.host_id], large=self._settings.multipart_bytes, again=there
+            )
             try:
                 transfer.send(sender, pieces)
             except MainstayError:
@@ -203,6 +227,8 @@ class CassandraSource:
                 job.shared.finish_parts(sha256, upload, size)
 
         side_by_side(one, [share for share in shares if todo[share.node.host_id]])
+        if claimed:
+            stored.require(job, claimed)
         return Sent(objects=len(claimed), bytes=sum(claimed.values()))
 
     def _manifest(
@@ -244,7 +270,7 @@ class CassandraSource:
             entries=(msgspec.structs.replace(schema, name=SCHEMA), *sorted(entries, key=lambda entry: entry.name)),
             source=SourceIdentity(
                 identity=f"{cut.cluster} ({', '.join(sorted(node.host_id for node in cut.nodes))})",
-                version=max(node.version for node in cut.nodes),
+                version=max((node.version for node in cut.nodes), key=snapshot.version_of),
                 address=", ".join(node.address for node in cut.nodes),
             ),
             tools={"sstable": ", ".join(sorted(versions))},

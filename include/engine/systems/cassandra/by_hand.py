@@ -28,6 +28,7 @@ def instructions(manifest: Manifest, *, bucket: str) -> str:
         tables=tables,
         count=len(manifest.entries),
         size=manifest.bytes,
+        roles=_ROLES if detail.cut.roles else _NO_ROLES,
         point=_point_in_time(manifest, detail.cut.table_ids) if detail.cut.archived else "",
     )
 
@@ -97,8 +98,14 @@ cqlsh HOST -f derived.cql
 ```
 
 Compare some counts, then run `nodetool repair -full` once. Rows whose TTL has run out since do not come back.
-Roles and passwords are not in this backup: create them anew.
+{roles}
 {point}"""
+
+_NO_ROLES = "Roles and passwords are not in this backup: create them anew."
+_ROLES = (
+    "Roles and grants are in the manifest, passwords are not: `jq -r '.detail.cut.roles[]' manifest.json` prints the CQL;"
+    " look through it,\nrun it as a superuser, then give each role its password with `ALTER ROLE`."
+)
 
 _POINT = """
 ## 5. To a point in time

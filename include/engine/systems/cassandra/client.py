@@ -209,6 +209,12 @@ def translated(error: Exception, where: str, statement: str = "") -> MainstayErr
                 hint="grant the role SELECT ON ALL KEYSPACES; a restore also needs CREATE, ALTER and MODIFY",
             )
         if isinstance(cause, InvalidRequest | RequestValidationException):
+            if "password" in statement.lower():  # nor what the server says of it: it quotes the statement
+                what = " ".join(statement.split()[:2])
+                return PermanentError(
+                    f"Cassandra at {where} refused {what!r} (which names a password and is not shown): {type(cause).__name__}",
+                    hint="look at the statement where it is written",
+                )
             return PermanentError(
                 f"Cassandra at {where} refused {statement[:160]!r}: {_brief(cause)}",
                 hint="if the schema changed meanwhile, run it again",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
@@ -146,12 +146,15 @@ def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
     return found
 
 
-def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime) -> list[Segment]:
-    """Give the segments that ended well before the oldest kept backup, but for the last, which shows that nothing lacks."""
+def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime, nodes: Collection[str]) -> list[Segment]:
+    """Give the segments that ended well before the oldest kept backup, but for the last, which shows that nothing lacks.
+
+    :param nodes: the host ids of all kept backups; of a node that is in none of them, the last is given as well
+    """
     found: list[Segment] = []
-    for some in segments.values():
+    for host_id, some in segments.items():
         before = [segment for segment in some if segment.modified <= oldest - _MARGIN - _ROUNDING]
-        found += before[:-1]
+        found += before[:-1] if host_id in nodes or len(before) < len(some) else before
     return found
 
 

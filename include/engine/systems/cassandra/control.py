@@ -9,6 +9,7 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -56,8 +57,9 @@ class Jolokia:
     def __init__(self, host: str, port: int, connection: Connection, *, timeout: float = 120.0) -> None:
         self._where = f"{host}:{port}"
         self._host, self._port, self._timeout = host, port, timeout
-        self._context = _context(connection)
-        self._key = (os.getpid(), self._where, msgspec.json.encode(connection))
+        encoded = msgspec.json.encode(connection)
+        self._context = _context_of(encoded)
+        self._key = (os.getpid(), self._where, encoded)
 
     def answer(self) -> str:
         """Give the node's state, ``NORMAL`` when all is well.
@@ -211,6 +213,12 @@ def control_of(
 
 def _seconds(ttl: timedelta) -> str:
     return f"{math.ceil(max(ttl, _SHORTEST_TTL).total_seconds())}s"
+
+
+@lru_cache(maxsize=8)
+def _context_of(encoded: bytes) -> ssl.SSLContext | None:
+    """Give the TLS context of a connection: the steps of a run share it, as the reading of certificates takes its time."""
+    return _context(msgspec.json.decode(encoded, type=Connection))
 
 
 def _context(connection: Connection) -> ssl.SSLContext | None:

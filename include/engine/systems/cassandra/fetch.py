@@ -18,7 +18,7 @@ from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.selection import StoredFile
 from include.engine.systems.cassandra.threads import side_by_side
-from include.engine.systems.cassandra.transport import NodeTransport, quote
+from include.engine.systems.cassandra.transport import NodeTransport, quote, redacted
 
 _AT_ONCE = 6
 _BATCH_FILES, _BATCH_BYTES = 64, 256 << 20
@@ -84,8 +84,11 @@ def to_node(
     missing = [file for file in files if there.get(f"{directory}/{file.place}") != file.entry.bytes]
     progress.advance(sum(file.entry.bytes for file in files) - sum(file.entry.bytes for file in missing))
     lock = Lock()
+    batches = _batches(missing)
+    share = max(1024, rate // min(_AT_ONCE, len(batches))) if rate and batches else None
 
     def one(batch: list[StoredFile]) -> None:
+        differed: set[str] = set()
         left = {f"{directory}/{file.place}": file for file in batch}
         for attempt in range(_TRIES):
             transfers = [
@@ -97,8 +100,9 @@ def to_node(
                 )
                 for path, file in left.items()
             ]
-            script = node_scripts.downloads(transfers, rate=rate)
-            said = [line.split(" ", 2) for line in transport.run(script, timeout=timeout, stop=stop).splitlines()]
+            script = node_scripts.downloads(transfers, rate=share)
+            printed = transport.run(script, timeout=timeout, stop=stop).splitlines()
+            said = [line.split(" ", 2) for line in printed]
             good = {" ".join(words[1:]) for words in said if words[0] == "V"}
             done = {path: file for path, file in left.items() if path in good}
             with lock:
@@ -106,19 +110,23 @@ def to_node(
             left = {path: file for path, file in left.items() if path not in good}
             if not left:
                 return
-            _explain(left, said, transport.name)
+            _explain(left, said, transport.name, differed)
+            why = next((redacted(line) for line in reversed(printed) if line.startswith("curl: ")), "no answer")
             time.sleep(2**attempt)
         raise Unreachable(
-            f"{transport.name} could not fetch {len(left)} files after {_TRIES} tries",
+            f"{transport.name} could not fetch {len(left)} files after {_TRIES} tries: {why}",
             hint="check that the node reaches the object store's endpoint; run it again, it goes on from here",
         )
 
-    side_by_side(one, _batches(missing), at_once=_AT_ONCE)
+    side_by_side(one, batches, at_once=_AT_ONCE)
     return sum(file.entry.bytes for file in missing)
 
 
-def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: str) -> None:
-    """Say why files did not come, when trying again would not help."""
+def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: str, differed: set[str]) -> None:
+    """Say why files did not come, when trying again would not help.
+
+    :param differed: the paths of files that came whole and wrong before.  Once may have happened on the way; twice has not
+    """
     partial = {words[2]: int(words[1]) for words in said if words[0] == "W"}
     free = sum(int(words[1]) for words in said if words[0] == "A") << 10
     codes = {words[2].split()[1].partition(":")[0]: int(words[1]) for words in said if words[0] == "G"}
@@ -128,6 +136,9 @@ def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: 
         if code == 404:
             raise Corrupt(f"{file.entry.key} is missing from the store", hint=hint)
         if code in (200, 206) and arrived == file.entry.bytes:
+            if path not in differed:
+                differed.add(path)
+                continue
             raise Corrupt(
                 f"{file.entry.key} is not what was written: its SHA-256 differs from the manifest's", hint=hint
             )

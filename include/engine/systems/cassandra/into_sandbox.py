@@ -29,7 +29,7 @@ def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServ
         restored = work.run(Method.IMPORT, sandbox=server)
         node = server.nodes[0]
         tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
-        verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables))
+        verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables, seed=restored.backup))
         restored = msgspec.structs.replace(restored, checks=(*restored.checks, verified))
     return _to_point(bucket, job, server, restored) if job.plan.point.time else restored
 

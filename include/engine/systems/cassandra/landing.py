@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from include.engine.contracts import Connection, Progress, Stop
-from include.engine.errors import PermanentError, Unreachable, Unsupported
+from include.engine.errors import MainstayError, PermanentError, Refused, Unreachable, Unsupported
 from include.engine.sandbox.accounts import ourselves
-from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.sandbox.process import run_tool
 from include.engine.systems.cassandra import program
@@ -30,12 +30,12 @@ from include.engine.systems.cassandra.schema import (
     with_id,
     with_replication,
 )
-from include.engine.systems.cassandra.selection import Selection
+from include.engine.systems.cassandra.selection import Method, Selection
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
 
 _SLOW = 120.0  # seconds that a change of the schema may take
-_INDEXED_WITHIN = 6 * 3600.0
+_BUILT_WITHIN = 6 * 3600.0
 _LOADER_TIMEOUT = 24 * 3600.0
 
 
@@ -68,7 +68,7 @@ class Landing:
         self._ids = ids or {}
         self.destination = destination
         self.selection = selection
-        self.schema = schema.only(tables=selection.tables).renamed(selection.rename)
+        self.schema = selection.part_of(schema)
         self.nodes = cql.ring()
 
     @property
@@ -79,7 +79,8 @@ class Landing:
     def existing(self) -> Schema:
         """What is there already of the keyspaces that are touched."""
         there = set(user_keyspaces(self.cql))
-        return read_schema(self.cql, sorted({keyspace for keyspace, _ in self.tables} & there))
+        touched = {self.selection.keyspace(name) for name in self.selection.keyspaces}
+        return read_schema(self.cql, sorted(touched & there))
 
     def differing(self) -> list[str]:
         """Name the tables that are there in another shape: their rows would not fit."""
@@ -92,42 +93,81 @@ class Landing:
         there = set(self.existing().tables())
         return sorted(f"{k}.{t}" for k, t in self.tables if (k, t) in there and self._has_rows(k, t))
 
-    def make_tables(self, *, truncate: bool) -> None:
-        """Make what is not there yet of keyspaces, types, functions and tables; empty what is, when asked."""
-        there = self.existing()
-        named = {(one.type, one.keyspace, one.name) for one in there.statements}
-        counts = {dc: sum(node.datacenter == dc for node in self.nodes) for dc in {n.datacenter for n in self.nodes}}
+    def placed_alike(self) -> bool:
+        """Whether every keyspace has, or will have when it is made, as many copies in each datacenter as it had."""
+        there = {one.keyspace: one for one in self.existing().statements if one.type == "keyspace"}
+        return all(
+            replication_of(one) == (replication_of(there[one.keyspace]) if one.keyspace in there else self._copies(one))
+            for one in self.schema.statements
+            if one.type == "keyspace"
+        )
+
+    def make_tables(self) -> None:
+        """Make what is not there yet of keyspaces, types, functions and tables."""
+        named = {_named(one) for one in self.existing().statements}
         for statement in self.schema.before_rows():
-            if (statement.type, statement.keyspace, statement.name) in named:
-                if truncate and statement.type == "table":
-                    place = f"{quoted(statement.keyspace)}.{quoted(statement.name)}"
-                    self.cql.rows(f"TRUNCATE {place}", timeout=_SLOW, consistency="ALL")
-            elif statement.type == "keyspace":
-                copies = fitted(replication_of(statement), counts)
-                self.cql.rows(with_replication(statement, copies), timeout=_SLOW)
+            if _named(statement) in named:
+                continue
+            if statement.type == "keyspace":
+                self.cql.rows(with_replication(statement, self._copies(statement)), timeout=_SLOW)
             else:
                 self._run(with_id(statement, self._ids.get(f"{statement.keyspace}.{statement.name}")))
 
-    def without_blocking_indexes(self, work: Callable[[], None]) -> None:
-        """Do *work* while the tables have no SAI index: sstableloader fails on them; they are built again afterwards."""
-        there = self.existing()
+    def empty(self, approved: Collection[str], *, spare: Collection[str]) -> None:
+        """Empty the tables that are there: of their rows, and of tombstones, which would hide what comes back.
+
+        :param approved: the tables whose rows may go
+        :param spare: tables that are left as they are
+        :raises Refused: when others hold rows by now: nothing was emptied then
+        """
+        more = sorted(set(self.holding()) - set(approved) - set(spare))
+        if more:
+            raise Refused(
+                f"{', '.join(more)} held no rows when the restore was planned, and does now",
+                hint="find out who writes there; then plan the restore again",
+            )
+        there = set(self.existing().tables())
         for keyspace, table in self.tables:
-            for index in there.indexes(keyspace, table):
-                if "'sai'" in index.cql.lower():
-                    self.cql.rows(f"DROP INDEX IF EXISTS {quoted(keyspace)}.{quoted(index.name)}", timeout=_SLOW)
-        work()
+            if (keyspace, table) in there and f"{keyspace}.{table}" not in spare:
+                self.cql.rows(f"TRUNCATE {quoted(keyspace)}.{quoted(table)}", timeout=_SLOW, consistency="ALL")
 
-    def make_derived(self, stop: Stop) -> None:
-        """Make the indexes and views that are not there, and wait until every node has built its indexes.
+    def derived(self) -> list[Statement]:
+        """Give what is built from the rows of these tables as they are now: indexes and views."""
+        there = self.existing()
+        return [one for keyspace, table in self.tables for one in there.derived(keyspace, table)]
 
+    def filled(self, method: Method, there: Sequence[Statement], work: Callable[[], None]) -> None:
+        """Let *work* bring the rows; meanwhile and afterwards, what would be in its way or left behind by it is dropped.
+
+        sstableloader fails on SAI indexes.  `nodetool import` tells views nothing of the rows that it brings.  Both are to be
+        made again by :meth:`make_derived`; when *work* fails, they are made at once.
+
+        :param there: what is derived from the tables before
+        """
+        if method is Method.LOADER:
+            for index in there:
+                if index.type == "index" and "'sai'" in index.cql.lower():
+                    self._drop("INDEX", index)
+        try:
+            work()
+        except BaseException:
+            with suppress(MainstayError):  # the error that counts is the one that stopped the rows
+                self._make(there)
+            raise
+        if method is Method.IMPORT:
+            for view in there:
+                if view.type == "materialized_view":
+                    self._drop("MATERIALIZED VIEW", view)
+
+    def make_derived(self, there: Sequence[Statement], stop: Stop) -> None:
+        """Make the indexes and views that are not there, and wait until every node has built them.
+
+        :param there: what the tables had before; it comes back as it was, also what the backup does not know
         :raises Unreachable: when a node does not finish
         """
-        named = {(one.type, one.keyspace, one.name) for one in self.existing().statements}
-        for statement in self.schema.after_rows():
-            if (statement.type, statement.keyspace, statement.name) not in named:
-                self._run(statement)
-        wanted = {(one.keyspace, one.name) for one in self.schema.statements if one.type == "index"}
-        deadline = time.monotonic() + _INDEXED_WITHIN
+        self._make([*there, *self.schema.after_rows()])
+        wanted = {_named(one) for one in (*there, *self.schema.after_rows())}
+        deadline = time.monotonic() + _BUILT_WITHIN
         pause = 0.1
         while unbuilt := self._unbuilt(wanted):
             stop.check()
@@ -164,7 +204,7 @@ class Landing:
                 "sstableloader is not set up for TLS by Mainstay",
                 hint="restore with --to DIRECTORY and run it by hand; RESTORE.md in the set says how",
             )
-        lib = Shelf.of(home).obtain(program.CASSANDRA)
+        lib = program.loader_jars(home)
         for host in sorted(path for path in directory.iterdir() if path.is_dir()):
             for keyspace, table in self.selection.tables:
                 folder = host / keyspace / table
@@ -199,21 +239,39 @@ class Landing:
             options.unlink(missing_ok=True)
             shutil.rmtree(scratch / "tmp", ignore_errors=True)
 
+    def _copies(self, statement: Statement) -> dict[str, int]:
+        """How many copies a keyspace gets when it is made here."""
+        counts = {dc: sum(node.datacenter == dc for node in self.nodes) for dc in {n.datacenter for n in self.nodes}}
+        return fitted(replication_of(statement), counts)
+
     def _has_rows(self, keyspace: str, table: str) -> bool:
-        return bool(self.cql.rows(f"SELECT * FROM {quoted(keyspace)}.{quoted(table)} LIMIT 1", consistency="ONE"))  # noqa: S608
+        statement = f"SELECT * FROM {quoted(keyspace)}.{quoted(table)} LIMIT 1"  # noqa: S608
+        return bool(self.cql.rows(statement, consistency="QUORUM"))
+
+    def _make(self, statements: Sequence[Statement]) -> None:
+        named = {_named(one) for one in self.existing().statements}
+        for statement in statements:
+            if _named(statement) not in named:
+                self._run(statement)
+                named.add(_named(statement))
+
+    def _drop(self, kind: str, statement: Statement) -> None:
+        self.cql.rows(f"DROP {kind} IF EXISTS {quoted(statement.keyspace)}.{quoted(statement.name)}", timeout=_SLOW)
 
     def _run(self, statement: Statement) -> None:
         for command in commands(statement):
             self.cql.rows(command, timeout=_SLOW)
 
-    def _unbuilt(self, wanted: set[tuple[str, str]]) -> list[str]:
+    def _unbuilt(self, wanted: set[tuple[str, str, str]]) -> list[str]:
         if not wanted:
             return []
         missing: set[str] = set()
         for node in self.nodes:
             rows = self.cql.rows('SELECT table_name, index_name FROM system."IndexInfo"', at=node)
-            built = {(row["table_name"], row["index_name"]) for row in rows}  # the first column holds the keyspace
-            missing |= {f"{keyspace}.{name} on {node.address}" for keyspace, name in wanted - built}
+            built = {("index", row["table_name"], row["index_name"]) for row in rows}  # the first holds the keyspace
+            rows = self.cql.rows("SELECT keyspace_name, view_name FROM system.built_views", at=node)
+            built |= {("materialized_view", row["keyspace_name"], row["view_name"]) for row in rows}
+            missing |= {f"{keyspace}.{name} on {node.address}" for _, keyspace, name in wanted - built}
         return sorted(missing)
 
 
@@ -222,6 +280,10 @@ _QUIET = (
     '<encoder><pattern>%level %msg%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="err"/>'
     "</root></configuration>\n"
 )
+
+
+def _named(statement: Statement) -> tuple[str, str, str]:
+    return statement.type, statement.keyspace, statement.name
 
 
 def _shape(statement: Statement) -> str:

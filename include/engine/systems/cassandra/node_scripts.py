@@ -1,4 +1,4 @@
-"""The shell scripts that nodes run, as text.  Pure.  POSIX sh, find, stat, awk, sed, sha256sum, gzip and curl are all they need."""
+"""The shell scripts that nodes run, as text.  Pure.  All that they need is a POSIX shell, and the tools of :data:`_TOOLS`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from msgspec import Struct
 from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra.transport import quote
 
+_TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail"
 _FILES_A_COMMAND = 200
+# sha256sum puts a backslash before the line of a name that it had to quote.
+_DIGEST_LINES = "sed 's/^\\\\\\{0,1\\}\\([0-9a-f]\\{64\\}\\) [ *]/S \\1 /'"
 _END = "MAINSTAY_END_OF_TRANSFERS"
 _STALLED_BYTES, _STALLED_SECONDS = 1024, 60
 
@@ -29,19 +32,31 @@ class Transfer(Struct, frozen=True, kw_only=True):
 
 
 def listing(data_directories: Sequence[str], tag: str) -> str:
-    """List the snapshot *tag*: what :func:`~include.engine.systems.cassandra.sstables.read_listing` reads."""
+    """List the snapshot *tag*: what :func:`~include.engine.systems.cassandra.sstables.read_listing` reads.
+
+    The files that the server may write again under the same name are hashed as well: they would be every time, and a second
+    way to the node costs more than they do.
+    """
+    # Without one of these, what follows would say less than there is: an empty digest, or no error at all.
+    tools = (
+        f"for tool in {_TOOLS}; do\n"
+        '  command -v "$tool" >/dev/null || { echo "$tool is not installed on this node: install it" >&2; return 1; }\ndone'
+    )
     # stat is GNU's and busybox's alike with these three; no other way tells size, time and inode in one call a hundred files.
-    return "\n".join(
+    folders = "\n".join(
         f"""for folder in {quote(directory)}/*/*/snapshots/{quote(tag)}; do
   [ -d "$folder" ] || continue
   echo "T $folder"
   find "$folder" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
+  find "$folder" \\( {_names("-Statistics.db", "-Summary.db")} \\) -type f ! -path "$folder/.*" \\
+    -exec sha256sum -- {{}} + | {_DIGEST_LINES} || return 1
   find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" -size 0 | sed 's/^/D /'
   find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" \\
     -exec awk 'FNR == 1 {{ print "D " FILENAME }} {{ print "|" $0 }}' {{}} + || return 1
 done"""
         for directory in data_directories
     )
+    return f"{tools}\n{folders}"
 
 
 def segments(directory: str) -> str:
@@ -57,9 +72,7 @@ def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
     lines = []
     for start in range(0, len(paths), _FILES_A_COMMAND):
         some = " ".join(map(quote, paths[start : start + _FILES_A_COMMAND]))
-        lines.append(
-            f"nice sha256sum -- {some} | sed 's/^\\\\\\{{0,1\\}}\\([0-9a-f]\\{{64\\}}\\) [ *]/S \\1 /' || return 1"
-        )
+        lines.append(f"nice sha256sum -- {some} | {_DIGEST_LINES} || return 1")
     for path in data_files:
         recorded = f"{path.removesuffix('Data.db')}Digest.crc32"
         # gzip's trailer carries the very CRC-32 that Cassandra records; no other stock tool computes it.  Digest.crc32 has no
@@ -117,8 +130,13 @@ def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
     )
 
 
+def _names(*ends: str) -> str:
+    return " -o ".join(f"-name {quote('*' + end)}" for end in ends)
+
+
 def _sending(one: Transfer, source: str, rate: int | None) -> str:
-    return _asking(one, rate, answer="U") + f'\nupload-file = {_text(source)}\noutput = "/dev/null"'
+    # What the store answers is printed: it says why it refused.  The answer's end need not be an end of line.
+    return _asking(one, rate, answer="\\nU") + f'\nupload-file = {_text(source)}\noutput = "-"'
 
 
 def _receiving(one: Transfer, rate: int | None) -> str:
@@ -126,12 +144,13 @@ def _receiving(one: Transfer, rate: int | None) -> str:
 
 
 def _asking(one: Transfer, rate: int | None, *, answer: str) -> str:
-    counted = "size_upload" if answer == "U" else "size_download"
+    counted = "size_download" if answer == "G" else "size_upload"
     label = f"{one.sha256}:{one.number}"
     lines = [
         f"url = {_text(one.request.url)}",
         "silent",
         "show-error",
+        'stderr = "-"',  # why it failed stands among what it printed
         "globoff",
         "connect-timeout = 15",
         # Slower than this for a minute is dead: a transfer that hangs would hold the whole backup.

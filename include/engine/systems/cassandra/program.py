@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from include.engine.errors import NotFound
+from include.engine.sandbox.distributions import Shelf
+from include.engine.sandbox.home import Home
 from include.engine.sandbox.maven import MavenJars
 
 # 6.0 exists only as alpha: pinned, never RELEASE.
@@ -54,6 +57,23 @@ _OPENS = (
     "jdk.management/com.sun.management.internal",
     "jdk.compiler/com.sun.tools.javac",
 )
+
+
+def loader_jars(home: Home) -> Path:
+    """The jars that sstableloader is run from: an installed Cassandra's (``CASSANDRA_HOME``), else those that Maven fetches.
+
+    :raises NotFound: ``CASSANDRA_HOME`` has no Cassandra
+    """
+    installed = os.environ.get("CASSANDRA_HOME")
+    if not installed:
+        return Shelf.of(home).obtain(CASSANDRA)
+    lib = Path(installed) / "lib"
+    if not any(lib.glob("apache-cassandra-*.jar")):
+        raise NotFound(
+            f"CASSANDRA_HOME is {installed}, and there is no {lib}/apache-cassandra-….jar",
+            hint="unpack a release of Cassandra there, or unset it to have the jars fetched with Maven",
+        )
+    return lib
 
 
 def java() -> str:

@@ -6,12 +6,13 @@ import hashlib
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.engine.contracts import RestoreJob
+from include.engine.errors import MainstayError
 from include.engine.model import Check, Restored, RestorePlan, Stage, Verdict
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Home
@@ -21,14 +22,20 @@ from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.schema import Statement
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.snapshot import data_directories, require_all_up
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
+from include.engine.systems.cassandra.unfinished import Begun, Unfinished
 
 if TYPE_CHECKING:
     from include.engine.systems.cassandra.server import CassandraServer
+
+_FETCH = "fetch"
+
+Work = Callable[[], None]
 
 
 class Restoration:
@@ -45,26 +52,41 @@ class Restoration:
         ids = self.detail.cut.table_ids if job.plan.point.time else None
         self.landing = Landing(cql, destination, self.detail.cut.schema, self.selection, ids=ids)
         self.stages: list[Stage] = []
+        self._unfinished = Unfinished(
+            bucket, job.plan.target, self.manifest.id, job.plan.destination.name, self.selection
+        )
 
     def run(self, method: Method, *, sandbox: CassandraServer | None = None) -> Restored:
         """Make the tables, bring the rows, build what is derived from them, and compare.
 
         :param sandbox: the cluster, when it is one of ours: files need not be sent to it
         """
-        job = self.job
+        landing, job = self.landing, self.job
         size = sum(file.entry.bytes for file in self.files)
-        truncate = bool(job.plan.would_overwrite)
-        require_all_up(self.landing.cql, self.landing.nodes, "the restore")  # before anything is emptied
-        with self._stage("make the tables"):
-            self.landing.make_tables(truncate=truncate)
+        require_all_up(landing.cql, landing.nodes, "the restore")
+        # Every byte is here and compared before anything is emptied: a backup that cannot be read costs nobody a row.
         if method is Method.LOADER:
-            self._load(size)
+            fill, sweep = self._fetched_to_load(size)
         elif sandbox is not None:
-            self._import_here(sandbox, size)
+            fill, sweep = self._fetched_to_sandbox(sandbox, size)
         else:
-            self._import_there(size)
+            fill, sweep = self._fetched_to_nodes(size)
+        with self._stage("make the tables"):
+            begun = self._unfinished.find(job.clock())
+            if sandbox is None and not job.plan.detail.get("append"):
+                landing.empty(job.plan.would_overwrite, spare=begun.tables if begun else ())
+            landing.make_tables()
+        there = [*landing.derived(), *(begun.derived if begun else ())]
+        if sandbox is None and begun is None:  # what was noted first stays: that attempt saw the tables as they were
+            self._note(there)
+        with self._stage(str(method), size):
+            landing.filled(method, there, fill)
+        sweep()
         with self._stage("build indexes and views"):
-            self.landing.make_derived(job.stop)
+            landing.make_derived(there, job.stop)
+        if sandbox is None:
+            with suppress(MainstayError):
+                self._unfinished.forget()
         with self._stage("check", counts=False):
             found = self._checks()
         return Restored(
@@ -77,26 +99,37 @@ class Restoration:
             detail={"method": str(method), "tables": [f"{k}.{t}" for k, t in self.landing.tables]},
         )
 
-    def _load(self, size: int) -> None:
+    def _note(self, there: Sequence[Statement]) -> None:
+        tables = tuple(f"{keyspace}.{table}" for keyspace, table in self.landing.tables)
+        try:
+            self._unfinished.note(Begun(at=self.job.clock(), tables=tables, derived=tuple(there)))
+        except MainstayError as error:
+            # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
+            self.job.progress.say(f"that the restore has begun could not be noted in the bucket: {error.message}")
+
+    def _fetched_to_load(self, size: int) -> tuple[Work, Work]:
+        """Fetch for sstableloader; give what loads the rows, and what removes the files afterwards."""
         text = f"{self.job.plan.target} {self.manifest.id} {self.job.plan.destination.name}"
         directory = self._home.root / "restores" / hashlib.sha256(text.encode()).hexdigest()[:16]
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fetch_here(directory, size)
-        with self._stage("sstableloader", size):
-            self.landing.without_blocking_indexes(
-                lambda: self.landing.load_files(directory, self._home, self.job.progress, self.job.stop)
-            )
-        shutil.rmtree(directory, ignore_errors=True)
+        return (
+            lambda: self.landing.load_files(directory, self._home, self.job.progress, self.job.stop),
+            lambda: shutil.rmtree(directory, ignore_errors=True),
+        )
 
-    def _import_here(self, server: CassandraServer, size: int) -> None:
+    def _fetched_to_sandbox(self, server: CassandraServer, size: int) -> tuple[Work, Work]:
+        """Fetch for a node of ours (see :meth:`_fetched_to_load`)."""
         directory = server.nodes[0].directory / "staging"
         self._fetch_here(directory, size)
         own_tree(directory, server.sandbox.account)
-        with self._stage("import", size):
-            self.landing.import_files({self.landing.nodes[0].host_id: self._folders(str(directory))})
-        shutil.rmtree(directory, ignore_errors=True)
+        return (
+            lambda: self.landing.import_files({self.landing.nodes[0].host_id: self._folders(str(directory))}),
+            lambda: shutil.rmtree(directory, ignore_errors=True),
+        )
 
-    def _import_there(self, size: int) -> None:
+    def _fetched_to_nodes(self, size: int) -> tuple[Work, Work]:
+        """Let the nodes fetch (see :meth:`_fetched_to_load`)."""
         settings = self.landing.destination.settings
         assert settings is not None
         shared = SharedFolder(self._bucket, self.job.plan.target)
@@ -116,18 +149,19 @@ class Restoration:
                 rate=settings.bandwidth_bytes,
             )
 
-        with self._stage("fetch", size):
-            self.job.progress.stage("fetch", size)
+        with self._stage(_FETCH, size):
+            self.job.progress.stage(_FETCH, size)
             side_by_side(fetch_on, self.landing.nodes)
-        with self._stage("import", size):
-            self.landing.import_files(
-                {
-                    node.host_id: self._folders(staged[node.host_id], None if single else node.host_id)
-                    for node in self.landing.nodes
-                }
-            )
-        for node in self.landing.nodes:
-            transport_to(settings, node.address).run(f"rm -rf -- {quote(staged[node.host_id])}", timeout=600)
+        folders = {
+            node.host_id: self._folders(staged[node.host_id], None if single else node.host_id)
+            for node in self.landing.nodes
+        }
+
+        def sweep() -> None:
+            for node in self.landing.nodes:
+                transport_to(settings, node.address).run(f"rm -rf -- {quote(staged[node.host_id])}", timeout=600)
+
+        return lambda: self.landing.import_files(folders), sweep
 
     def _staging(self, node: Node, settings: Settings) -> str:
         """A directory on the node's data disk: files that lie there move into a table without being copied."""
@@ -136,8 +170,8 @@ class Restoration:
         return f"{top}/{self.manifest.id}"
 
     def _fetch_here(self, directory: Path, size: int) -> None:
-        with self._stage("fetch", size):
-            self.job.progress.stage("fetch", size)
+        with self._stage(_FETCH, size):
+            self.job.progress.stage(_FETCH, size)
             fetch.to_here(self.files, directory, self.job.reader, self.job.progress, self.job.stop)
 
     def _folders(self, top: str, host_id: str | None = None) -> dict[tuple[str, str], list[str]]:
@@ -163,7 +197,7 @@ class Restoration:
     def _stage(self, name: str, size: int = 0, *, counts: bool = True) -> Iterator[None]:
         self.job.stop.check()
         began = time.monotonic()
-        if not size:
+        if name != _FETCH:  # which counts its bytes as they come
             self.job.progress.stage(name)
         yield
         self.stages.append(Stage(name=name, seconds=since(began), bytes=size, counts=counts))
@@ -174,6 +208,7 @@ def selection_of(plan: RestorePlan) -> Selection:
     return Selection(
         tables=tuple((str(keyspace), str(table)) for keyspace, table in plan.detail["tables"]),
         rename=dict(plan.detail["rename"]),
+        tableless=tuple(plan.detail.get("tableless", ())),
     )
 
 

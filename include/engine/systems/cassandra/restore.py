@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -107,7 +108,7 @@ class CassandraRestore:
         if kind is DestinationKind.DIRECTORY:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
-            method, overwritten = self._look(request, detail, selection, files)
+            method, overwritten = self._look(request, manifest, selection, files)
         size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
@@ -124,6 +125,7 @@ class CassandraRestore:
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
+                "tableless": list(selection.tableless),
                 "rename": selection.rename,
                 "append": request.append,
             },
@@ -196,7 +198,7 @@ class CassandraRestore:
         began = time.monotonic()
         job.progress.stage("fetch", sum(file.entry.bytes for file in files))
         fetched = fetch.to_here(files, directory, job.reader, job.progress, job.stop)
-        schema = detail_of(manifest).cut.schema.only(tables=selection.tables).renamed(selection.rename)
+        schema = selection.part_of(detail_of(manifest).cut.schema)
         (directory / "schema.cql").write_text(schema.text())
         (directory / "RESTORE.md").write_text(self.by_hand(manifest))
         whole = Check(name="files", verdict=Verdict.PASS, detail=f"{len(files)} files, each compared with its SHA-256")
@@ -224,17 +226,21 @@ class CassandraRestore:
         return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
 
     def _look(
-        self, request: PlanRequest, detail: BackupDetail, selection: Selection, files: Sequence[StoredFile]
+        self, request: PlanRequest, manifest: Manifest, selection: Selection, files: Sequence[StoredFile]
     ) -> tuple[Method, list[str]]:
         """Look at the cluster: how files get in, and which tables would lose rows.
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
         from include.engine.systems.cassandra.landing import Landing
+        from include.engine.systems.cassandra.snapshot import require_all_up
+        from include.engine.systems.cassandra.unfinished import Unfinished
 
+        detail = detail_of(manifest)
         destination = self._destination(request.server, detail)
         with Cql(destination.connection) as cql:
             landing = Landing(cql, destination, detail.cut.schema, selection)
+            require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
             require_readable(files, [node.version for node in landing.nodes])
             differing = landing.differing()
             if differing:
@@ -242,8 +248,16 @@ class CassandraRestore:
                     f"{', '.join(differing)} of {request.server} has other columns than the backup",
                     hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
                 )
-            method = choose_method(detail.cut.nodes, landing.nodes, reachable=destination.settings is not None)
-            holding = landing.holding()
+            method = choose_method(
+                detail.cut.nodes,
+                landing.nodes,
+                reachable=destination.settings is not None,
+                placed_alike=landing.placed_alike(),
+            )
+            # What an attempt at this very restore has brought is not in anybody's way.
+            unfinished = Unfinished(self.catalog.bucket, self.target, manifest.id, request.server, selection)
+            begun = unfinished.find(datetime.now(UTC))
+            holding = [table for table in landing.holding() if begun is None or table not in begun.tables]
             typed = request.confirm == request.server
             if holding and not (typed or request.append):
                 raise Refused(

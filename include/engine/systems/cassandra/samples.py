@@ -28,6 +28,30 @@ from include.engine.systems.cassandra.client import Cql, quoted
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 _AT_ONCE = 8
 _TIMEOUT = 20.0
+# The types whose values are written as one cell, and so have one TTL.
+_SINGLE = frozenset(
+    {
+        "ascii",
+        "bigint",
+        "blob",
+        "boolean",
+        "date",
+        "decimal",
+        "double",
+        "duration",
+        "float",
+        "inet",
+        "int",
+        "smallint",
+        "text",
+        "time",
+        "timestamp",
+        "timeuuid",
+        "tinyint",
+        "uuid",
+        "varint",
+    }
+)
 
 
 class RangeSample(Struct, frozen=True, kw_only=True):
@@ -75,6 +99,16 @@ class Sampler:
         self._timeout = timeout
         self._columns: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
+    def learn(self, keyspaces: Sequence[str]) -> None:
+        """Ask for the columns of all tables of *keyspaces* at once, rather than for those of each when it is read."""
+        for keyspace in keyspaces:
+            rows = self._cql.rows(
+                "SELECT table_name, column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = %s",
+                (keyspace,),
+            )
+            for row in rows:
+                self._columns.setdefault((keyspace, row["table_name"]), []).append(row)
+
     def key(self, keyspace: str, table: str) -> str:
         """Give the CQL of a row's token."""
         columns = self._columns_of(keyspace, table)
@@ -83,13 +117,13 @@ class Sampler:
 
     def expiring(self, keyspace: str, table: str) -> list[str] | None:
         """Name the columns that can be asked when they expire; None when there are none, but every row does by default."""
-        # TTL() knows no counters, and no collections before 5.0; those expire with their row in most schemas.
+        # TTL() knows no counters.  Of a collection and of a type of the user's that is not frozen it gives one number for each
+        # of its parts since 5.0, and is refused before; those expire with their row in most schemas.
         simple = [
             row["column_name"]
             for row in self._columns_of(keyspace, table)
             if row["kind"] == "regular"
-            and row["type"] != "counter"
-            and "<" not in str(row["type"]).removeprefix("frozen<")
+            and (row["type"] in _SINGLE or str(row["type"]).startswith(("frozen<", "vector<")))
         ]
         return None if not simple and self._expires_by_default(keyspace, table) else simple
 
@@ -192,6 +226,8 @@ def _compared(sampler: Sampler, sample: TableSamples, now: datetime) -> Check:
     lasting = [r for r in sample.ranges if r.expires is None or r.expires > now]
     expired = len(sample.ranges) - len(lasting)
     left_out += f"; {expired} more had rows that have expired since" if expired else ""
+    if not (sample.ranges or sample.restless):
+        left_out = ": the partitions that were looked at have more rows than sample_rows; raise it in the inventory"
     if not lasting:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail=f"no sampled range is comparable{left_out}")
     rows = 0

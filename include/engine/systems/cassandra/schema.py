@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.systems.cassandra.client import Cql, Node, quoted
+from include.engine.systems.cassandra.threads import side_by_side
 
 SYSTEM_KEYSPACES = frozenset(
     {
@@ -64,21 +65,33 @@ class Schema(Struct, frozen=True):
         on = re.compile(rf"\bON {_either(keyspace)}\.{_either(table)}\s*\(")
         return [one for one in self.statements if one.type == "index" and on.search(one.cql)]
 
-    def only(self, keyspaces: Iterable[str] = (), tables: Iterable[tuple[str, str]] = ()) -> Schema:
-        """Give the part for some keyspaces, or for some tables: those bring their keyspace, its types and functions along."""
-        chosen, kept = set(keyspaces), set(tables)
-        chosen |= {keyspace for keyspace, _ in kept}
-        statements = [one for one in self.statements if not chosen or one.keyspace in chosen]
-        if kept:
-            indexes = {id(index) for keyspace, table in kept for index in self.indexes(keyspace, table)}
-            statements = [
+    def derived(self, keyspace: str, table: str) -> list[Statement]:
+        """What is built from the rows of one table: its indexes and its materialised views."""
+        of = re.compile(rf"\bFROM {_either(keyspace)}\.{_either(table)}\s")
+        views = [one for one in self.statements if one.type == "materialized_view" and of.search(one.cql)]
+        return self.indexes(keyspace, table) + views
+
+    def tableless(self) -> list[str]:
+        """Name the keyspaces without a table: they may hold types and functions."""
+        return sorted(set(self.keyspaces) - {keyspace for keyspace, _ in self.tables()})
+
+    def only(self, tables: Iterable[tuple[str, str]], tableless: Iterable[str] = ()) -> Schema:
+        """Give the part for some tables, with what is derived from them, and for some keyspaces without any.
+
+        Each brings its keyspace along, with the keyspace's types and functions.
+        """
+        kept = set(tables)
+        chosen = {keyspace for keyspace, _ in kept} | set(tableless)
+        derived = {id(one) for keyspace, table in kept for one in self.derived(keyspace, table)}
+        return Schema(
+            tuple(
                 one
-                for one in statements
-                if one.type in ("keyspace", "type", "function", "aggregate")
+                for one in self.statements
+                if (one.keyspace in chosen and one.type in ("keyspace", "type", "function", "aggregate"))
                 or (one.type == "table" and (one.keyspace, one.name) in kept)
-                or id(one) in indexes
-            ]
-        return Schema(tuple(statements))
+                or id(one) in derived
+            )
+        )
 
     def renamed(self, names: Mapping[str, str]) -> Schema:
         """Give the schema with keyspaces renamed: *names* maps old to new."""
@@ -120,6 +133,9 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
 
     Table ids are left out: a table that is made again is another table.
     """
+    described = side_by_side(
+        lambda keyspace: cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at), keyspaces, at_once=8
+    )
     return Schema(
         tuple(
             Statement(
@@ -128,8 +144,8 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
                 name=_plain(row["name"]),
                 cql=_TABLE_ID.sub("", row["create_statement"]),
             )
-            for keyspace in keyspaces
-            for row in cql.rows(f"DESCRIBE KEYSPACE {quoted(keyspace)} WITH INTERNALS", at=at)
+            for rows in described
+            for row in rows
         )
     )
 
@@ -159,8 +175,9 @@ def with_id(statement: Statement, table_id: str | None) -> Statement:
     return msgspec.structs.replace(statement, cql=made)
 
 
-def with_replication(statement: Statement, replication: Mapping[str, int], *, durable: bool = True) -> str:
+def with_replication(statement: Statement, replication: Mapping[str, int]) -> str:
     """Give the CQL that makes a keyspace with *replication*: copies by datacenter."""
+    durable = not re.search(r"\bdurable_writes = false\b", statement.cql)
     copies = ", ".join(f"'{name}': {count}" for name, count in sorted(replication.items()))
     return (
         f"CREATE KEYSPACE IF NOT EXISTS {quoted(statement.keyspace)} WITH replication ="

@@ -32,6 +32,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     tables: tuple[tuple[str, str], ...]  # as they were
     rename: dict[str, str]  # keyspace to its new name
+    tableless: tuple[str, ...] = ()  # keyspaces that have types and functions at most
 
     def keyspace(self, name: str) -> str:
         """Give the name that a keyspace gets."""
@@ -40,7 +41,11 @@ class Selection(Struct, frozen=True, kw_only=True):
     @property
     def keyspaces(self) -> tuple[str, ...]:
         """The keyspaces that are touched, as they were."""
-        return tuple(sorted({keyspace for keyspace, _ in self.tables}))
+        return tuple(sorted({keyspace for keyspace, _ in self.tables} | set(self.tableless)))
+
+    def part_of(self, schema: Schema) -> Schema:
+        """Give what is restored of *schema*, under the names that it gets."""
+        return schema.only(self.tables, self.tableless).renamed(self.rename)
 
 
 class StoredFile(Struct, frozen=True, kw_only=True):
@@ -96,19 +101,24 @@ def select(schema: Schema, only: Sequence[str], rename: Mapping[str, str]) -> Se
     :raises NotFound: naming every part that the backup has not
     :raises Misconfigured: when two keyspaces would get one name, or one the system's
     """
-    tables = schema.tables()
+    tables, tableless = schema.tables(), schema.tableless()
     by_name = {f"{keyspace}.{table}": (keyspace, table) for keyspace, table in tables}
     chosen: set[tuple[str, str]] = set()
     unknown = []
     for part in only:
         found = {by_name[part]} if part in by_name else {one for one in tables if one[0] == part}
         chosen |= found
-        unknown += [] if found else [part]
-    keyspaces = sorted({keyspace for keyspace, _ in tables})
+        unknown += [] if found or part in tableless else [part]
+    keyspaces = {keyspace for keyspace, _ in tables} | set(tableless)
     unknown += [name for name in rename if name not in keyspaces]
     if unknown:
-        raise NotFound(f"the backup has no {', '.join(unknown)}", hint=f"it has: {', '.join(sorted(by_name))}")
-    selection = Selection(tables=tuple(sorted(chosen or set(tables))), rename=dict(rename))
+        known = ", ".join(sorted([*by_name, *tableless]))
+        raise NotFound(f"the backup has no {', '.join(unknown)}", hint=f"it has: {known}")
+    selection = Selection(
+        tables=tuple(sorted(chosen if only else set(tables))),
+        rename=dict(rename),
+        tableless=tuple(name for name in tableless if not only or name in only),
+    )
     names = [selection.keyspace(keyspace) for keyspace in selection.keyspaces]
     clash = sorted({name for name in names if names.count(name) > 1 or name in SYSTEM_KEYSPACES})
     if clash:
@@ -157,12 +167,13 @@ def same_topology(then: Sequence[Node], now: Sequence[Node]) -> bool:
     return {node.host_id: node.tokens for node in then} == {node.host_id: node.tokens for node in now}
 
 
-def choose_method(then: Sequence[Node], now: Sequence[Node], *, reachable: bool) -> Method:
+def choose_method(then: Sequence[Node], now: Sequence[Node], *, reachable: bool, placed_alike: bool = True) -> Method:
     """Choose how SSTables get into tables.
 
     :param reachable: whether commands can be run on the nodes; sstableloader needs only the network
+    :param placed_alike: whether the keyspaces have as many copies as then; with more, some of a row's nodes had no file of it
     """
-    if reachable and (same_topology(then, now) or len(now) == 1):  # a single node owns every token
+    if reachable and (len(now) == 1 or (placed_alike and same_topology(then, now))):  # a single node owns every token
         return Method.IMPORT
     return Method.LOADER
 

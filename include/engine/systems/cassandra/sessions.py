@@ -1,10 +1,15 @@
-"""Keeps a session open for a moment after its use: the steps of one run follow each other, and a login is a password hash."""
+"""Keeps a session open for a moment after its use: the steps of one run follow each other, and a login is a password hash.
+
+Who asks while another logs in waits for that login and shares its outcome: the probes of a sweep begin all at once, and eight
+logins on a busy node take longer than all that they read.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import msgspec
@@ -16,10 +21,10 @@ _LINGERS = 3.0  # seconds
 
 
 class _Kept:
-    """One open session, and how many use it now."""
+    """One session, open or opening, and how many use it now."""
 
-    def __init__(self, cql: Cql) -> None:
-        self.cql = cql
+    def __init__(self) -> None:
+        self.opened: Future[Cql] = Future()
         self.users = 0
         self.broken = False
         self.timer: threading.Timer | None = None
@@ -36,9 +41,11 @@ def session(connection: Connection) -> Iterator[Cql]:
     :raises Unreachable: when no node answers
     """
     key = (os.getpid(), msgspec.json.encode(connection))
-    kept = _take(key) or _put(key, Cql(connection))
+    kept, first = _take(key)
     try:
-        yield kept.cql
+        if first:
+            _open(kept, connection)
+        yield kept.opened.result()
     except BaseException:
         kept.broken = True
         raise
@@ -46,22 +53,23 @@ def session(connection: Connection) -> Iterator[Cql]:
         _leave(key, kept)
 
 
-def _take(key: tuple[int, bytes]) -> _Kept | None:
+def _take(key: tuple[int, bytes]) -> tuple[_Kept, bool]:
+    """Give the session of *key*, and whether the caller is the one to open it."""
     with _lock:
-        kept = _kept.get(key)
-        if kept is not None:
-            kept.users += 1
-            if kept.timer is not None:
-                kept.timer.cancel()
-        return kept
+        first = key not in _kept
+        kept = _kept.setdefault(key, _Kept())
+        kept.users += 1
+        if kept.timer is not None:
+            kept.timer.cancel()
+        return kept, first
 
 
-def _put(key: tuple[int, bytes], cql: Cql) -> _Kept:
-    kept = _Kept(cql)
-    kept.users = 1
-    with _lock:
-        _kept.setdefault(key, kept)  # another thread may have been first: then this one is closed after its use
-    return kept
+def _open(kept: _Kept, connection: Connection) -> None:
+    try:
+        kept.opened.set_result(Cql(connection))
+    except BaseException as error:
+        kept.opened.set_exception(error)  # whoever waits for it fails as well
+        raise
 
 
 def _leave(key: tuple[int, bytes], kept: _Kept) -> None:
@@ -76,7 +84,7 @@ def _leave(key: tuple[int, bytes], kept: _Kept) -> None:
             kept.timer.daemon = True
             kept.timer.start()
             return
-    kept.cql.close()
+    _close(kept)
 
 
 def _close_idle(key: tuple[int, bytes], kept: _Kept) -> None:
@@ -84,4 +92,9 @@ def _close_idle(key: tuple[int, bytes], kept: _Kept) -> None:
         if kept.users or _kept.get(key) is not kept:
             return
         del _kept[key]
-    kept.cql.close()
+    _close(kept)
+
+
+def _close(kept: _Kept) -> None:
+    if kept.opened.exception() is None:
+        kept.opened.result().close()

@@ -74,6 +74,13 @@ class Settings(TargetSettings):
             raise ValueError(f"{value!r} is not a size; write a number and KiB, MiB or GiB")
         return value
 
+    @field_validator("multipart_above")
+    @classmethod
+    def _part(cls, value: str) -> str:
+        if not 5 << 20 <= size(value) <= 5 << 30:
+            raise ValueError(f"{value!r}: S3 takes 5 MiB at least as a part, and 5 GiB at most in one piece")
+        return value
+
     @field_validator("window")
     @classmethod
     def _times(cls, value: str | None) -> str | None:

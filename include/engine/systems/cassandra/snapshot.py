@@ -63,10 +63,12 @@ def _take(
     backup: str,
     clock: Clock,
 ) -> Taken:
+    cluster = _cluster_name(cql)
     for _ in range(_TRIES):
         _require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
+        sampler.learn(keyspaces)
         first = choose_ranges(
             sampler,
             before.tables(),
@@ -78,15 +80,19 @@ def _take(
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            samples = keep_quiet(sampler, first)
-            same = read_schema(cql, keyspaces).fingerprint() == before.fingerprint()
+            with ThreadPoolExecutor(3, thread_name_prefix="after") as beside:
+                quiet = beside.submit(keep_quiet, sampler, first)
+                after = beside.submit(read_schema, cql, keyspaces)
+                ids = beside.submit(_table_ids, cql, keyspaces)
+            samples, table_ids = quiet.result(), ids.result()
+            same = after.result().fingerprint() == before.fingerprint()
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
             raise
         if same:
             cut = SnapshotCut(
                 tag=tag,
-                cluster=_cluster_name(cql),
+                cluster=cluster,
                 nodes=nodes,
                 keyspaces=tuple(keyspaces),
                 schema=before,
@@ -94,7 +100,7 @@ def _take(
                 skew_seconds=round(skew, 3),
                 roles=read_roles(cql) if settings.roles else (),
                 notes=tuple(notes),
-                table_ids=_table_ids(cql, keyspaces),
+                table_ids=table_ids,
                 archived=settings.archives,
             )
             return Taken(at, cut)
@@ -146,7 +152,7 @@ def require_all_up(cql: Cql, nodes: Sequence[Node], what: str = "the backup") ->
             f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): {what} would be incomplete",
             hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
         )
-    old = [f"{n.address} ({n.version})" for n in nodes if _version(n.version) < _OLDEST]
+    old = [f"{n.address} ({n.version})" for n in nodes if version_of(n.version) < _OLDEST]
     if old:
         raise Unsupported(f"Cassandra 4.1 or newer is needed; too old: {', '.join(old)}", hint="upgrade these nodes")
 
@@ -231,5 +237,6 @@ def _cluster_name(cql: Cql) -> str:
     return str(cql.rows("SELECT cluster_name FROM system.local")[0]["cluster_name"])
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())
+def version_of(text: str) -> tuple[int, ...]:
+    """Read a release version, so that 5.0.10 is newer than 5.0.9; what follows a dash does not count."""
+    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".") if part.isdecimal())

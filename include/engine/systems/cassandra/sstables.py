@@ -78,16 +78,20 @@ class Listing(Struct, frozen=True, kw_only=True):
     files: Sequence[SnapshotFile]
     tables: frozenset[tuple[str, str]]  # keyspace and table that the snapshot has a folder of
     documents: Mapping[str, str]  # path to content, of manifest.json and TOC.txt
+    digests: Mapping[str, str] = {}  # SHA-256 by path, of files that may have been written again
 
 
 def read_listing(text: str, tag: str) -> Listing:
-    """Read what the node's listing script printed: ``F size mtime inode path``, ``T folder``, ``D path`` and ``| content``.
+    """Read what the node's listing script printed.
+
+    ``F size mtime inode path``, ``S digest path``, ``T folder``, ``D path`` and ``| content``.
 
     :raises Corrupt: when a line is none of these
     """
     files: list[SnapshotFile] = []
     tables: set[tuple[str, str]] = set()
     documents: dict[str, list[str]] = {}
+    digests: dict[str, str] = {}
     current: list[str] = []
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -96,6 +100,9 @@ def read_listing(text: str, tag: str) -> Listing:
             found = _file(path, tag, int(size), int(modified), int(inode))
             if found is not None:
                 files.append(found)
+        elif kind == "S":
+            sha256, _, path = rest.partition(" ")
+            digests[path] = sha256
         elif kind == "T":
             keyspace, table, _ = _folder(rest, tag)
             tables.add((keyspace, table))
@@ -106,7 +113,7 @@ def read_listing(text: str, tag: str) -> Listing:
         elif line:
             raise Corrupt(f"a node listed its snapshot in a way we cannot read: {line[:120]!r}", hint="report this")
     joined = {path: "\n".join(lines) for path, lines in documents.items()}
-    return Listing(files=files, tables=frozenset(tables), documents=joined)
+    return Listing(files=files, tables=frozenset(tables), documents=joined, digests=digests)
 
 
 def wanted(files: Iterable[SnapshotFile], derived: Iterable[tuple[str, str]] = ()) -> list[SnapshotFile]:
@@ -123,14 +130,18 @@ def wanted(files: Iterable[SnapshotFile], derived: Iterable[tuple[str, str]] = (
 def missing(listing: Listing) -> list[str]:
     """Name what the snapshot itself says it has, and has not: SSTables by its list, components by each table of contents.
 
+    A node with several data directories writes one list for a table, into one of them, which names the SSTables of all.
+
     :raises Corrupt: when such a document cannot be read
     """
     there = {file.path for file in listing.files}
+    names = {(_table_folder(path), path.rpartition("/")[2]) for path in there}
     absent: list[str] = []
     for path, content in listing.documents.items():
         folder, _, name = path.rpartition("/")
         if name == _LISTING:
-            absent += [f"{folder}/{one}" for one in _listed(path, content) if f"{folder}/{one}" not in there]
+            table = _table_folder(path)
+            absent += [f"{folder}/{one}" for one in _listed(path, content) if (table, one) not in names]
         elif name.endswith(_TOC):
             prefix = path.removesuffix(_TOC)
             parts = (line.strip() for line in content.splitlines())
@@ -201,6 +212,11 @@ def _folder(path: str, tag: str) -> tuple[str, str, str]:
     if match is None or len(parts) < 2:
         raise Corrupt(f"{path} is not the folder of a table", hint="check the data directories of the node")
     return parts[-2], match[1], match[2]
+
+
+def _table_folder(path: str) -> str:
+    """Give ``<keyspace>/<table>-<id>`` of a file of a snapshot: the same in every data directory."""
+    return "/".join(path.split("/")[-5:-3])
 
 
 def _listed(path: str, content: str) -> list[str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
 
 from include.engine.contracts import Progress, Stop
-from include.engine.errors import Corrupt, Incomplete, Unauthorized, Unreachable
+from include.engine.errors import Corrupt, Incomplete, PermanentError, Unauthorized, Unreachable
 from include.engine.sharing import SharedObjects
 from include.engine.systems.cassandra import node_scripts
 from include.engine.systems.cassandra.node_scripts import Transfer
 from include.engine.systems.cassandra.sstables import SnapshotFile
 from include.engine.systems.cassandra.threads import side_by_side
-from include.engine.systems.cassandra.transport import NodeTransport
+from include.engine.systems.cassandra.transport import NodeTransport, redacted
 
 _TRIES = 5
 _PAUSE = 1.0
@@ -24,7 +25,11 @@ _PART = 256 << 20
 _SLOWEST = 1 << 20  # bytes a second that a transfer is given when no limit is set
 _SHORTEST = timedelta(minutes=15)
 _LONGEST = timedelta(days=7)  # S3 signs for no longer
-_SENT, _THERE, _REFUSED, _BAD = (200, 201, 204), (409, 412), (401, 403), 400
+_SENT, _THERE, _REFUSED = (200, 201, 204), 412, (401, 403)
+# BadDigest (S3), XAmzContentSHA256Mismatch, XAmzContentChecksumMismatch (others): what arrived is not what was signed.  Other
+# refusals with HTTP 400 (RequestTimeout, IncompleteBody, ExpiredToken) say nothing of the file.
+_DIFFERS = re.compile(r"BadDigest$|Mismatch$|^Md5Mismatch")
+_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
 
 class Piece(Struct, frozen=True, kw_only=True):
@@ -32,6 +37,7 @@ class Piece(Struct, frozen=True, kw_only=True):
 
     :param upload: the name of the upload that a part belongs to
     :param part_sha256: the part's own digest
+    :param again: it takes the place of an object that is there, which is not what its name says, or not believed
     """
 
     sha256: str
@@ -41,6 +47,17 @@ class Piece(Struct, frozen=True, kw_only=True):
     number: int = 0
     upload: str = ""
     part_sha256: str = ""
+    again: bool = False
+
+
+class Answer(Struct, frozen=True):
+    """What became of one request: the store's HTTP code, 0 without one, and its own word for it, or curl's."""
+
+    code: int = 0
+    said: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (f"HTTP {self.code}" if self.code else "", self.said) if part)
 
 
 class Sender(Struct, frozen=True, kw_only=True):
@@ -80,7 +97,12 @@ def hash_files(
             sha256, _, path = rest.partition(" ")
             found[path] = sha256
         elif kind == "C":
-            computed, recorded, path = rest.split(" ", 2)
+            computed, recorded, path = (*rest.split(" ", 2), "", "")[:3]
+            if not (computed.isdigit() and recorded.isdigit()):
+                raise PermanentError(
+                    f"{transport.name}: a Data.db could not be compared with the CRC-32 beside it: {rest}",
+                    hint="look at that file and its Digest.crc32; `check_data: false` goes without the comparison",
+                )
             if computed != recorded:
                 raise Corrupt(
                     f"{path} is damaged on the node: its CRC-32 is {computed}, Cassandra wrote {recorded}",
@@ -96,17 +118,18 @@ def hash_files(
 
 
 def pieces(
-    sender: Sender, files: Mapping[str, SnapshotFile], *, large: int
+    sender: Sender, files: Mapping[str, SnapshotFile], *, large: int, again: Collection[str] = ()
 ) -> tuple[list[Piece], list[tuple[str, str, int]]]:
     """Cut what has to be sent, by digest, into pieces; begin the uploads in parts, and name them with their sizes.
 
     :param large: files of more bytes go in parts
+    :param again: the digests of objects that are there, and are to be replaced
     """
     found: list[Piece] = []
     begun: list[tuple[str, str, int]] = []
     for sha256, file in files.items():
         if file.bytes <= large:
-            found.append(Piece(sha256=sha256, path=file.path, bytes=file.bytes))
+            found.append(Piece(sha256=sha256, path=file.path, bytes=file.bytes, again=sha256 in again))
             continue
         part = max(min(_PART, large), -(-file.bytes // 10_000))
         printed = sender.transport.run(
@@ -159,7 +182,7 @@ def batches(todo: Sequence[Piece], at_once: int) -> Iterator[list[Piece]]:
 
 def _send_batch(sender: Sender, batch: list[Piece]) -> None:
     left = {f"{piece.sha256}:{piece.number}": piece for piece in batch}
-    last = ""
+    last = Answer()
     for attempt in range(_TRIES):
         sender.allowed()
         sender.stop.check()
@@ -169,21 +192,29 @@ def _send_batch(sender: Sender, batch: list[Piece]) -> None:
             return
         time.sleep(_PAUSE * 2**attempt)
     raise Unreachable(
-        f"{sender.where} could not send {len(left)} files after {_TRIES} tries: {last}",
+        f"{sender.where} could not send {len(left)} files after {_TRIES} tries:"
+        f" {str(last) or 'no answer from the store, or the file has vanished'}",
         hint="check that the node reaches the object store's endpoint; the run can be repeated and goes on from here",
     )
 
 
-def _attempt(sender: Sender, left: Mapping[str, Piece]) -> dict[str, int]:
+def _attempt(sender: Sender, left: Mapping[str, Piece]) -> dict[str, Answer]:
     """Let the node send all that is left once, and give the store's answers."""
-    answers: dict[str, int] = {}
+    answers: dict[str, Answer] = {}
+    said = ""
 
     def heard(line: str) -> None:
+        nonlocal said
         kind, code, size, label = (*line.split(), "", "", "", "")[:4]
         if kind == "U" and label in left:
-            answers[label] = int(code)
+            answers[label] = Answer(int(code), said)
+            said = ""
             if int(code) in _SENT:
                 sender.progress.advance(int(float(size)))
+        elif found := _CODE.search(line):
+            said = found[1]
+        elif line.startswith("curl: "):
+            said = redacted(line)
 
     rate = max(1024, sender.rate // sender.at_once) if sender.rate else None
     script = node_scripts.uploads([_signed(sender, piece) for piece in left.values()], rate=rate)
@@ -192,27 +223,28 @@ def _attempt(sender: Sender, left: Mapping[str, Piece]) -> dict[str, int]:
 
 
 def _judged(
-    sender: Sender, left: dict[str, Piece], answers: Mapping[str, int], *, fresh: bool
-) -> tuple[dict[str, Piece], str]:
+    sender: Sender, left: dict[str, Piece], answers: Mapping[str, Answer], *, fresh: bool
+) -> tuple[dict[str, Piece], Answer]:
     """Keep what has to be tried again, and why."""
     again: dict[str, Piece] = {}
-    why = ""
+    why = Answer()
     for label, piece in left.items():
-        code = answers.get(label, 0)
-        if code in _SENT or code in _THERE:
+        answer = answers.get(label, Answer())
+        # 409 is not "there": S3 says so when two conditional writes met, others when a key lies below an object.
+        if answer.code in _SENT or (answer.code == _THERE and not piece.again):
             continue
-        if code == _BAD:
+        if _DIFFERS.search(answer.said):
             raise Corrupt(
-                f"{sender.where}: the store refused {piece.path}: it is not what was hashed a moment ago",
+                f"{sender.where}: the store refused {piece.path}: it is not what was hashed a moment ago ({answer})",
                 hint="look at the disk and the network of that node, then run it again",
             )
-        if code in _REFUSED and fresh:
+        if answer.code in _REFUSED and fresh:
             raise Unauthorized(
-                f"{sender.where}: the store refused a signed upload with HTTP {code}",
+                f"{sender.where}: the store refused a signed upload: {answer}",
                 hint="check the clocks of node and worker, and the rights of the store's key pair",
             )
         again[label] = piece
-        why = f"HTTP {code}" if code else "no answer from the store, or the file has vanished"
+        why = answer
     return again, why
 
 
@@ -223,7 +255,7 @@ def _signed(sender: Sender, piece: Piece) -> Transfer:
     if piece.number:
         request = sender.shared.sign_part(piece.sha256, piece.upload, piece.number, piece.part_sha256, expires)
     else:
-        request = sender.shared.sign_put(piece.sha256, expires)
+        request = sender.shared.sign_put(piece.sha256, expires, again=piece.again)
     return Transfer(
         sha256=piece.sha256,
         path=piece.path,

@@ -24,7 +24,8 @@ from include.engine.systems.cassandra.settings import Settings
 
 Line = Callable[[str], None]
 
-_SSH_FAILED = 255
+_SSH_FAILED, _KUBECTL_FAILED = 255, 1
+_SCRIPT_FAILED = "command terminated with exit code"  # kubectl's own words: it reached the pod
 _TAIL = 12
 _QUERY = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
 
@@ -53,7 +54,7 @@ class NodeTransport(Protocol):
 class CommandTransport:
     """A transport that is a command which reads a script: ``sh -s``, ``ssh host sh -s``, ``kubectl exec -i pod -- sh -s``.
 
-    :param lost: exit codes by which the command says that it did not reach the node
+    :param lost: exit codes by which the command says that it did not reach the node, unless it says that the script failed
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class CommandTransport:
             ) from error
 
     def _explain(self, code: int, said: str) -> None:
-        if code in self._lost:
+        if code in self._lost and _SCRIPT_FAILED not in said:
             raise Unreachable(f"{self.name} failed: {said or f'exit code {code}'}", hint="check that the node is up")
         raise PermanentError(f"{self.name}: a script failed with exit code {code}", hint=f"it said: {said}")
 
@@ -152,7 +153,8 @@ def transport_to(settings: Settings, address: str) -> NodeTransport:
     if settings.transport == "ssh":
         return CommandTransport(f"ssh to {host}", [*_ssh(settings, host), *shell], lost=[_SSH_FAILED])
     place = ["-n", settings.kubernetes_namespace, host, "-c", settings.kubernetes_container]
-    return CommandTransport(f"kubectl exec to {host}", [*settings.kubectl, "exec", "-i", *place, "--", *shell])
+    command = [*settings.kubectl, "exec", "-i", *place, "--", *shell]
+    return CommandTransport(f"kubectl exec to {host}", command, lost=[_KUBECTL_FAILED])
 
 
 def wrapped(script: str) -> str:

@@ -95,6 +95,8 @@ class SandboxProbe:
             record = Record.load(path)
             if record is not None and record.alive:
                 bytes_ = _resident(record.identity.pid)
+                if bytes_ is None:
+                    continue
                 labels = {"process": record.name, "life": str(int(record.started_at))}
                 found.append(Reading(metric="host.process.memory", value=bytes_, unit="bytes", at=now, labels=labels))
         return found
@@ -163,10 +165,12 @@ def from_exporter(text: str, now: datetime) -> Iterator[Reading]:
             yield _reading("inodes.used", 100 * (1 - left / files) if files else 0.0, "%", now, disk=place)
 
 
-def _resident(pid: int) -> float:
-    """Bytes that a process has in memory and shares with nobody, and its part of what it shares."""
+def _resident(pid: int) -> float | None:
+    """Bytes that a process has in memory and shares with nobody, and its part of what it shares; None when it has just ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
     except OSError as error:
         raise PermanentError(
             f"the memory of process {pid} cannot be read: {error.strerror}", hint="run as its user"

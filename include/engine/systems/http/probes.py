@@ -25,6 +25,7 @@ class EndpointProbe:
         self.source = "the answer of its URL"
         self.metrics: Sequence[str] = (
             "http.up",
+            "http.status",
             "http.latency",
             *(("http.certificate.days", "http.certificate.trusted") if tls else ()),
         )

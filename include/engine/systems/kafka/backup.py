@@ -95,13 +95,20 @@ class KafkaSource:
         """Do nothing: a backup leaves nothing on the brokers."""
 
     def inventory_gaps(self) -> Sequence[str]:
-        """Name the topics that the patterns leave out."""
+        """Name the topics and the groups that the patterns leave out."""
         with open_admin(self.connection) as admin:
-            return sorted(
+            topics = [
                 f"topic {name} is in no backup of {self.target}"
                 for name, topic in admin.topics().items()
                 if not cuts.is_internal(topic) and not self.settings.covers(name)
-            )
+            ]
+            left_out = cuts.positions_of(admin, lambda group: not matches(self.settings.groups, group))
+            groups = [
+                f"group {name} is in no backup of {self.target}"
+                for name, held in left_out.items()
+                if any(self.settings.covers(position.topic) for position in held)
+            ]
+        return sorted([*topics, *groups])
 
     def _plan(
         self, job: CopyJob, cut: KafkaCut, previous: Previous | None, described: dict[str, TopicDetail]

@@ -63,7 +63,7 @@ def take(
     :param keeps: which groups
     :raises Incomplete: when there is no topic at all, or a partition has no leader that could say where it ends
     """
-    positions = _positions(admin, keeps)
+    positions = positions_of(admin, keeps)
     topics = covered(admin, covers)
     if not topics:
         raise Incomplete("the cluster has no topic to back up", hint="check `topics` and `exclude` in the inventory")
@@ -126,7 +126,8 @@ def is_internal(topic: TopicState) -> bool:
     return topic.internal or topic.name.startswith("__")
 
 
-def _positions(admin: Admin, keeps: Callable[[str], bool]) -> dict[str, tuple[Position, ...]]:
+def positions_of(admin: Admin, keeps: Callable[[str], bool]) -> dict[str, tuple[Position, ...]]:
+    """Give what the pipeline's groups have committed, of those that *keeps* wants."""
     names = [
         name
         for name, kind in admin.groups().items()

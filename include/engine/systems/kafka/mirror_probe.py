@@ -7,11 +7,12 @@ from datetime import datetime
 from functools import partial
 
 from include.engine.contracts import Clock, Connection, Connections
+from include.engine.errors import NotFound
 from include.engine.model import Reading
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
-from include.engine.systems.kafka.connect import Connect
+from include.engine.systems.kafka.connect import Connect, Status
 from include.engine.systems.kafka.firsts import age, first_times
 from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.settings import Mirror
@@ -22,11 +23,12 @@ _BEATS = 200  # at the end of the topic of heartbeats: those of all mirrors that
 
 
 class MirrorProbe:
-    """How one declared mirror is."""
+    """How one declared mirror is.  One that was never run, or was taken away, is not made: it has no tasks, and no lag."""
 
-    metrics: Sequence[str] = (
+    metrics: Sequence[str] = ("kafka.mirror.made", "kafka.mirror.tasks_failed")
+    sometimes: Sequence[str] = (
         "kafka.mirror.tasks_running",
-        "kafka.mirror.tasks_failed",
+        "kafka.mirror.idle",
         "kafka.mirror.lag_records",
         "kafka.mirror.lag_seconds",
         "kafka.mirror.heartbeat_age",
@@ -43,20 +45,31 @@ class MirrorProbe:
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Read it (see ``probing.Probe``)."""
         connect = Connect(self._connections.get(self._mirror.connect), patience=timeout / 2)
-        connectors = (connector_name(self._name), heartbeat_name(self._name))
-        states = [state for name in connectors for state in connect.status(name).tasks]
-        read_to = positions(connect.offsets(connectors[0]), self._mirror.source_alias)
+        there = [_there(connect, name) for name in (connector_name(self._name), heartbeat_name(self._name))]
+        states = [state for status in there if status is not None for state in status.tasks]
+        read = partial(Reading, at=clock(), labels={"mirror": self._name})
+        found = [
+            read(metric="kafka.mirror.made", value=float(None not in there), unit="1"),
+            read(metric="kafka.mirror.tasks_failed", value=states.count("FAILED"), unit="1"),
+        ]
+        if None in there:
+            with open_admin(self._connections.get(self._source), patience=timeout):
+                return found  # of a source that is down no mirror is news
+        idle = sum("RUNNING" not in status.tasks for status in there if status is not None)
+        found.append(read(metric="kafka.mirror.tasks_running", value=states.count("RUNNING"), unit="1"))
+        found.append(read(metric="kafka.mirror.idle", value=idle, unit="connectors"))
+        return [*found, *self._copying(connect, clock, timeout=timeout)]
+
+    def _copying(self, connect: Connect, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+        """Read how far a mirror that was made is."""
+        read_to = positions(connect.offsets(connector_name(self._name)), self._mirror.source_alias)
         source = self._connections.get(self._source)
         with open_admin(source, patience=timeout) as admin:
             offsets, seconds = self._behind(admin, source, read_to, clock, timeout=timeout)
         beat = self._heartbeat(self._connections.get(self._mirror.to), timeout=timeout)
         now = clock()
         read = partial(Reading, at=now, labels={"mirror": self._name})
-        found = [
-            read(metric="kafka.mirror.tasks_running", value=states.count("RUNNING"), unit="1"),
-            read(metric="kafka.mirror.tasks_failed", value=states.count("FAILED"), unit="1"),
-            read(metric="kafka.mirror.lag_records", value=offsets, unit="records"),
-        ]
+        found = [read(metric="kafka.mirror.lag_records", value=offsets, unit="records")]
         if seconds is not None:
             found.append(read(metric="kafka.mirror.lag_seconds", value=seconds, unit="s"))
         if beat is not None:
@@ -94,3 +107,10 @@ class MirrorProbe:
             rows = side.rows(tp, max(0, end - _BEATS), end)
         mine = [row.content for row in rows if is_beat_of(row.content[1], self._mirror.source_alias)]
         return max((content[0] for content in mine), default=None)
+
+
+def _there(connect: Connect, name: str) -> Status | None:
+    try:
+        return connect.status(name)
+    except NotFound:
+        return None

@@ -23,6 +23,7 @@ from include.engine.systems.kafka.group_state import SEVERITY, GroupState, Sampl
 from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.settings import Settings
 
+_OF_GROUPS = ("position", "lag_records", "lost_records", "lag_seconds", "state")
 _WINDOW = 10  # looks at a group that are remembered: Burrow's own number
 
 Read = Callable[..., Reading]
@@ -46,14 +47,16 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
         ),
         AdminProbe(
             name="replicas",
-            metrics=(*_PARTITIONS, *_TOPICS),
+            metrics=_PARTITIONS,
+            sometimes=_TOPICS,
             source="leaders and in-sync replicas of every partition, from the brokers' metadata",
             connect=connect,
             look=replicas,
         ),
         AdminProbe(
             name="disks",
-            metrics=("kafka.disk.log_bytes", "kafka.disk.free"),
+            metrics=("kafka.disk.log_bytes",),
+            sometimes=("kafka.disk.free",),  # brokers before 3.3 tell no size
             source="the log directories, from every broker",
             connect=connect,
             look=disks,
@@ -75,6 +78,7 @@ class AdminProbe:
     source: str
     connect: Callable[[], Connection]
     look: Callable[[Admin, Read], Iterator[Reading]]
+    sometimes: Sequence[str] = ()
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Read it (see ``probing.Probe``)."""
@@ -90,7 +94,7 @@ class GroupsProbe:
 
     name = "groups"
     metrics: Sequence[str] = ("kafka.groups.known",)
-    sometimes: Sequence[str] = ("kafka.group.lost_records",)
+    sometimes: Sequence[str] = tuple(f"kafka.group.{name}" for name in _OF_GROUPS)
     source = "lag per group and partition, from the group coordinators and the record that each would read next"
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
@@ -145,16 +149,18 @@ def cluster(admin: Admin, read: Read) -> Iterator[Reading]:
 
 
 _PARTITIONS = ("kafka.partitions.offline", "kafka.partitions.under_replicated", "kafka.partitions.under_min_isr")
-_TOPICS = ("kafka.topics.one_replica", "kafka.topics.fewer_partitions_than_brokers")
+_TOPICS = ("kafka.topics.replicas", "kafka.topics.min_isr", "kafka.topics.partitions_per_broker")
 
 
 def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
-    """Read what is missing of partitions' replicas, and topics that one machine's death would take."""
+    """Read what is missing of partitions' replicas, and of the pipeline's topics the least that any has, with its names."""
     topics = admin.topics()
     partitions = [(topic, p) for topic in topics.values() for p in topic.partitions]
     brokers = len([broker for broker in admin.brokers() if not broker.fenced])
-    thin = [name for name, topic in topics.items() if any(len(p.isr) < len(p.replicas) for p in topic.partitions)]
-    minimum = {name: int(found["min.insync.replicas"]) for name, found in effective_configs(admin, thin).items()}
+    own = [topic for topic in topics.values() if not cuts.is_internal(topic)]
+    thin = [topic for topic in topics.values() if any(len(p.isr) < len(p.replicas) for p in topic.partitions)]
+    configs = effective_configs(admin, sorted({topic.name for topic in (*own, *thin)}))
+    minimum = {name: int(config["min.insync.replicas"]) for name, config in configs.items()}
     found = (
         [t for t, p in partitions if p.leader < 0],
         [t for t, p in partitions if len(p.isr) < len(p.replicas)],
@@ -162,11 +168,15 @@ def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     )
     for metric, topics_ in zip(_PARTITIONS, found, strict=True):
         yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
-    own = [topic for topic in topics.values() if not cuts.is_internal(topic)]
-    single = [topic for topic in own if topic.factor < 2]
-    narrow = [topic for topic in own if len(topic.partitions) < brokers]
-    for metric, topics_ in zip(_TOPICS, (single, narrow), strict=True):
-        yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
+    known = [topic for topic in own if topic.name in minimum]  # others were deleted meanwhile
+    least: tuple[Callable[[TopicState], float], ...] = (
+        lambda topic: topic.factor,
+        lambda topic: minimum[topic.name],
+        lambda topic: len(topic.partitions) / brokers,
+    )
+    for metric, of in zip(_TOPICS, least if known and brokers else (), strict=False):
+        value = min(of(topic) for topic in known)
+        yield read(metric=metric, value=value, unit="1", labels=_some([one for one in known if of(one) == value]))
 
 
 def disks(admin: Admin, read: Read) -> Iterator[Reading]:

@@ -14,6 +14,7 @@ from include.engine.systems.postgres.selection import span_of
 from include.engine.systems.postgres.wal_audit import AuditReport, Histories, audit
 from include.engine.systems.postgres.wal_expiry import expired_wal
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject, fetch, identity_of, list_wal, wal_folder
+from include.engine.systems.postgres.wal_sample import read_back
 
 _SHOWN = 10  # of many gaps, in a check's detail
 
@@ -82,6 +83,10 @@ class WalArchive:
             # The oldest first: dying in the middle leaves an archive that is whole from some point on.
             self.bucket.delete([wal.key for wal in expired])
         return sum(wal.bytes for wal in expired)
+
+    def read_back(self, identities: Sequence[str], clock: Clock) -> Sequence[Check]:
+        """Read a part of the archive back (see ``archiving.ReadsBack``)."""
+        return read_back(self.bucket, self.target, identities, clock())
 
     def _segment_size(self) -> int:
         identity = identity_of(self.bucket, self.target)

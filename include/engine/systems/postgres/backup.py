@@ -29,7 +29,8 @@ from include.engine.systems.postgres.settings import PostgresSettings
 from include.engine.systems.postgres.transfer import Offer, Transferred, transfer
 
 _OLDEST, _NEWEST = 150000, 189999  # server_version_num that this is tested with
-_SKEW_SECONDS = 5.0
+_SKEW_NOISE = 1.0  # seconds between two clocks that the question itself may explain
+_SKEW_TOLD = 5.0
 _CLOCK_AND_SUPERUSER = "SELECT clock_timestamp(), pg_get_userbyid(10)"  # 10 is the role that initdb made
 _DATABASES = """
     SELECT datname, CASE WHEN may THEN pg_database_size(oid) END, may AND NOT datistemplate
@@ -51,6 +52,7 @@ class _Looked(Struct, frozen=True, kw_only=True):
     """What SQL says at the end of a backup."""
 
     at: datetime
+    ahead: float = 0.0
     superuser: str = "postgres"
     databases: tuple[DatabaseSize, ...] = ()
     samples: Sequence[Sample] = ()
@@ -160,9 +162,11 @@ class PostgresBackup:
         name = application_name(job.id)
         try:
             with sql(self._connection, database=self._settings.database, application=name, stop=job.stop) as client:
+                asked = job.clock()
                 row = client.execute(_CLOCK_AND_SUPERUSER).fetchone()
+                answered = job.clock()
                 found = client.execute(_DATABASES).fetchall()
-                at, superuser = (row[0].astimezone(UTC), row[1]) if row else (job.clock(), "postgres")
+                at, superuser = (row[0].astimezone(UTC), row[1]) if row else (answered, "postgres")
                 first = client.info.dbname
         except Unauthorized as error:
             return _Looked(at=job.clock(), samples=[Gap(reason=str(error))], notes=(f"no SQL: {error}",))
@@ -177,10 +181,12 @@ class PostgresBackup:
             settings=self._settings.samples,
             stop=job.stop,
         )
-        skew = abs((at - job.clock()).total_seconds())
-        notes = (f"the server's clock and this machine's differ by {skew:.0f} s",) if skew > _SKEW_SECONDS else ()
+        ahead = clock_ahead(at, asked, answered)
+        notes = (
+            (f"the server's clock and this machine's differ by {abs(ahead):.0f} s",) if abs(ahead) > _SKEW_TOLD else ()
+        )
         sizes = tuple(DatabaseSize(name=datname, bytes=size) for datname, size, _ in found)
-        return _Looked(at=at, superuser=superuser, databases=sizes, samples=samples, notes=notes)
+        return _Looked(at=at, ahead=ahead, superuser=superuser, databases=sizes, samples=samples, notes=notes)
 
     def _manifest(
         self,
@@ -220,6 +226,16 @@ class PostgresBackup:
         )
 
 
+def clock_ahead(at: datetime, asked: datetime, answered: datetime) -> float:
+    """Give how many seconds the clock that said *at* is ahead of the one that says when it was asked and answered.  Pure.
+
+    0 when the clocks may be equal: what lies within the time of the question, and a second, is no difference.
+    """
+    ahead = (at - (asked + (answered - asked) / 2)).total_seconds()
+    doubt = (answered - asked).total_seconds() / 2 + _SKEW_NOISE
+    return round(ahead, 3) if abs(ahead) > doubt else 0.0
+
+
 def open_source(target: Target, settings: PostgresSettings, connection: Connection) -> PostgresBackup:
     """Give the live target, for ``wiring``."""
     return PostgresBackup(target, settings, connection)
@@ -254,6 +270,7 @@ def _detail(
         databases=looked.databases,
         superuser=looked.superuser,
         heartbeat=settings.heartbeat,
+        clock_ahead_seconds=looked.ahead,
         restore_point=str(job.cut.detail.get("restore_point", "")),
         check=_check_point(looked.samples),
     )

@@ -6,9 +6,11 @@ Every function gives a verdict and raises only for a stop: what could not be loo
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,8 @@ from include.engine.systems.postgres.samples import Client, Open, from_documents
 
 _SHOWN = 10  # of many differences, in a check's detail
 _CORRUPT = 2  # exit code of pg_amcheck
+_UNREADABLE = (psycopg.errors.DataCorrupted, psycopg.errors.IoError, psycopg.errors.UndefinedFile)
+_INSTALL = "install the extension's package on this machine, and check again"
 
 
 def compare_samples(open_client: Open, documents: Sequence[dict[str, JsonValue]]) -> list[Check]:
@@ -102,6 +106,30 @@ def amcheck(
     return _unverified("amcheck", f"pg_amcheck ended with {done.returncode}: {_listed(lines)}", began)
 
 
+def without_amcheck(open_client: Open, databases: Sequence[str]) -> list[str]:
+    """Name the databases in which :func:`amcheck` will install its extension; one that cannot be asked is left out."""
+    lacking = []
+    for name in databases:
+        with suppress(MainstayError, psycopg.Error), open_client(name) as client:
+            if client.execute("SELECT 1 FROM pg_extension WHERE extname = 'amcheck'").fetchone() is None:
+                lacking.append(name)
+    return lacking
+
+
+def drop_amcheck(open_client: Open, databases: Sequence[str]) -> None:
+    """Take the extension out again where it was not: what is restored holds what the source held."""
+    for name in databases:
+        with suppress(MainstayError, psycopg.Error), open_client(name) as client:
+            client.execute("DROP EXTENSION IF EXISTS amcheck")
+
+
+class _NoLibrary(Exception):
+    """The table needs a library that this machine has not: that says nothing of its rows."""
+
+
+_NOT_HERE = re.compile(r"could not (access file|load library) ")
+
+
 def _compared(open_client: Open, database: DatabaseSample, samples: Sequence[Sample]) -> Check:
     name, began = f"rows of {database.database}", time.monotonic()
     wanted = [sample for sample in samples if isinstance(sample, TableSample) and sample.database == database.database]
@@ -109,7 +137,7 @@ def _compared(open_client: Open, database: DatabaseSample, samples: Sequence[Sam
         with open_client(database.database) as client:
             settle(client)
             found = len(tables(client))
-            differences = [said for sample in wanted if (said := _difference(client, sample))]
+            differences, unread = _differences(client, wanted)
     except NotFound as error:
         return _check(name, Verdict.FAIL, f"the database is missing: {error.message}", began)
     except (MainstayError, psycopg.Error) as error:
@@ -118,6 +146,8 @@ def _compared(open_client: Open, database: DatabaseSample, samples: Sequence[Sam
         differences.insert(0, f"{database.database} has {found} tables, {database.tables} were backed up")
     if differences:
         return _check(name, Verdict.FAIL, _listed(differences), began)
+    if unread:
+        return _unverified(name, f"could not be compared: {_listed(unread)}", began)
     rows = sum(sample.rows for sample in wanted)
     detail = f"{rows:,} rows in {len(wanted)} of {database.tables} tables are equal"
     if database.skipped:
@@ -127,13 +157,28 @@ def _compared(open_client: Open, database: DatabaseSample, samples: Sequence[Sam
     return _check(name, Verdict.PASS, detail, began)
 
 
+def _differences(client: Client, wanted: Sequence[TableSample]) -> tuple[list[str], list[str]]:
+    """Give how the tables differ from their samples, and which of them cannot be read here."""
+    differences, unread = [], []
+    for sample in wanted:
+        try:
+            said = _difference(client, sample)
+        except _NoLibrary as error:
+            unread.append(f"{sample.name}: {error}")
+            continue
+        if said:
+            differences.append(said)
+    return differences, unread
+
+
 def _difference(client: Client, sample: TableSample) -> str:
     """Say how a table differs from its sample; nothing when it does not."""
     try:
         rows, total = digest(client, sample.schema, sample.table, sample.ranges)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return f"{sample.name} is missing"
-    except (psycopg.errors.DataCorrupted, psycopg.errors.IoError, psycopg.errors.UndefinedFile) as error:
+    except _UNREADABLE as error:
+        _require_library(error)
         return f"{sample.name} cannot be read: {error.diag.message_primary}"
     part = f" in {len(sample.ranges)} block ranges" if sample.ranges else ""
     if rows != sample.rows:
@@ -145,7 +190,9 @@ def _difference(client: Client, sample: TableSample) -> str:
 
 def _counted(open_client: Open, database: str) -> Check:
     name, began = f"tables of {database}", time.monotonic()
-    total, seen, unreadable = 0, 0, []
+    total, seen = 0, 0
+    unreadable: list[str] = []
+    unread: list[str] = []
     try:
         with open_client(database) as client:
             settle(client)
@@ -153,15 +200,23 @@ def _counted(open_client: Open, database: str) -> Check:
                 try:
                     total += digest(client, table.schema, table.name)[0]
                     seen += 1
-                except (psycopg.errors.DataCorrupted, psycopg.errors.IoError, psycopg.errors.UndefinedFile) as error:
-                    unreadable.append(f"{database}.{table.schema}.{table.name}: {error.diag.message_primary}")
+                except _UNREADABLE as error:
+                    bad = unread if _NOT_HERE.search(str(error)) else unreadable
+                    bad.append(f"{database}.{table.schema}.{table.name}: {error.diag.message_primary}")
     except NotFound as error:
         return _check(name, Verdict.FAIL, f"the database is missing: {error.message}", began)
     except (MainstayError, psycopg.Error) as error:
         return _unverified(name, f"could not be read: {error}", began)
     if unreadable:
         return _check(name, Verdict.FAIL, _listed(unreadable), began)
+    if unread:
+        return _unverified(name, f"could not be read: {_listed(unread)}; {_INSTALL}", began)
     return _check(name, Verdict.PASS, f"{total:,} rows in {seen} tables can be read", began)
+
+
+def _require_library(error: psycopg.Error) -> None:
+    if _NOT_HERE.search(str(error)):
+        raise _NoLibrary(f"{error.diag.message_primary}; {_INSTALL}") from error
 
 
 def _listed(lines: Sequence[str]) -> str:

@@ -60,6 +60,9 @@ class PostgresDetail(Struct, frozen=True, kw_only=True):
     databases: tuple[DatabaseSize, ...] = ()
     superuser: str = "postgres"  # the role that made the cluster: whoever holds the files logs in as it
     heartbeat: str | None = None  # table with a row every few seconds, by which a drill measures the RPO
+    clock_ahead_seconds: float = (
+        0.0  # of the server's clock before that of the machine that took the backup; 0 within 1 s
+    )
     restore_point: str = ""  # of the freeze; empty when the role may not create one
     check: CheckPoint = CheckPoint()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -191,6 +192,7 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
 
     :returns: where the earlier content is now
     :raises Refused: when it cannot be moved, as the directory is a mount point
+    :raises Contended: when another restore took it since it was looked at
     """
     aside = None
     if found.kind in ("cluster", "foreign"):
@@ -202,14 +204,31 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
                 f"what {path} holds cannot be moved to {aside}: {error.strerror}",
                 hint="move it away by hand (it may be a mount point) and run the restore again",
             ) from error
-    if found.kind == "unfinished":
-        empty(path, keep=MARKER)
     _make(path)
     own(path, account, mode=0o700)
-    draft = path / f"{MARKER}.draft"
-    draft.write_bytes(msgspec.json.encode(marker))
-    draft.replace(path / MARKER)
+    _mark(path, marker, instead_of=found.marker)
+    if found.kind == "unfinished":
+        empty(path, keep=MARKER)
     return aside
+
+
+def _mark(path: Path, marker: Marker, *, instead_of: Marker | None) -> None:
+    """Put our marker into the directory, which one of several can do."""
+    ours = f"{MARKER}.{os.getpid()}-{threading.get_ident()}"
+    draft, old = path / f"{ours}.draft", path / f"{ours}.old"
+    draft.write_bytes(msgspec.json.encode(marker))
+    try:
+        if instead_of is not None:
+            (path / MARKER).rename(old)
+            if msgspec.json.decode(old.read_bytes(), type=Marker) != instead_of:
+                old.replace(path / MARKER)  # that of somebody who was quicker
+                raise FileExistsError
+        (path / MARKER).hardlink_to(draft)  # unlike a rename, it replaces nothing
+    except (FileExistsError, FileNotFoundError) as error:
+        raise Contended(f"another restore has just taken {path}", hint="wait for it, or restore elsewhere") from error
+    finally:
+        draft.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
 
 
 def _make(path: Path) -> None:

@@ -12,34 +12,29 @@ from pathlib import Path
 from msgspec import Struct
 
 from include.engine.contracts import RestoreJob
-from include.engine.errors import MainstayError, Unreachable
+from include.engine.errors import Unreachable
 from include.engine.model import Check, DestinationKind, PointKind, RecoveryPoint, Restored, Stage, Target, Verdict
-from include.engine.sandbox.accounts import Account, own
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.assembly import Assembly
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
-from include.engine.systems.postgres.frozen_log import FrozenLog
-from include.engine.systems.postgres.lsn import parse_lsn
-from include.engine.systems.postgres.recovery import EndedEarly, Recovery, is_paused, is_primary, recovery_settings
+from include.engine.systems.postgres.frozen_log import FrozenLog, freeze_log
+from include.engine.systems.postgres.recovery import (
+    EndedEarly,
+    Recovery,
+    is_paused,
+    is_primary,
+    recovery_settings,
+    tail,
+)
 from include.engine.systems.postgres.restored import RestoredServer
-from include.engine.systems.postgres.selection import Way
+from include.engine.systems.postgres.selection import Way, borne_out, reach_along, witness
 from include.engine.systems.postgres.spool import WalSpool
+from include.engine.systems.postgres.wal_audit import Reach
 
 SPOOL = ".mainstay-wal"  # in the data directory, so that handing a segment over is a rename
 _RECOVER = "recover"
-# What a source's configuration may say and a copy must not do; written last, so it wins, and easily taken out again.
-_QUIETED = {
-    "archive_mode": "off",
-    "archive_command": "",
-    "archive_library": "",
-    "restore_command": "",
-    "primary_conninfo": "",
-    "primary_slot_name": "",
-    "synchronous_standby_names": "",
-    **{f"recovery_target{kind}": "" for kind in ("", "_time", "_lsn", "_name", "_xid")},
-}
 
 
 class Ground(Struct, frozen=True, kw_only=True):
@@ -65,11 +60,13 @@ class Landing:
         self.ground, self.job, self.data = ground, job, data
         self.sandbox, self.port = sandbox, port
         self.detail = PostgresDetail.of(job.chain[-1])
+        self.frozen = ground.frozen
         self.stages: list[Stage] = []
         self.checks: list[Check] = []
         self.notes: list[str] = []
         self.server: RestoredServer
         self._log_bytes = 0
+        self._replayed: datetime | None = None  # before the last start: the server forgets it then
 
     def land(self) -> Restored:
         """Do all of it; the server serves when this returns."""
@@ -96,7 +93,13 @@ class Landing:
         self.checks += assembly.checks
 
     def spool(self) -> WalSpool:
-        """Give what feeds the recovery."""
+        """Give what feeds the recovery, from the archive as it is now when that must not change (see ``frozen_log``).
+
+        :raises Corrupt: naming a history file that is damaged
+        """
+        if self.frozen is None and self.job.plan.point.kind in (PointKind.TIME, PointKind.POSITION):
+            bucket, target, size = self.ground.bucket, self.ground.target, self.detail.wal_segment_bytes
+            self.frozen = freeze_log(bucket, target, size, self.ground.identities, self.job.clock)
         return WalSpool(
             self.ground.bucket,
             self.ground.target,
@@ -105,7 +108,7 @@ class Landing:
             identities=self.ground.identities,
             segment_size=self.detail.wal_segment_bytes,
             system_identifier=self.job.chain[-1].source.identity,
-            frozen=self.ground.frozen,
+            frozen=self.frozen,
         )
 
     def pause_at(self, spool: WalSpool, lsn: str) -> None:
@@ -117,6 +120,9 @@ class Landing:
         settings = self._settings(spool, point, pause=True, inclusive=False)
         with self.timed(_RECOVER, spool):
             self._recover(spool, point, settings, pause=True)
+        with self.server.connect() as connection:
+            row = connection.execute("select pg_last_xact_replay_timestamp()").fetchone()
+            self._replayed = row[0] if row else None
 
     def open(self, spool: WalSpool) -> None:
         """Recover to the job's point and take writes.
@@ -128,14 +134,25 @@ class Landing:
             try:
                 self._recover(spool, point, self._settings(spool, point))
             except EndedEarly as error:
-                if not self._covered(point):
+                known = self._witness(point)
+                if known is None:
                     raise
                 # PostgreSQL wants to see a record behind the point.  There is none, so the end of the log is the point.
-                self.notes.append(f"{error.message}; the archive goes beyond the point, so nothing is missing")
+                self.notes.append(f"{error.message}; {known}, so nothing is missing")
                 latest = RecoveryPoint(kind=PointKind.LATEST)
                 self._recover(spool, latest, self._settings(spool, latest))
         with self.timed("ready"):
             self.checks.append(self._opened())
+
+    def complete_at(self) -> datetime | None:
+        """Up to when the log that was recovered is known to have everything; None when nobody stated it.
+
+        Only for a recovery to the newest point, which has replayed all of the log.
+        """
+        if self.frozen is None or self.job.plan.point.kind is not PointKind.LATEST:
+            return None
+        found = self._reach(self.frozen)
+        return max((one.at for one in self.frozen.stated if borne_out(one, found)), default=None)
 
     def report(self) -> Restored:
         """Say what was done, read back from the server."""
@@ -145,6 +162,7 @@ class Landing:
                 " (select timeline_id from pg_control_checkpoint())"
             ).fetchone()
         replayed, lsn, timeline = row or (None, "", 0)
+        replayed = replayed or self._replayed
         kind = self.job.plan.destination.kind
         detail = {
             "directory": str(self.data),
@@ -182,12 +200,14 @@ class Landing:
     def _consistent_at(self) -> datetime:
         return self.job.chain[-1].recoverable_from
 
-    def _covered(self, point: RecoveryPoint) -> bool:
-        """Whether the archive goes beyond the point: then its end has all that happened up to there, and no more."""
-        within = self.ground.way.reach
-        if point.kind is PointKind.POSITION:
-            return within.to_lsn >= parse_lsn(point.value)
-        return point.time is not None and within.newest is not None and within.newest >= point.time
+    def _witness(self, point: RecoveryPoint) -> str | None:
+        """How it is known that the end of the log has all that happened up to the point; None when it is not."""
+        if self.frozen is None:
+            return None
+        return witness(self._reach(self.frozen), point, self.frozen.stated)
+
+    def _reach(self, frozen: FrozenLog) -> Reach:
+        return reach_along(self.job.chain[-1], self.ground.way.timeline, frozen.archive, frozen.histories)
 
     def _settings(
         self, spool: WalSpool, point: RecoveryPoint, *, pause: bool = False, inclusive: bool = True
@@ -227,9 +247,7 @@ class Landing:
                 connection.execute("create table pg_temp.mainstay_written as select pg_current_xact_id() as id")
                 written = connection.execute("select count(*) from pg_temp.mainstay_written").fetchone() == (1,)
         except psycopg.Error as error:
-            raise Unreachable(
-                f"the restored server takes no writes: {error}", hint=f"read {self.server.log}"
-            ) from error
+            raise Unreachable(f"the restored server takes no writes: {error}", hint=tail(self.server)) from error
         return Check(
             name="promoted",
             verdict=Verdict.PASS if written else Verdict.FAIL,
@@ -255,34 +273,3 @@ def joined(stages: list[Stage]) -> tuple[Stage, ...]:
             )
         )
     return tuple(totals.values())
-
-
-def tidy(data: Path, account: Account) -> None:
-    """Leave a directory that a stock PostgreSQL can start: it recovers to nowhere, archives nothing, waits for no standby.
-
-    :raises MainstayError: when a file cannot be written
-    """
-    automatic = data / "postgresql.auto.conf"
-    try:
-        kept = [
-            line
-            for line in (automatic.read_text().splitlines() if automatic.exists() else [])
-            if line.partition("=")[0].strip().lower() not in _QUIETED
-        ]
-        settings = [f"{name} = '{value}'" for name, value in _QUIETED.items() if value or name != "archive_library"]
-        automatic.write_text("\n".join([*kept, *settings]) + "\n")
-        own(automatic, account, mode=0o600)
-        for name, text in (("postgresql.conf", ""), ("pg_hba.conf", _HBA), ("pg_ident.conf", "")):
-            if not (data / name).exists():  # Debian keeps them in /etc, where no backup looks
-                (data / name).write_text(text)
-                own(data / name, account, mode=0o600)
-        for name in ("recovery.done", "postmaster.opts"):
-            (data / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise MainstayError(
-            f"{data} is restored, but its configuration cannot be written: {error}",
-            hint="set archive_mode = off and synchronous_standby_names = '' before starting it",
-        ) from error
-
-
-_HBA = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n"

@@ -130,7 +130,7 @@ class PostgresProbe:
     def __init__(self, name: str, source: str, metrics: Sequence[str], take: Take, session: Session) -> None:
         self.name, self.source = name, source
         self.metrics: Sequence[str] = tuple(f"postgres.{metric}" for metric in metrics)
-        self.sometimes: Sequence[str] = ("postgres.slots.retained",) if name == "slots" else ()
+        self.sometimes: Sequence[str] = tuple(f"postgres.{metric}" for metric in _SOMETIMES.get(name, ()))
         self._take, self._session = take, session
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -226,10 +226,17 @@ def _checkpoints(ask: Asking, pen: Pen) -> None:
     if ask.row(questions.SERVER)["standby"]:
         return
     row = ask.row(questions.CHECKPOINTS)
-    pen.write("checkpoints.wal", row["wal"], "%")
+    pen.write("checkpoints.forced", row["forced"], "%")
     pen.write("checkpoints.age", row["age"], "s")
 
 
+# What there is nothing of: no standby, no slot, no archive; a standby makes restart points, which nothing forces.
+_SOMETIMES = {
+    "replication": ("replication.lag", "replication.lag_bytes"),
+    "slots": ("slots.retained",),
+    "archiver": ("archive.age",),
+    "checkpoints": ("checkpoints.forced", "checkpoints.age"),
+}
 _MOST_DATABASES = 8  # the largest; each takes a connection of its own, one after the other
 _SESSIONS = ("used", "active", "idle", "idle_in_transaction", "reserved")
 _PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (

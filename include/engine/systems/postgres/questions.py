@@ -71,12 +71,17 @@ select current_setting('archive_mode') <> 'off' as archiving,
   from pg_stat_archiver
 """
 
-# WAL since the last checkpoint, of what may be written before the server is forced into the next one.
+# How much WAL is written until the next checkpoint is due, at the rate since the last one, of what forces one before its time:
+# max_wal_size / (1 + checkpoint_completion_target) (xlog.c, CalculateCheckpointSegments).  What was written is a saw-tooth; the
+# rate is not.
 CHECKPOINTS: LiteralString = """
-select pg_wal_lsn_diff(pg_current_wal_lsn(), redo_lsn)::float8
-         / (pg_size_bytes(current_setting('max_wal_size'))::float8) * 100 as wal,
-       extract(epoch from clock_timestamp() - checkpoint_time)::float8 as age
-  from pg_control_checkpoint()
+select 100 * wal * (timeout / greatest(age, 60)) * (1 + target) / most as forced, age
+  from (select pg_wal_lsn_diff(pg_current_wal_lsn(), redo_lsn)::float8 as wal,
+               extract(epoch from clock_timestamp() - checkpoint_time)::float8 as age,
+               extract(epoch from current_setting('checkpoint_timeout')::interval)::float8 as timeout,
+               current_setting('checkpoint_completion_target')::float8 as target,
+               pg_size_bytes(current_setting('max_wal_size'))::float8 as most
+          from pg_control_checkpoint()) as since
 """
 
 DEAD_ROWS: LiteralString = """

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from include.engine.contracts import Progress, Stop
-from include.engine.errors import Corrupt, MainstayError, NotFound, TransientError, Unreachable
+from include.engine.errors import Corrupt, MainstayError, NotFound, TransientError, Unreachable, Unsupported
 from include.engine.model import PointKind, RecoveryPoint
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.spool import WalSpool
@@ -19,6 +19,12 @@ from include.engine.systems.postgres.untar import full_or_broken
 _POLL = 0.05
 _FOREVER = 30 * 24 * 3600.0  # seconds; replay takes what it takes, and a stop is always heard
 _TARGETS = ("", "_time", "_lsn", "_name", "_xid")
+_NO_LOCALE = re.compile(
+    r'database locale is incompatible with operating system(?:[^"]*"(?P<locale>[^"]*)")?'
+    r'|invalid value for parameter "lc_[a-z]+": "(?P<setting>[^"]*)"'
+    r"|ICU is not supported in this build"
+)
+_TAIL = 5  # lines of a log, in a hint
 _LAST_COMMIT = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
 
@@ -61,8 +67,11 @@ def recovery_settings(
     }
 
 
-def explain(log: str, point: RecoveryPoint) -> MainstayError | None:
-    """Say why recovery failed, judging by the server's log of this start.  Pure; None when the log does not tell."""
+def explain(log: str, point: RecoveryPoint, data: Path) -> MainstayError | None:
+    """Say why recovery failed, judging by the server's log of this start; None when the log does not tell.
+
+    :param data: the data directory, for messages, and to look how full its disk is
+    """
     if "recovery ended before configured recovery target was reached" in log:
         last = last_commit(log)
         until = (
@@ -70,7 +79,8 @@ def explain(log: str, point: RecoveryPoint) -> MainstayError | None:
         )
         return EndedEarly(
             f"the archived log ends before {point}: {until}",
-            hint="recover to that time or to `latest`, or wait until the archive has caught up",
+            hint="what was committed between the two may be missing: recover to that time or to `latest`; when the server was "
+            "idle, its archiver states within a minute that nothing is, and the same restore succeeds",
         )
     if "requested recovery stop point is before consistent recovery point" in log:
         return NotFound(
@@ -83,7 +93,9 @@ def explain(log: str, point: RecoveryPoint) -> MainstayError | None:
             hint="run the WAL audit: a history file is missing or of another cluster",
         )
     if "No space left on device" in log:
-        return full_or_broken(Path("/"), _line(log, "No space left on device"))
+        return full_or_broken(data, _line(log, "No space left on device"))
+    if (lacking := lacks_locale(log)) is not None:
+        return lacking
     for fatal in ("PANIC", "could not locate a valid checkpoint record", "invalid checkpoint record"):
         if fatal in log:
             return Corrupt(
@@ -91,6 +103,20 @@ def explain(log: str, point: RecoveryPoint) -> MainstayError | None:
                 hint="restore from another backup of this target, and take a new full backup now",
             )
     return None
+
+
+def lacks_locale(said: str) -> Unsupported | None:
+    """Say that this machine lacks a locale or ICU that the cluster was made with, when PostgreSQL says so.  Pure."""
+    found = _NO_LOCALE.search(said)
+    if found is None:
+        return None
+    locale = found["locale"] or found["setting"]
+    what = f"the locale {locale}" if locale else "the ICU library"
+    return Unsupported(
+        f"the cluster needs {what}, which this machine has not: {found[0]}",
+        hint="install it (Debian: locales-all; a PostgreSQL built with ICU; docs/postgresql.md) and restore again: nothing is "
+        "wrong with the backup",
+    )
 
 
 def last_commit(log: str) -> datetime | None:
@@ -163,8 +189,8 @@ class Recovery:
         if self.spool.failure is not None:
             return self.spool.failure
         log = self.log()
-        explained = explain(log, self.point) if isinstance(error, Unreachable) else None
-        return explained or error or Unreachable("the server ended", hint=f"read {self.server.log}")
+        explained = explain(log, self.point, self.server.data_directory) if isinstance(error, Unreachable) else None
+        return explained or error or Unreachable("the server ended", hint=tail(self.server))
 
     def _count(self, counted: int) -> int:
         served = self.spool.served_bytes
@@ -183,12 +209,23 @@ def is_paused(server: RestoredServer) -> bool:
     return _ask(server, "select pg_is_in_recovery() and pg_get_wal_replay_pause_state() = 'paused'")
 
 
+def tail(server: RestoredServer) -> str:
+    """Give the end of a server's log for a hint: the log goes with its sandbox, and nobody can read it afterwards."""
+    try:
+        lines = server.log.read_text(errors="replace").splitlines()[-_TAIL:]
+    except OSError:
+        lines = []
+    return f"its log ended with: {' / '.join(line.strip() for line in lines)}" if lines else "it has logged nothing"
+
+
 def _ask(server: RestoredServer, question: str) -> bool:
     import psycopg
 
     try:
         with server.connect() as connection:
             row = connection.execute(question).fetchone()
-    except psycopg.Error as error:
-        raise Unreachable(f"{server.name} did not answer: {error}", hint=f"read {server.log}") from error
+    except (psycopg.Error, Unreachable) as error:
+        raise lacks_locale(str(error)) or Unreachable(
+            f"{server.name} did not answer: {error}", hint=tail(server)
+        ) from error
     return row is not None and bool(row[0])

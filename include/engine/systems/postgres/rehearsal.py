@@ -6,19 +6,17 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from include.engine.contracts import Connection, Rehearsal, RestoreJob
+from include.engine.contracts import Rehearsal, RestoreJob
 from include.engine.errors import MainstayError
-from include.engine.model import Check, PointKind, RecoveryPoint, Restored, Verdict
+from include.engine.model import Check, Restored, Verdict
 from include.engine.sandbox.accounts import own
 from include.engine.sandbox.home import Home
-from include.engine.systems.postgres import checks, heartbeat
+from include.engine.systems.postgres import heartbeat
 from include.engine.systems.postgres.client import sql
+from include.engine.systems.postgres.inspection import compare, connection_to, look, readable
 from include.engine.systems.postgres.landing import Ground, Landing, joined
-from include.engine.systems.postgres.lsn import parse_lsn
-from include.engine.systems.postgres.recovery import EndedEarly
-from include.engine.systems.postgres.spool import WalSpool
 
 _CHECKS = "checks"
 
@@ -36,9 +34,12 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
         landing = Landing(ground, job, data, sandbox=sandbox, port=None)
         landing.assemble()
         with landing.spool() as spool:
-            _compare(landing, spool)
+            if obstacle := compare(landing, spool):
+                landing.checks.append(Check(name="rows", verdict=Verdict.UNVERIFIED, detail=obstacle))
             landing.open(spool)
-        newest = _look(landing, landing.detail.heartbeat)
+        look(landing)
+        with landing.timed(_CHECKS, counts=False):
+            newest = _newest(landing, readable(landing))
         report = landing.report()
         restored = Restored(
             target=report.target,
@@ -57,90 +58,30 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
         )
 
 
-def connection_to(landing: Landing) -> Connection:
-    """Say how to reach the restored server: over its socket, as its superuser."""
-    server = landing.server
-    return Connection(
-        host=str(server.socket_directory), port=server.port, login=landing.ground.superuser, schema="postgres"
-    )
+def _newest(landing: Landing, databases: Sequence[str]) -> datetime | None:
+    """Give the newest heartbeat of any database, for nobody says in which one it is written; without one, what was stated.
 
-
-def _compare(landing: Landing, spool: WalSpool) -> None:
-    """Stop where the samples were taken and compare; what cannot be compared is said, and the drill goes on."""
-    check = landing.detail.check
-    obstacle = check.reason or ("" if check.lsn else "the backup has no samples")
-    if not obstacle:
-        obstacle = _too_early(landing, landing.job.plan.point)
-    if not obstacle:
-        try:
-            landing.pause_at(spool, check.lsn)
-        except EndedEarly:
-            obstacle = f"the archived log ends before {check.lsn}, where the samples were taken"
-    if obstacle:
-        landing.checks.append(Check(name="rows", verdict=Verdict.UNVERIFIED, detail=obstacle))
-        return
-    source = connection_to(landing)
-    with landing.timed(_CHECKS, counts=False):
-        landing.checks += checks.compare_samples(
-            lambda database: sql(source, database=database), landing.job.chain[-1].samples
-        )
-    with landing.timed("restart for the checks", counts=False):
-        landing.server.stop()
-
-
-def _too_early(landing: Landing, point: RecoveryPoint) -> str:
-    """Say when the wanted point lies before the samples: recovery cannot go back."""
-    position = landing.detail.check.lsn
-    before = {
-        PointKind.LATEST: False,
-        PointKind.BACKUP: True,
-        PointKind.NAME: point.value != landing.detail.check.restore_point,
-        PointKind.TIME: point.time is not None and point.time <= landing.job.chain[-1].finished,
-        PointKind.POSITION: point.kind is PointKind.POSITION and parse_lsn(point.value) <= parse_lsn(position),
-    }[point.kind]
-    return f"the samples were taken at {position}, which may lie behind {point}" if before else ""
-
-
-def _look(landing: Landing, table: str | None) -> datetime | None:
-    """Check the open server; give the newest heartbeat."""
-    with landing.timed(_CHECKS, counts=False):
-        landing.checks.append(
-            checks.amcheck(
-                connection_to(landing),
-                landing.ground.binaries.tool("pg_amcheck"),
-                environment=landing.ground.binaries.environment,
-            )
-        )
-        databases = [database.name for database in landing.detail.databases if database.bytes is not None]
-        landing.checks += _readable(landing, databases)
-        return _newest(landing, databases, table)
-
-
-def _readable(landing: Landing, databases: Sequence[str]) -> list[Check]:
-    """Databases whose rows were compared were read already; of the others every row is read once."""
-    compared = {check.name for check in landing.checks}
-    left = [name for name in databases if f"rows of {name}" not in compared and name not in ("template0", "template1")]
-    source = connection_to(landing)
-    return checks.counts(lambda database: sql(source, database=database), left)
-
-
-def _newest(landing: Landing, databases: Sequence[str], table: str | None) -> datetime | None:
-    """Give the newest heartbeat of any database: nobody says in which one it is written."""
-    if table is None:
-        landing.checks.append(
-            _heartbeat(
-                Verdict.UNVERIFIED, "the inventory named no heartbeat table when the backup was taken", time.monotonic()
-            )
-        )
-        return None
-    started = time.monotonic()
-    found = [at for name in databases if (at := _asked(landing, name, table)) is not None]
-    if not found:
-        detail = f"no database has a row in {table}: the RPO cannot be measured in the data"
+    The heartbeat is written by the source's clock and compared with ours, so what the backup saw between the two is taken out.
+    """
+    started, table = time.monotonic(), landing.detail.heartbeat
+    found = [at for name in databases if table and (at := _asked(landing, name, table)) is not None]
+    if found:
+        ahead = landing.detail.clock_ahead_seconds
+        corrected = f"; the source's clock was {ahead:+.1f} s from ours, which is taken out" if ahead else ""
+        detail = f"the newest row is of {max(found).isoformat()}{corrected}"
+        landing.checks.append(_heartbeat(Verdict.PASS, detail, started))
+        return max(found) - timedelta(seconds=ahead)
+    lacking = f"no database has a row in {table}" if table else "the inventory named no heartbeat table"
+    stated = landing.complete_at()
+    if stated is None:
+        detail = f"{lacking}, and no archiver has stated how far the log is complete: the RPO cannot be measured"
         landing.checks.append(_heartbeat(Verdict.UNVERIFIED, detail, started))
         return None
-    landing.checks.append(_heartbeat(Verdict.PASS, f"the newest row is of {max(found).isoformat()}", started))
-    return max(found)
+    detail = (
+        f"{lacking}; the archiver has stated that all of {stated.isoformat()} is stored, and all of the log came back"
+    )
+    landing.checks.append(_heartbeat(Verdict.PASS, detail, started))
+    return stated
 
 
 def _asked(landing: Landing, database: str, table: str) -> datetime | None:

@@ -30,22 +30,20 @@ from include.engine.model import (
 from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.store.catalog import Catalog
-from include.engine.systems.postgres import by_hand, guards, rehearsal
+from include.engine.systems.postgres import by_hand, guards, inspection, planning, rehearsal
 from include.engine.systems.postgres.archive import read_histories
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.frozen_log import FrozenLog, await_samples, freeze_log
-from include.engine.systems.postgres.landing import Ground, Landing, tidy
-from include.engine.systems.postgres.selection import Choice, Way, choose_chain, choose_way, estimate
-from include.engine.systems.postgres.spool import AHEAD
+from include.engine.systems.postgres.landing import Ground, Landing
+from include.engine.systems.postgres.selection import Choice, choose_chain, choose_way, estimate
+from include.engine.systems.postgres.tidying import tidy
 from include.engine.systems.postgres.wal_audit import Archive, Histories
 from include.engine.systems.postgres.wal_objects import list_wal
 
 _SAMPLES_WITHIN = 60.0  # seconds that a drill waits for the archive to reach the samples of a backup just taken
 _PROJECT = Path(__file__).resolve().parents[4]
 RESTORED = "restored"  # the server's name in its sandbox
-_ROOM = 1.1  # what a database needs beyond its size: hint bits, temporary files, the growth of a busy catalog
-_WAL_ROOM = AHEAD + 32  # segments that recovery keeps at most between two restart points of a default max_wal_size
 
 
 class Place(Protocol):
@@ -94,10 +92,10 @@ class PostgresRestore:
         detail = PostgresDetail.of(choice.manifest)
         self.binaries(choice.manifest)
         destination = self._destination(request, choice)
-        needed = _bytes_needed(choice)
+        needed = planning.bytes_needed(choice)
         overwritten = self._guard(destination, choice, request.confirm)
         guards.require_space(Path(destination.path), needed)
-        fetched = sum(manifest.bytes for manifest in choice.chain) + _log_bytes(archive, way, detail)
+        fetched = sum(manifest.bytes for manifest in choice.chain) + planning.log_bytes(archive, way, detail)
         return RestorePlan(
             target=self.target,
             backup=choice.manifest.id,
@@ -106,7 +104,7 @@ class PostgresRestore:
             destination=destination,
             bytes_to_fetch=fetched,
             bytes_needed=needed,
-            steps=_steps(choice, way, point, destination),
+            steps=planning.steps(choice, way, point, destination),
             would_overwrite=overwritten,
             seconds_expected=estimate(fetched, self._rates()),
             warnings=(*choice.warnings, *way.warnings),
@@ -141,7 +139,7 @@ class PostgresRestore:
             guards.occupy(path, found, marker, sandbox.account)
             port = self.servers[job.plan.destination.name].port if kind is DestinationKind.SERVER else None
             landing = Landing(self._ground(job), job, path, sandbox=sandbox, port=port)
-            restored = landing.land()
+            restored = inspection.land_and_look(landing) if job.checks else landing.land()
             if passing:
                 landing.server.stop()
                 tidy(path, sandbox.account)
@@ -160,7 +158,7 @@ class PostgresRestore:
 
     def by_hand(self, manifest: Manifest) -> str:
         """Say in Markdown how to restore *manifest* with stock tools only (see ``contracts.RestoreEngine``)."""
-        backups = [found for found in self.catalog.backups(self.target) if found.id != manifest.id]
+        backups = [found for found in self.catalog.survey(self.target).manifests if found.id != manifest.id]
         return by_hand.instructions(manifest, backups, bucket=self.catalog.bucket.url)
 
     def survey(self, manifest: Manifest) -> tuple[Archive, Histories]:
@@ -264,37 +262,3 @@ def _plan_id(plan: RestorePlan) -> str:
     # Names what a plan does, so that doing it again finds its own remains.
     text = f"{plan.target} {plan.backup} {plan.point} {plan.destination.path}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _bytes_needed(choice: Choice) -> int:
-    detail = PostgresDetail.of(choice.manifest)
-    known = [one.bytes for one in detail.databases if one.bytes is not None]
-    full = choice.chain[0].original_bytes
-    size = max(sum(known), full) if known else full
-    # A chain lies on the disk twice while it is combined.
-    parts = sum(manifest.original_bytes for manifest in choice.chain) if len(choice.chain) > 1 else 0
-    return int(size * _ROOM) + parts + _WAL_ROOM * detail.wal_segment_bytes
-
-
-def _log_bytes(archive: Archive, way: Way, detail: PostgresDetail) -> int:
-    """What the archive has to give between the backup and the newest point, as stored."""
-    first = int(detail.stop_wal[8:16], 16) * ((1 << 32) // archive.size) + int(detail.stop_wal[16:], 16)
-    numbers = archive.whole.get(way.timeline, {})
-    return sum(wal.bytes for number, wal in numbers.items() if number >= first)
-
-
-def _steps(choice: Choice, way: Way, point: RecoveryPoint, destination: Destination) -> tuple[str, ...]:
-    ids = ", ".join(manifest.id for manifest in choice.chain)
-    steps = [f"fetch, decrypt and unpack {ids} into {destination.path}, comparing every object with its SHA-256"]
-    if len(choice.chain) > 1:
-        steps.append("combine the chain with pg_combinebackup")
-    steps += [
-        "verify every file with pg_verifybackup and flush it to the disk",
-        f"recover to {point} along timeline {way.timeline}, with the log from the archive",
-    ]
-    end = {
-        DestinationKind.DIRECTORY: "shut down cleanly; the directory can be started by any PostgreSQL of that version",
-        DestinationKind.SERVER: f"leave the server {destination.name} serving on loopback",
-        DestinationKind.SANDBOX: "leave the sandbox serving",
-    }
-    return (*steps, end[destination.kind])

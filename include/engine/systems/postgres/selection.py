@@ -12,6 +12,7 @@ from include.engine.model import Manifest, PointKind, RecoveryPoint
 from include.engine.systems.postgres.chain import chain_of
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.lsn import format_lsn, parse_lsn
+from include.engine.systems.postgres.reached import Reached
 from include.engine.systems.postgres.wal_audit import Archive, BackupSpan, Histories, Reach, reach
 
 
@@ -80,14 +81,7 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
 
     :raises NotFound: naming the first missing segment, when the point lies behind it
     """
-    whole = span_of(manifest)
-    span = BackupSpan(
-        id=whole.id,
-        timeline=PostgresDetail.of(manifest).stop_timeline,
-        start_lsn=whole.stop_lsn,
-        stop_lsn=whole.stop_lsn,
-        consistent_at=whole.consistent_at,
-    )
+    span = _log_after(manifest)
     later = [t for t in sorted({*archive.timelines, *histories}) if t > span.timeline]
     reaches = [reach(span, goal, archive, histories) for goal in (span.timeline, *later)]
     found = next((r for r in reversed(reaches) if r.to_lsn > span.start_lsn), reaches[0])
@@ -99,11 +93,50 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
     if _beyond(found, span, point):
         raise NotFound(
             f"the WAL archive has no segment {name}, and {point} lies behind it",
-            hint=f"the backup {span.id} reaches {_window(span, found)}, position {start}; restore to a point in there, or "
-            "from a newer backup, and take a full backup now",
+            hint=f"with the backup {span.id} the log reaches from {_moment(span.consistent_at)} to position {start}, which was "
+            f"stored at {_moment(_stored_at(found, span))}; restore to a point in there, or from a newer backup, and take a "
+            "full backup now",
         )
     return Way(
         timeline=found.timeline, reach=found, warnings=(f"the WAL archive lacks {name}, behind the wanted point",)
+    )
+
+
+def reach_along(manifest: Manifest, timeline: int, archive: Archive, histories: Histories) -> Reach:
+    """Follow the log from the end of a backup along one timeline, to its end or to the first gap."""
+    return reach(_log_after(manifest), timeline, archive, histories)
+
+
+def witness(found: Reach, point: RecoveryPoint, stated: Sequence[Reached]) -> str | None:
+    """Say how it is known that the log up to its end has all that was committed up to *point*; None when it is not known.
+
+    When the newest byte was *stored* says nothing of that: an archiver that catches up stores old log late.  For a time only a
+    statement of the archiver counts, made at that time or later, which the archive bears out.
+
+    :param stated: what was stated before the archive was listed
+    """
+    if point.kind is PointKind.POSITION and found.to_lsn >= parse_lsn(point.value):
+        return f"the archive reaches to {format_lsn(found.to_lsn)}"
+    for one in stated:
+        if point.kind is PointKind.TIME and point.time is not None and borne_out(one, found) and one.at >= point.time:
+            return f"the archiver has stated that all of {one.at.isoformat(timespec='seconds')} is stored"
+    return None
+
+
+def borne_out(stated: Reached, found: Reach) -> bool:
+    """Whether the archive has all that a statement is about."""
+    return stated.timeline == found.timeline and found.to_lsn >= stated.stored
+
+
+def _log_after(manifest: Manifest) -> BackupSpan:
+    """What recovery needs of the archive: the log that makes the backup consistent is part of the backup."""
+    whole = span_of(manifest)
+    return BackupSpan(
+        id=whole.id,
+        timeline=PostgresDetail.of(manifest).stop_timeline,
+        start_lsn=whole.stop_lsn,
+        stop_lsn=whole.stop_lsn,
+        consistent_at=whole.consistent_at,
     )
 
 
@@ -169,17 +202,16 @@ def _beyond(found: Reach, span: BackupSpan, point: RecoveryPoint) -> bool:
     if point.kind is PointKind.POSITION:
         return parse_lsn(point.value) > found.to_lsn
     if point.kind is PointKind.TIME and point.time is not None:
-        return point.time > _last_time(found, span)
+        return point.time > _stored_at(found, span)  # nothing is stored before it is committed
     return True  # the newest state lies behind every gap, and a name may
 
 
-def _last_time(found: Reach, span: BackupSpan) -> datetime:
+def _stored_at(found: Reach, span: BackupSpan) -> datetime:
     return max(found.newest, span.consistent_at) if found.newest is not None else span.consistent_at
 
 
-def _window(span: BackupSpan, found: Reach) -> str:
-    first, last = span.consistent_at, _last_time(found, span)
-    return f"{first.isoformat(timespec='seconds')} to {last.isoformat(timespec='seconds')}"
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
 
 
 def estimate(bytes_: int, rates: Sequence[tuple[int, float]]) -> float | None:

@@ -159,7 +159,7 @@ class Shipper:
         if len(content) <= self._known_partial(segment):
             return False
         check_segment(path.name, content, segment, self.identity.system_identifier, len(content))
-        self._store(partial_name(segment.name, len(content)), content)
+        self._store(partial_name(segment.name, len(content)), content, part=True)
         self._partials = {segment.name: len(content)}
         self._drop_partials(segment, below=len(content))
         return True
@@ -171,14 +171,18 @@ class Shipper:
         self._store(path.name, path.read_bytes(), encrypt=False)
         self._histories.add(path.name)
 
-    def _store(self, file: str, content: bytes, *, encrypt: bool = True) -> None:
+    def _store(self, file: str, content: bytes, *, encrypt: bool = True, part: bool = False) -> None:
         recipients = self.recipients if encrypt else ()
         key = wal_key(self.target, file, encrypted=bool(recipients))
         packed = pack(content, recipients)
         if not self.bucket.create(key, packed):
             self._compare(key, content, packed)
-        elif self.bucket.size(key) != len(packed):
-            raise Corrupt(f"{key} was stored with another size than it was sent with", hint="check the object store")
+        # What is on its way to be replaced is not worth its traffic: a part is judged by its length.
+        elif self.bucket.size(key) != len(packed) if part else self.bucket.read(key) != packed:
+            raise Corrupt(
+                f"{key} is not what was sent: the store has damaged it",
+                hint="remove the object and start the archiver again: what it holds is still in the spool; then check the store",
+            )
 
     def _compare(self, key: str, content: bytes, packed: bytes) -> None:
         """Find that the object that is there already holds the same; we have no key to open an encrypted one with.

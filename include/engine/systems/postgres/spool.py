@@ -61,7 +61,7 @@ class WalSpool:
     :param account: who runs the server
     :param system_identifier: the cluster that every segment must come from
     :param timeout: seconds that the server waits for one file before recovery gives up
-    :param frozen: the archive of a moment, for a drill; what was archived later is not served
+    :param frozen: the archive of a moment (see ``frozen_log``); what was archived later is not served
     """
 
     def __init__(

@@ -53,7 +53,11 @@ class Reach(Struct, frozen=True, kw_only=True):
 
 
 class Window(Struct, frozen=True, kw_only=True):
-    """Points that can be recovered to on one timeline: from the oldest backup's consistency to the newest stored byte."""
+    """Points that can be recovered to on one timeline: from the oldest backup's consistency to the end of its log.
+
+    :param to_time: everything that was committed up to then is known to be stored: an archiver stated it, or a backup was
+        finished then.  More may be there
+    """
 
     timeline: int
     backup: str
@@ -273,10 +277,13 @@ def _windows(reaches: Sequence[tuple[BackupSpan, Reach]], stated: Sequence[Reach
     """Join what ends at the same place: the oldest backup of each unbroken run gives its window."""
     best: dict[tuple[int, int], Window] = {}
     for span, found in reaches:
-        ahead = found.to_lsn > span.stop_lsn and found.newest is not None
+        # Not when the newest byte was stored: an archiver that catches up stores old log late.
         times = [one.at for one in stated if one.timeline == found.timeline and found.to_lsn >= one.stored]
-        if ahead and found.newest:
-            times.append(found.newest)
+        times += [
+            other.consistent_at
+            for other, _ in reaches
+            if other.timeline == found.timeline and span.stop_lsn <= other.stop_lsn <= found.to_lsn
+        ]
         window = Window(
             timeline=found.timeline,
             backup=span.id,

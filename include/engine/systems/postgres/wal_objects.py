@@ -21,7 +21,7 @@ from enum import StrEnum
 import zstandard
 from msgspec import Struct
 
-from include.engine.errors import Corrupt, NotFound, Refused, Unreachable
+from include.engine.errors import Corrupt, NotFound, Refused, Unauthorized, Unreachable
 from include.engine.model import Target, decode, encode
 from include.engine.store import encryption
 from include.engine.store.bucket import Bucket, StoredObject
@@ -34,6 +34,10 @@ _PARTIAL = re.compile(r"^([0-9A-F]{24})\.partial-([0-9A-F]+)$")
 # XLogLongPageHeaderData: magic, info, timeline, page address, remaining length, padding, system id, segment size
 _PAGE_HEADER = struct.Struct("<HHIQI4xQI")
 
+_HINT_KEYS = (
+    "the log is sealed for the recipients that the inventory named when it was archived: give every secret key that was in use "
+    "since the backup (the manifest's encryption.key_ids names that of the backup)"
+)
 HINT_DAMAGED = "restore to a point before it, or from a backup that was taken after it; then take a new full backup now"
 
 
@@ -143,9 +147,11 @@ def unpack(key: str, chunks: Iterable[bytes], identities: Sequence[str]) -> byte
     :raises Corrupt: naming *key*, when it is damaged or cut short
     :raises Unauthorized: when no key at hand opens it
     """
-    if key.endswith(".age"):
-        chunks = encryption.decrypt(iter(chunks), identities, what=key)
-    packed = b"".join(chunks)
+    try:
+        packed = b"".join(encryption.decrypt(iter(chunks), identities, what=key) if key.endswith(".age") else chunks)
+    except Unauthorized as error:
+        # No manifest names the recipients of the log: they are those of the inventory at the time.
+        raise Unauthorized(error.message, hint=_HINT_KEYS) from error
     try:
         frame = zstandard.get_frame_parameters(packed)
         limit = frame.content_size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,13 @@ class Progress:
         "spark.flow.behind",
         "spark.flow.freshness",
         "spark.flow.lost",
+    )
+    sometimes: Sequence[str] = (  # from the first batch on
+        "spark.flow.batch_duration",
+        "spark.flow.input_rate",
+        "spark.flow.processed_rate",
+        "spark.flow.state",
+        "spark.flow.dead_letters",
     )
     source = "the group that the job commits to, and the first record that waits, from Kafka"
 
@@ -76,6 +84,10 @@ class Progress:
         return found
 
 
+# With these a read at a quorum sees what was written, whichever node is down.
+_QUORUMS = frozenset({"QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"})
+
+
 class Application:
     """Whether the engine has the job, how often it was launched, and whether a person wished it to rest."""
 
@@ -84,8 +96,10 @@ class Application:
         "spark.application.running",
         "spark.application.launches_hour",
         "spark.application.wished",
+        "spark.application.missing",
+        "spark.writes.quorum",
     )
-    source = "the engine that runs the job, and the notes beside its checkpoint"
+    source = "the engine that runs the job, the notes beside its checkpoint, and how it was told to write"
 
     def __init__(self, stream: SparkStream) -> None:
         self._stream = stream
@@ -97,10 +111,14 @@ class Application:
         newest = journal.newest()
         life = self._stream.engine.life(newest.name, journal.handle(newest.generation)) if newest else Life.ABSENT
         launches = len(journal.recent(at.timestamp() - 3600))
+        running, wished = life is Life.RUNNING, journal.wish().action == "run"
+        consistency = self._stream.settings.consistency
         return [
-            _reading("spark.application.running", life is Life.RUNNING, "1", at, {}),
+            _reading("spark.application.running", running, "1", at, {}),
             _reading("spark.application.launches_hour", launches, "1", at, {}),
-            _reading("spark.application.wished", journal.wish().action == "run", "1", at, {}),
+            _reading("spark.application.wished", wished, "1", at, {}),
+            _reading("spark.application.missing", wished and not running, "1", at, {}),
+            _reading("spark.writes.quorum", consistency in _QUORUMS, "1", at, {"consistency": consistency}),
         ]
 
 
@@ -140,13 +158,8 @@ class Cluster:
     """Masters, workers and cores of a standalone cluster."""
 
     name = "cluster"
-    metrics: Sequence[str] = (
-        "spark.masters.alive",
-        "spark.workers.alive",
-        "spark.cores.total",
-        "spark.cores.used",
-        "spark.applications",
-    )
+    metrics: Sequence[str] = ("spark.masters.alive", "spark.masters.leading", "spark.workers.alive")
+    sometimes: Sequence[str] = ("spark.cores.total", "spark.cores.used", "spark.applications")  # the leader tells them
     source = "the page of each master"
 
     def __init__(self, settings: Settings, connections: Connections) -> None:
@@ -154,22 +167,13 @@ class Cluster:
         self._connections = connections
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
-        """Read every master; one that does not answer counts as not alive, none at all is an error."""
+        """Read every master.  One whose machine refuses is dead; of a silent one nothing is known.
+
+        :raises Unreachable: when none answers, and one of them is silent
+        """
         pages = self._connections.get(self._settings.cluster).extra.get("page", "").split(",")
-        told = [found for page in pages if (found := _page(page.strip(), timeout)) is not None]
-        alive = [one for one in told if one.get("status") == "ALIVE"]
-        if not alive:
-            raise Unreachable("no Spark master is alive", hint="start one; running applications go on without it")
-        master, at = alive[0], clock()
-        workers = [worker for worker in master["workers"] if worker["state"] == "ALIVE"]
-        values = {
-            "spark.masters.alive": len(alive),
-            "spark.workers.alive": len(workers),
-            "spark.cores.total": sum(worker["cores"] for worker in workers),
-            "spark.cores.used": sum(worker["coresused"] for worker in workers),
-            "spark.applications": len(master["activeapps"]),
-        }
-        return [_reading(metric, value, "1", at, {}) for metric, value in values.items()]
+        told = [_page(page.strip(), timeout) for page in pages]
+        return _of_masters([one for one in told if one is not _DEAD], clock())
 
 
 def difference(state: checkpoint.FlowState, topic: str, places: Sequence[positions.Place]) -> int:
@@ -182,13 +186,37 @@ def difference(state: checkpoint.FlowState, topic: str, places: Sequence[positio
     return sum(one for one in apart if one < 0) or sum(apart)
 
 
-def _page(url: str, timeout: float) -> dict[str, Any] | None:
+_DEAD: Mapping[str, Any] = {}
+
+
+def _of_masters(told: Sequence[Mapping[str, Any] | None], at: datetime) -> Sequence[Reading]:
+    """Say what the masters that live have told, None for a silent one.  The one that leads is ALIVE, those that wait STANDBY."""
+    alive = [one for one in told if one is not None]
+    if not alive and told:
+        raise Unreachable("no Spark master answers", hint="start one; running applications go on without it")
+    leading = [one for one in alive if one.get("status") == "ALIVE"]
+    found = {"spark.masters.alive": len(alive), "spark.masters.leading": len(leading)}
+    if leading:
+        workers = [worker for worker in leading[0]["workers"] if worker["state"] == "ALIVE"]
+        found |= {
+            "spark.workers.alive": len(workers),
+            "spark.cores.total": sum(worker["cores"] for worker in workers),
+            "spark.cores.used": sum(worker["coresused"] for worker in workers),
+            "spark.applications": len(leading[0]["activeapps"]),
+        }
+    return [_reading(metric, value, "1", at, {}) for metric, value in found.items()]
+
+
+def _page(url: str, timeout: float) -> Mapping[str, Any] | None:
+    """Read a master's page: ``_DEAD`` when its machine says that nobody listens, None when nothing is known."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/json/", timeout=timeout) as answer:  # noqa: S310 - the inventory's
-            found: dict[str, Any] = json.load(answer)
+            found = json.load(answer)
+    except urllib.error.URLError as error:
+        return _DEAD if isinstance(error.reason, ConnectionRefusedError) else None
     except (OSError, ValueError):
         return None
-    return found
+    return found if isinstance(found, dict) and "status" in found else None
 
 
 def _reading(metric: str, value: float, unit: str, at: datetime, labels: dict[str, str]) -> Reading:

@@ -1,0 +1,214 @@
+"""What a checklist calls proved: only what was proved by somebody else than itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from include.engine import wiring
+from include.engine.health.history import History
+from include.engine.inventory import Inventory
+from include.engine.model import Chapter, DrillReport, Item, Reading, System, Target, Verdict
+from include.engine.verbs import checklist, checklist_chapters, predeployment, proofs, sweep
+from include.engine.verbs.checklist import Inspection
+from include.engine.verbs.looking import Asked
+from include.engine.verbs.pipeline import Pipeline, Terms
+from include.engine.verbs.sweep import SweepReport, Watch
+from tests.cli import paper
+from tests.health.making import SETTLE, book
+
+OTHER = Target(System.KAFKA, "main")
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Told:
+    """A probe that gives one number."""
+
+    metric: str = "box.load"
+    value: float = 1.0
+    labels: Mapping[str, str] | None = None
+    name = "told"
+    source = "the test"
+
+    def __post_init__(self) -> None:
+        self.metrics: Sequence[str] = (self.metric,)
+
+    def read(self, clock: Callable[[], datetime], *, timeout: float) -> list[Reading]:
+        return [Reading(metric=self.metric, value=self.value, unit="1", at=clock(), labels=dict(self.labels or {}))]
+
+
+class Desk:
+    """Somebody who goes through a checklist, of a pipeline on paper."""
+
+    def __init__(self, folder: Path) -> None:
+        self.document: dict[str, Any] = {
+            "pipeline": "paper",
+            "store": {"url": "memory://x"},
+            "postgres": {"main": {"connection": "x"}},
+        }
+        self.pipeline: Pipeline = paper.pipeline(paper.Paper())
+        self.probes = [Told()]
+        self.watch = Watch(
+            systems=["box"],
+            asked=lambda _system: [Asked("box/one", probe) for probe in self.probes],
+            book=book(),
+            limits=lambda _name, _subject: None,
+            histories=[lambda: History.in_file(folder / "h.sqlite"), lambda: History.in_file(None)],
+            timeout=SETTLE,
+            settle=SETTLE,
+            team="ops",
+        )
+        self.folder = folder
+
+    def inventory(self) -> Inventory:
+        file = self.folder / "inventory.yaml"
+        file.write_text(yaml.safe_dump(self.document))
+        return wiring.load_inventory(file)
+
+    def sweep(self, at: datetime | None = None, systems: tuple[str, ...] = ("box",)) -> SweepReport:
+        looks = sweep.look(self.watch, systems, clock=clock)
+        return sweep.conclude(self.watch, looks, systems, clock=lambda: at or clock(), seconds=0.1)[0]
+
+    def sees(self, make: Callable[[Inspection], Chapter]) -> dict[str, Item]:
+        """Look at everything as a checklist does, and give the lines of one chapter."""
+        looks = sweep.look(self.watch, ["box"], clock=clock)
+        report, history = sweep.conclude(self.watch, looks, ["box"], clock=clock, seconds=0.1, counted=False)
+        seen = Inspection(
+            inventory=self.inventory(),
+            pipeline=self.pipeline,
+            watch=self.watch,
+            report=report,
+            history=history,
+            project=self.folder,
+            now=clock(),
+        )
+        return {item.name: item for item in make(seen).items}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_what_the_checklist_reads_itself_is_no_sweep(desk: Desk) -> None:
+    for _ in range(2):
+        assert desk.sees(predeployment.monitoring)["sweep"].verdict is Verdict.FAIL
+    desk.sweep()
+    assert desk.sees(predeployment.monitoring)["sweep"].verdict is Verdict.PASS
+
+
+def test_a_sweep_that_was_long_ago_is_none(desk: Desk) -> None:
+    desk.sweep(at=clock() - timedelta(minutes=21))
+    line = desk.sees(predeployment.monitoring)["sweep"]
+    assert line.verdict is Verdict.FAIL
+    assert "the last was at" in line.detail
+
+
+def test_a_look_at_one_system_is_no_sweep(desk: Desk) -> None:
+    desk.watch = replace(desk.watch, systems=["box", "other"])
+    desk.sweep(systems=("box",))
+    assert desk.watch.history().last_sweep() is None
+
+
+def test_a_sweep_whose_dag_is_paused_is_the_last_one(desk: Desk) -> None:
+    desk.probes.append(Told("airflow.dag.paused", 1.0, {"dag": "sweep"}))
+    desk.sweep()
+    line = desk.sees(predeployment.monitoring)["sweep"]
+    assert (line.verdict, line.evidence[-1]) == (Verdict.FAIL, "the DAG sweep is paused")
+
+
+@pytest.mark.parametrize(
+    ("declared", "verdict"),
+    [
+        ({}, Verdict.UNVERIFIED),
+        ({"encryption": {"recipients": ["age1x"]}}, Verdict.UNVERIFIED),
+        ({"store": {"url": "memory://x", "lock": "30d"}}, Verdict.UNVERIFIED),
+        ({"encryption": {"recipients": ["age1x"]}, "store": {"url": "memory://x", "lock": "30d"}}, Verdict.PASS),
+    ],
+)
+def test_backups_are_safe_only_when_nobody_else_can_read_or_delete_them(
+    desk: Desk, declared: dict[str, Any], verdict: Verdict
+) -> None:
+    desk.document |= declared
+    assert desk.sees(predeployment.security)["backups"].verdict is verdict
+
+
+def test_retention_that_nobody_declared_is_not_proved(desk: Desk) -> None:
+    assert desk.sees(predeployment.backups)["retention"].verdict is Verdict.UNVERIFIED
+    desk.document["retention"] = {"daily": 7}
+    assert desk.sees(predeployment.backups)["retention"].verdict is Verdict.PASS
+
+
+def drilled(hours: float, verdict: Verdict, target: Target | None = None) -> DrillReport:
+    at = paper.past(hours)
+    return DrillReport(
+        id=f"{at:%Y%m%dT%H%M%SZ}",
+        started=at,
+        finished=at,
+        set_id=None,
+        target=target,
+        backup=None,
+        stages=(),
+        checks=(),
+        verdict=verdict,
+    )
+
+
+def test_a_drill_of_one_target_is_no_drill_of_the_pipeline(desk: Desk) -> None:
+    desk.pipeline = replace(desk.pipeline, terms={paper.TARGET: Terms(), OTHER: Terms()})
+    record = desk.pipeline.catalog.record_drill
+    record(drilled(5, Verdict.PASS, paper.TARGET))
+    assert desk.sees(predeployment.recovery)["drill"].verdict is Verdict.FAIL
+    assert read_drills(desk) == {"backups.drill.passed": 1}
+    record(drilled(4, Verdict.FAIL))
+    record(drilled(3, Verdict.PASS, paper.TARGET))
+    assert desk.sees(predeployment.recovery)["drill"].verdict is Verdict.FAIL
+    assert read_drills(desk) == {"backups.drill.passed": 0}  # that of everything has failed
+    record(drilled(2, Verdict.PASS))
+    assert desk.sees(predeployment.recovery)["drill"].verdict is Verdict.PASS
+    record(drilled(1, Verdict.FAIL, OTHER))
+    assert read_drills(desk)["backups.drill.passed"] == 0
+
+
+def test_of_a_pipeline_with_one_target_its_drill_is_a_drill_of_everything(desk: Desk) -> None:
+    desk.pipeline.catalog.record_drill(drilled(1, Verdict.PASS, paper.TARGET))
+    assert desk.sees(predeployment.recovery)["drill"].verdict is Verdict.PASS
+    assert set(read_drills(desk)) == {"backups.drill.passed", "backups.drill.age"}
+
+
+def read_drills(desk: Desk) -> dict[str, float]:
+    (probe,) = [one for one in proofs.of_pipeline(lambda: desk.pipeline) if one.name == "drills"]
+    return {one.metric: one.value for one in probe.read(clock, timeout=1)}
+
+
+def test_a_chapter_that_breaks_is_a_line_and_hides_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_seen: Inspection) -> Chapter:
+        raise KeyError("a bug")
+
+    monkeypatch.setitem(
+        checklist_chapters.CHECKLISTS,
+        "evening",
+        {"Broken": broken, "Findings": checklist_chapters.open_findings},
+    )
+    report = checklist.inspect(
+        "evening",
+        desk.inventory(),
+        desk.pipeline,
+        desk.watch,
+        name="20261123T020000Z",
+        project=desk.folder,
+        clock=clock,
+    )
+    first, second = report.chapters
+    assert (first.items[0].verdict, second.items[0].verdict) == (Verdict.UNVERIFIED, Verdict.PASS)
+    assert "KeyError: 'a bug'" in first.items[0].detail
