@@ -9,13 +9,13 @@ import sys
 from include.engine.systems.postgres.receiver import end
 
 _DEAF = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("deaf", flush=True)
 """
 _LATE = f"""{_DEAF}
 time.sleep(0.5)
-signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+signal.signal(signal.SIGINT, lambda *_: os._exit(7))  # at once: a program that ends slowly is interrupted once more
 time.sleep(60)
 """
 
