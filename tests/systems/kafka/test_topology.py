@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.settings import Mirror
-from include.engine.systems.kafka.topology import connector_name, desired, diff, java_settings, risks
+from include.engine.systems.kafka.topology import cannot_run, connector_name, desired, diff, java_settings
 from include.engine.systems.kafka.translate import nearest, parse_pair
 
 MIRROR = Mirror(connect="c", to="dr", topics=("a", "b.*"))
@@ -61,10 +61,10 @@ def test_a_password_with_quotes_stays_one_word_for_java() -> None:
     assert 'password="p\\"\\\\w";' in java_settings(SASL)["sasl.jaas.config"]
 
 
-def test_a_mirror_onto_itself_is_a_risk() -> None:
-    config = desired("x", MIRROR, SOURCE, SOURCE)[connector_name("x")]
-    assert any("onto themselves" in risk for risk in risks(config, ["a"]))
-    assert any("nothing" in risk for risk in risks(config, []))
+def test_a_mirror_onto_the_same_cluster_or_of_nothing_cannot_run() -> None:
+    assert cannot_run("one", "other", ["a"]) == []
+    assert any("onto themselves" in problem for problem in cannot_run("one", "one", ["a"]))
+    assert any("nothing" in problem for problem in cannot_run("one", "other", []))
 
 
 def test_caught_up_is_by_what_was_read_and_what_can_still_be_read() -> None:

@@ -16,7 +16,8 @@ from include.engine.errors import Corrupt, Incomplete
 from include.engine.model import Cut
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
 
-OWN_GROUPS = "mainstay"  # groups of ours begin with this; they are not the pipeline's
+# What our own groups begin with.  A stream's truth is its checkpoint, which is a target; its group only shows how far it is.
+OWN_GROUPS = tuple(f"mainstay-{what}" for what in ("drill-", "probe", "reader", "restore-", "stream-"))
 
 
 class TopicCut(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.errors import Incomplete, MainstayError, NotFound, PermanentError, Unauthorized, Unreachable
-from include.engine.systems.kafka.isolation import Frame, serve
+from include.engine.systems.kafka.isolation import Frame, beating, serve
 from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.segments import Columns, Draft, encode
 
@@ -54,12 +54,13 @@ def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
     from confluent_kafka import Consumer
 
     consumer: Any = None
+    beat = beating(send)
     for order in frames:
         consumer = consumer or Consumer(order["settings"] | CONSUMER)
         for wanted in msgspec.convert(order["ranges"], list[Range]):
             cuts = tuple(order.get("cuts", {}).get(f"{wanted.topic}-{wanted.partition}", ()))
             limits = msgspec.convert(order.get("limits", {}) | {"cuts": cuts}, Limits)
-            _Reading(consumer, wanted, limits, send, form=order.get("form", "segments")).run()
+            _Reading(consumer, wanted, limits, send, form=order.get("form", "segments"), beat=beat).run()
             send({"finished": msgspec.to_builtins(wanted)})
 
 
@@ -74,8 +75,10 @@ class _Reading:
         send: Callable[[Frame], None],
         *,
         form: str = "segments",
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._form = form
+        self._beat = beat
         self._consumer = consumer
         self._wanted = wanted
         self._limits = limits
@@ -96,6 +99,7 @@ class _Reading:
             messages = self._consumer.consume(max(1, min(_BATCH, wanted.stop - self._here)), _WAIT)
             if messages:
                 alive = time.monotonic()
+                self._beat()
             elif time.monotonic() - alive > _PATIENCE:
                 raise Unreachable(
                     f"{wanted.topic}-{wanted.partition} gave no record for {_PATIENCE:.0f} s before offset {wanted.stop}",

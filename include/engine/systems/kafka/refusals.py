@@ -1,4 +1,4 @@
-"""Turns what kafka-python raises, and what it only logs, into errors that a person can act on."""
+"""Errors that a person can act on, out of what kafka-python raises, what it only logs, and what we see on a cluster."""
 
 from __future__ import annotations
 
@@ -109,4 +109,12 @@ def _not_accepted(reason: str) -> Unauthorized:
     return Unauthorized(
         f"Kafka did not accept the credentials: {reason}",
         hint="check login, password and sasl.mechanism of the connection",
+    )
+
+
+def foreign(where: str) -> Refused:
+    """Say that a partition holds records that are not the restore's."""
+    return Refused(
+        f"{where} holds records that are not those of the backup: somebody else wrote to it, or a second restore runs",
+        hint="stop the producers and the other restore, delete the topic, and restore it again, or under another name",
     )

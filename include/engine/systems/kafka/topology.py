@@ -48,15 +48,18 @@ def heartbeat_name(name: str) -> str:
 
 
 def mirrored(admin: Admin, mirror: Mirror) -> dict[str, int]:
-    """Give the source's topics that *mirror* covers, with their partitions; never what MirrorMaker 2 itself writes."""
+    """Give the source's topics that *mirror* covers, with their partitions; never what MirrorMaker 2 takes for its own."""
     found = covered(admin, lambda topic: matches(mirror.topics, topic))
-    return {
-        name: len(topic.partitions)
-        for name, topic in found.items()
-        if name != HEARTBEATS
-        and not name.startswith("mm2-")
-        and not name.endswith((".internal", ".replica", "-internal"))
-    }
+    return {name: len(topic.partitions) for name, topic in found.items() if not _is_its_own(name)}
+
+
+def left_out(admin: Admin, mirror: Mirror) -> list[str]:
+    """Name the topics that *mirror* asks for and MirrorMaker 2 does not copy, because of their names."""
+    return sorted(name for name in covered(admin, lambda topic: matches(mirror.topics, topic)) if _is_its_own(name))
+
+
+def _is_its_own(name: str) -> bool:
+    return name == HEARTBEATS or name.startswith("mm2-") or name.endswith((".internal", ".replica", "-internal"))
 
 
 def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[str, dict[str, str]]:
@@ -146,11 +149,16 @@ def diff(wanted: Mapping[str, Config], actual: Mapping[str, Config | None]) -> l
     return changes + [Change(kind="delete", connector=name) for name in sorted(actual) if name not in wanted]
 
 
-def risks(config: Config, topics: Sequence[str]) -> list[str]:
-    """Say what would surprise a person about mirroring *topics* with *config*."""
-    said = [] if topics else ["no topic of the source matches: the mirror would copy nothing"]
-    if config["source.cluster.bootstrap.servers"] == config["target.cluster.bootstrap.servers"]:
-        said.append("source and target are the same servers: with names kept, it would copy topics onto themselves")
+def cannot_run(source: str, target: str, topics: Sequence[str]) -> list[str]:
+    """Say why mirroring *topics* between the clusters of these ids would be none.  Pure.
+
+    Ids, not addresses: a cluster has many of those.
+    """
+    said = [] if topics else ["no topic of the source matches, so it would copy nothing"]
+    if source == target:
+        said.append(
+            f"source and target are one cluster, {source}: with names kept, topics would be copied onto themselves"
+        )
     return said
 
 
