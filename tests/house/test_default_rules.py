@@ -58,6 +58,8 @@ LIVE = {
         "kafka-lag",
         "kafka-group-lost",
         "kafka-unsaved",
+        "kafka-lost",
+        "kafka-transaction",
     ),
     MIRROR: ("kafka-mirror-failed", "kafka-mirror-lag"),
     BROKERS: (

@@ -145,6 +145,28 @@ def test_an_open_transaction_is_not_in_the_backup_and_does_not_hold_it_up(stand:
     assert stand.backup().detail["new_records"] == 6
 
 
+def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_they_reach(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1)
+    producer = stand.producer(**{"transactional.id": stand.prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    send(producer, topic, b"open", None, 0)
+    producer.flush()
+    stand.produce(topic, 5, partitions=1)
+    first, second = stand.backup(), stand.backup()
+    assert first.recoverable_to == first.cut.at  # transactions are open at every moment
+    assert not any("transaction" in note for note in first.notes)
+    assert second.recoverable_to == first.cut.at
+    assert any("6 offsets behind a transaction that is open at 0" in note for note in second.notes)
+    report = stand.drill(second)
+    assert report.newest_record == first.cut.at
+    producer.abort_transaction()
+    with open_admin(stand.cluster.connection()) as admin:
+        _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
+    third = stand.backup()
+    assert (third.recoverable_to, third.detail["new_records"]) == (third.cut.at, 5)
+
+
 def test_an_unreachable_broker_is_told_with_its_address(stand: Stand) -> None:
     with (
         pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"),

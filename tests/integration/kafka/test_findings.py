@@ -76,6 +76,45 @@ def test_records_that_expire_before_they_are_saved_are_found_until_they_are(stan
     sweeping.gone("kafka-unsaved", "kafka", topic=topic)
 
 
+def test_records_that_expired_before_they_were_saved_are_found(stand: Stand, sweeping: Sweeping) -> None:
+    stand.bucket = Bucket.open(f"file://{sweeping.folder}/bucket")
+    stand.catalog.bucket = stand.bucket
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 10, partitions=1)
+    stand.backup()
+    sweeping.until(lambda rules: "kafka-lost" not in rules, "kafka")
+    stand.produce(topic, 10, partitions=1, start=10)
+    with open_admin(stand.cluster.connection()) as admin:
+        admin.client.delete_records({TopicPartition(topic, 0): 15})
+    stand.backup()
+    (finding,) = sweeping.awaited("kafka-lost", "kafka")
+    assert finding.value == 5
+    with open_admin(stand.cluster.connection()) as admin:  # the hole itself has expired: no restore could miss it now
+        admin.client.delete_records({TopicPartition(topic, 0): 20})
+    stand.backup()
+    sweeping.until(lambda rules: "kafka-lost" not in rules, "kafka")
+
+
+def test_a_transaction_that_hangs_is_found_and_what_is_behind_it_is_unsaved(stand: Stand, sweeping: Sweeping) -> None:
+    topic = stand.topic("t", partitions=1, retention_ms="36000000", given={"message.timestamp.type": "CreateTime"})
+    producer = stand.producer(**{"transactional.id": stand.prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    two_hours_ago = int(clock().timestamp() * 1000) - 2 * 3600 * 1000
+    send(producer, topic, b"open", None, 0, two_hours_ago)
+    producer.flush()
+    stand.produce(topic, 5, partitions=1)
+    (finding,) = sweeping.awaited("kafka-transaction", "kafka", topic=topic)
+    assert finding.value is not None
+    assert 7100 < finding.value < 7400
+    assert finding.labels == {"topic": topic, "partition": "0"}
+    (soon,) = sweeping.awaited("kafka-unsaved", "kafka", topic=topic)
+    assert soon.value is not None
+    assert 7.5 < soon.value < 8.1
+    producer.abort_transaction()
+    sweeping.gone("kafka-transaction", "kafka", topic=topic)
+
+
 def test_fewer_brokers_and_replicas_than_were_declared_are_found(stand: Stand, sweeping: Sweeping) -> None:
     stand.topic("t", partitions=1)
     alone = {"kafka-brokers", "kafka-single-replicas"}

@@ -300,8 +300,8 @@ def test_a_failed_task_is_restarted_by_the_next_run(stand: Stand, mirror: KafkaM
         producer.flush()
         mirror._wanted[connector_name(mirror.name)]["sync.topic.configs.enabled"] = "false"
         mirror.apply()
-        name = connector_name(mirror.name)
-        _until(lambda: Connect(worker.connection()).status(name).failed)
+        name, connect = connector_name(mirror.name), Connect(worker.connection())
+        _until(lambda: name in mirror._states() and connect.status(name).failed)
         change_configs(admin, topic, set_={"max.message.bytes": "3000000"})
     assert f"restart the failed tasks of {name}" in mirror.plan().changes
     assert run(mirror).verdict is Verdict.PASS

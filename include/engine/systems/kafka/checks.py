@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from include.engine.contracts import Connection
+from include.engine.contracts import Connection, Reader
 from include.engine.errors import MainstayError, TransientError
 from include.engine.model import Check, Verdict
 from include.engine.systems.kafka import groups
 from include.engine.systems.kafka.client import EARLIEST, LATEST, Admin
 from include.engine.systems.kafka.decisions import Decisions
 from include.engine.systems.kafka.declared import own_configs, topic_configs
+from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.grants import Grants, apply, differences
+from include.engine.systems.kafka.group_proof import strayed
 from include.engine.systems.kafka.groups import Moved
 from include.engine.systems.kafka.loading import LoadedPartition
 from include.engine.systems.kafka.resuming import read_back
@@ -26,6 +28,24 @@ def after_load(admin: Admin, connection: Connection, partitions: Sequence[Loaded
     total = sum(partition.records for partition in partitions)
     yield _check("counts", f"{total} records in {len(partitions)} partitions", lambda: _counts(admin, partitions))
     yield _check("contents", f"every byte of {total} records, in order", lambda: _contents(connection, partitions))
+
+
+def reading_on(
+    admin: Admin,
+    connection: Connection,
+    saved: Saved,
+    partitions: Sequence[LoadedPartition],
+    moved: Sequence[Moved],
+    *,
+    until: int | None,
+    reader: Reader,
+) -> Check:
+    """Check that every group's next record is the one that it was.  Before retention is switched on again."""
+    return _check(
+        "next records",
+        f"{len(moved)} positions, each before the record that it was before",
+        lambda: strayed(admin, connection, saved, partitions, moved, until=until, reader=reader),
+    )
 
 
 def after_finish(admin: Admin, decisions: Decisions, moved: Sequence[Moved]) -> Iterator[Check]:

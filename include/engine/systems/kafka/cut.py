@@ -26,6 +26,7 @@ class TopicCut(Struct, frozen=True, kw_only=True):
     id: str
     low: tuple[int, ...]
     high: tuple[int, ...]
+    end: tuple[int, ...] = ()  # with what lies behind an open transaction, and so is not in the cut
 
     @property
     def partitions(self) -> int:
@@ -77,6 +78,7 @@ def take(
     partitions = [TP(topic.name, p.index) for topic in topics.values() for p in topic.partitions]
     at = clock()  # before the ends are read: whatever was acknowledged by now is in the cut
     high = admin.offsets(partitions, LATEST, committed=True)
+    end = admin.offsets(partitions, LATEST, committed=False)
     low = admin.offsets(partitions, EARLIEST)
     found = KafkaCut(
         cluster=admin.cluster_id(),
@@ -85,6 +87,7 @@ def take(
                 id=topic.id,
                 low=tuple(min(low[TP(name, p.index)], high[TP(name, p.index)]) for p in topic.partitions),
                 high=tuple(high[TP(name, p.index)] for p in topic.partitions),
+                end=tuple(end[TP(name, p.index)] for p in topic.partitions),
             )
             for name, topic in topics.items()
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +40,22 @@ class Gap(Struct, frozen=True, kw_only=True):
         return f"{self.topic}-{self.partition} [{self.start}, {self.stop})"
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """A partition that goes no further than an open transaction: what comes after it, committed or not, is in no backup."""
+
+    topic: str
+    partition: int
+    offset: int  # where the transaction begins
+    waiting: int  # offsets behind it
+    since: datetime  # a cut that it was open at already
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}-{self.partition}: {self.waiting} offsets behind a transaction that is open at {self.offset} "
+            f"since before {self.since:%Y-%m-%d %H:%M:%S}"
+        )
+
+
 class SegmentRef(Struct, frozen=True, kw_only=True):
     """A segment and the name of the manifest's entry that holds it."""
 
@@ -52,6 +69,7 @@ class KafkaDetail(Struct, frozen=True, kw_only=True):
     topics: dict[str, TopicDetail]
     segments: tuple[SegmentRef, ...]
     gaps: tuple[Gap, ...] = ()
+    held: tuple[Held, ...] = ()
     declared: Declared = Declared()
     built_on: str | None = None  # the backup whose segments this one names again
     new_records: int = 0

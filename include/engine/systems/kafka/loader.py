@@ -206,7 +206,8 @@ class _Loading:
 def _producer(settings: dict[str, str]) -> Any:
     from confluent_kafka import Producer
 
-    return Producer(settings | PRODUCER)
+    # Without a listener a fatal error is raised out of whatever call comes next, before the report says which record failed.
+    return Producer(settings | PRODUCER | {"error_cb": lambda _error: None})
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from include.engine.systems.kafka.by_hand import instructions
 from include.engine.systems.kafka.client import Admin, open_admin
 from include.engine.systems.kafka.decisions import Decisions, decide, holding
 from include.engine.systems.kafka.detail import Saved
+from include.engine.systems.kafka.held import reaches
 from include.engine.systems.kafka.loading import LoadedPartition, Loading
 from include.engine.systems.kafka.places import admit_directory, lasting_cluster, new_cluster, sandbox_cluster
 from include.engine.systems.kafka.restore_plan import choose, decided, planned
@@ -128,8 +129,8 @@ class KafkaRestore:
                 restored=restored,
                 checks=restored.checks,
                 # All that was acknowledged before the cut is in the backup, and all of the backup is back: that is the
-                # newest point, though an idle topic's newest record may be older.
-                newest_record=saved.manifest.cut.at if proved else None,
+                # newest point, though an idle topic's newest record may be older; a hanging transaction holds it back.
+                newest_record=reaches(saved.detail.held, saved.manifest.cut.at) if proved else None,
                 newest_at_source=None,
                 connection=cluster.connection(),
             )
@@ -204,6 +205,11 @@ def _load(
     groups.apply(admin, moved)
     asked = groups.find(saved, partitions, job, until=decisions.until)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
+    if thorough:
+        began = time.monotonic()
+        until = decisions.until
+        found.append(checks.reading_on(admin, connection, saved, partitions, moved, until=until, reader=job.reader))
+        stages.append(Stage(name="check groups", seconds=time.monotonic() - began, counts=False))
     loading.put_back()
     if decisions.grants is not None:  # last: from here on they may keep us out
         found += checks.granted(admin, decisions.grants)
