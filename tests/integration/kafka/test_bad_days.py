@@ -27,10 +27,11 @@ from include.engine.errors import (
     Unreachable,
 )
 from include.engine.model import Verdict
-from include.engine.systems.kafka import isolation
+from include.engine.systems.kafka import detail, isolation
 from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
+from include.engine.systems.kafka.held import reaches
 from tests.systems.kafka.stand import TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
@@ -158,8 +159,7 @@ def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_t
     assert not any("transaction" in note for note in first.notes)
     assert second.recoverable_to == first.cut.at
     assert any("6 offsets behind a transaction that is open at 0" in note for note in second.notes)
-    report = stand.drill(second)
-    assert report.newest_record == first.cut.at
+    assert reaches(detail.read(second).detail.held, second.cut.at) == first.cut.at
     producer.abort_transaction()
     with open_admin(stand.cluster.connection()) as admin:
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)

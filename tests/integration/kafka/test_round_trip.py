@@ -168,9 +168,9 @@ def test_records_older_than_the_retention_are_not_deleted_by_the_restore(stand: 
         existing={},
         resuming=frozenset(),
     )
-    at_first = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 60, UTC))
+    at_first = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 60, UTC), defaults={})
     assert at_first.topics[0].configs["retention.ms"] == "3600000"
-    decisions = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 7200, UTC))
+    decisions = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 7200, UTC), defaults={})
     assert decisions.topics[0].configs["retention.ms"] == "-1"
     assert any("would delete at once" in warning for warning in decisions.warnings)
 

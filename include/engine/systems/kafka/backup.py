@@ -178,6 +178,7 @@ class _Copying:
             child.finish_sending()
             for frame in child.frames():
                 self._job.stop.check()
+                storing = _unfinished(storing)
                 if "gap" in frame:
                     self._copied.gaps.append(msgspec.convert(frame["gap"], Gap))
                 elif "finished" in frame:
@@ -205,6 +206,14 @@ class _Copying:
     def _kill(self) -> None:
         for child in self._children:
             child.kill()
+
+
+def _unfinished(storing: Sequence[Future[None]]) -> list[Future[None]]:
+    """Leave out what is stored, and raise what failed: hours of reading would be for nothing when the store takes no more."""
+    for stored in storing:
+        if stored.done():
+            stored.result()
+    return [stored for stored in storing if not stored.done()]
 
 
 def _still_there(admin: Admin, cut: KafkaCut) -> dict[str, TopicState]:

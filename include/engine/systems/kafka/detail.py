@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 from msgspec import Struct
@@ -75,7 +76,7 @@ class KafkaDetail(Struct, frozen=True, kw_only=True):
     new_records: int = 0
 
 
-class Saved(Struct, frozen=True, kw_only=True):
+class Saved(Struct, frozen=True, kw_only=True, dict=True):
     """A backup of Kafka, read from its manifest."""
 
     manifest: Manifest
@@ -85,8 +86,14 @@ class Saved(Struct, frozen=True, kw_only=True):
 
     def segments(self, tp: TP) -> list[SegmentRef]:
         """Give the segments of one partition, in the order of their offsets."""
-        found = [s for s in self.detail.segments if (s.facts.topic, s.facts.partition) == tuple(tp)]
-        return sorted(found, key=lambda s: s.facts.first)
+        return self._by_partition.get(tp, [])
+
+    @cached_property
+    def _by_partition(self) -> dict[TP, list[SegmentRef]]:
+        found: dict[TP, list[SegmentRef]] = {}
+        for segment in sorted(self.detail.segments, key=lambda s: s.facts.first):
+            found.setdefault(TP(segment.facts.topic, segment.facts.partition), []).append(segment)
+        return found
 
     def entry(self, segment: SegmentRef) -> Entry:
         """Give where a segment is stored."""

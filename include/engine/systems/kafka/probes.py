@@ -153,8 +153,9 @@ def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     topics = admin.topics()
     partitions = [(topic, p) for topic in topics.values() for p in topic.partitions]
     brokers = len([broker for broker in admin.brokers() if not broker.fenced])
-    thin = [name for name, topic in topics.items() if any(len(p.isr) < len(p.replicas) for p in topic.partitions)]
-    minimum = {name: int(found["min.insync.replicas"]) for name, found in effective_configs(admin, thin).items()}
+    # Of all topics: one that has fewer replicas than its minimum is whole, and takes no record.
+    found_configs = effective_configs(admin, topics, ("min.insync.replicas",))
+    minimum = {name: int(configs["min.insync.replicas"]) for name, configs in found_configs.items()}
     found = (
         [t for t, p in partitions if p.leader < 0],
         [t for t, p in partitions if len(p.isr) < len(p.replicas)],

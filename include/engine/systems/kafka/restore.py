@@ -31,6 +31,7 @@ from include.engine.systems.kafka import detail as details
 from include.engine.systems.kafka.by_hand import instructions
 from include.engine.systems.kafka.client import Admin, open_admin
 from include.engine.systems.kafka.decisions import Decisions, decide, holding
+from include.engine.systems.kafka.declared import topic_defaults
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.held import reaches
 from include.engine.systems.kafka.loading import LoadedPartition, Loading
@@ -103,7 +104,7 @@ class KafkaRestore:
     def restore(self, job: RestoreJob) -> Restored:
         """Do what the plan says; the cluster serves afterwards (see ``contracts.RestoreEngine``)."""
         saved = details.read(job.chain[-1])
-        decisions = holding(_decisions(job.plan), saved, job.clock())
+        decisions = _decisions(job.plan)
         destination = job.plan.destination
         if destination.kind is DestinationKind.SERVER:
             connection = self._connection(destination.name)
@@ -119,7 +120,7 @@ class KafkaRestore:
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
         """Restore into a sandbox of one broker and check everything (see ``contracts.RestoreEngine``)."""
         saved = details.read(job.chain[-1])
-        decisions = holding(_decisions(job.plan), saved, job.clock())
+        decisions = _decisions(job.plan)
         began = time.monotonic()
         with sandbox_cluster(self.target, saved.manifest.id) as cluster:
             stages = [Stage(name="start", seconds=time.monotonic() - began)]
@@ -150,7 +151,8 @@ class KafkaRestore:
         thorough: bool = False,
     ) -> Restored:
         with open_admin(connection) as admin:
-            loaded = _load(admin, connection, saved, _refreshed(admin, decisions), job, thorough=thorough)
+            decisions = holding(_refreshed(admin, decisions), saved, job.clock(), defaults=topic_defaults(admin))
+            loaded = _load(admin, connection, saved, decisions, job, thorough=thorough)
             address = ",".join(f"{broker.host}:{broker.port}" for broker in admin.brokers())
         until = decisions.until
         return Restored(

@@ -116,7 +116,7 @@ def saved_to(saved: Saved | None, topic: TopicState, tp: TP) -> int:
 
 def _retentions(admin: Admin, topics: set[str]) -> dict[str, float]:
     """Give the seconds after which each topic's records are deleted; topics that delete none by time are left out."""
-    found = effective_configs(admin, topics)
+    found = effective_configs(admin, topics, ("retention.ms", "cleanup.policy"))
     return {
         name: int(configs["retention.ms"]) / 1000
         for name, configs in found.items()
