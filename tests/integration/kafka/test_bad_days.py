@@ -21,6 +21,7 @@ from include.engine.errors import (
     Interrupted,
     MainstayError,
     NotFound,
+    PermanentError,
     Refused,
     TransientError,
     Unauthorized,
@@ -32,6 +33,7 @@ from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
 from include.engine.systems.kafka.held import reaches
+from include.engine.systems.kafka.raw_produce import RawProducer
 from tests.systems.kafka.stand import TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
@@ -165,6 +167,18 @@ def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_t
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
     third = stand.backup()
     assert (third.recoverable_to, third.detail["new_records"]) == (third.cut.at, 5)
+
+
+def test_a_header_key_that_is_no_text_is_told_with_its_topic_and_offsets(stand: Stand) -> None:
+    class Bytes(str):
+        def encode(self, *_: object) -> bytes:
+            return b"\xff\xfe"
+
+    topic = stand.topic("t", partitions=1)
+    with RawProducer({"extra": stand.cluster.connection().extra}) as raw:
+        raw.produce(TP(topic, 0), 1, key=None, value=b"v", headers=[(Bytes("x"), b"v")])
+    with pytest.raises(PermanentError, match=f"{topic}-0.*no UTF-8"):
+        stand.backup()
 
 
 def test_an_unreachable_broker_is_told_with_its_address(stand: Stand) -> None:

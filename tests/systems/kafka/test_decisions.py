@@ -147,7 +147,7 @@ def test_a_point_before_every_record_is_refused_and_one_before_a_topics_records_
 def test_a_limit_that_would_soon_delete_what_came_back_stays_off(
     own: dict[str, str], hours: float, held: set[str]
 ) -> None:
-    backup = saved(segment("a", oldest=ago(hours + 1), newest=ago(hours)), **own)
+    backup = saved(segment("a", oldest=ago(hours + 1), newest=ago(hours)), factor=3, **own)
     before = decided(backup, only=("a",))
     after = holding(before, backup, NOW, defaults=WEEK)
     assert {key for key in held if after.topics[0].configs.get(key) == "-1"} == held

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.engine.errors import Misconfigured
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.settings import Mirror
@@ -59,6 +62,33 @@ def test_a_changed_password_is_told_without_it() -> None:
 
 def test_a_password_with_quotes_stays_one_word_for_java() -> None:
     assert 'password="p\\"\\\\w";' in java_settings(SASL)["sasl.jaas.config"]
+
+
+def test_a_client_certificate_goes_to_the_worker_as_its_content_and_is_told_to_nobody(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("certificate")
+    (tmp_path / "k").write_text("the key")
+    access = {
+        "bootstrap.servers": "a:1",
+        "security.protocol": "ssl",
+        "ssl.certificate.location": str(tmp_path / "c"),
+        "ssl.key.location": str(tmp_path / "k"),
+        "ssl.key.password": "p",
+        "ssl.endpoint.identification.algorithm": "none",
+    }
+    found = java_settings(access)
+    assert (found["ssl.keystore.certificate.chain"], found["ssl.keystore.key"]) == ("certificate", "the key")
+    assert (found["ssl.key.password"], found["ssl.endpoint.identification.algorithm"]) == ("p", "")
+    wanted = desired("x", MIRROR, access, TARGET)
+    name = connector_name("x")
+    (change,) = diff({name: wanted[name]}, {name: {**wanted[name], "source.cluster.ssl.keystore.key": "old key"}})
+    assert "key" not in str(change).removeprefix(f"update {name}: source.cluster.ssl.keystore.key")
+    with pytest.raises(Misconfigured, match="nowhere"):
+        java_settings(access | {"ssl.key.location": "/nowhere"})
+
+
+def test_a_way_to_log_in_that_a_worker_does_not_have_is_refused_and_not_replaced() -> None:
+    with pytest.raises(Misconfigured, match="GSSAPI"):
+        java_settings({**SASL, "sasl.mechanism": "GSSAPI"})
 
 
 def test_a_mirror_onto_the_same_cluster_or_of_nothing_cannot_run() -> None:

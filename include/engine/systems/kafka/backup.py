@@ -28,7 +28,7 @@ from include.engine.systems.kafka.declared import read_declared, topic_configs
 from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, Saved, SegmentRef, TopicDetail
 from include.engine.systems.kafka.held import hanging, held, reaches
 from include.engine.systems.kafka.isolation import Child
-from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, shares
+from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, runs
 from include.engine.systems.kafka.ranges import Range, SegmentFacts
 from include.engine.systems.kafka.settings import Settings, matches
 
@@ -143,7 +143,7 @@ class _Copying:
         job.progress.stage(f"copy {sum(r.stop - r.start for r in ranges)} offsets of {job.target}")
         # A reader costs a third of a second of CPU before its first record.
         worth = 1 + sum(r.stop - r.start for r in ranges) // _WORTH_A_READER
-        hands = shares(ranges, min(self._source.settings.readers, worth))
+        hands = runs(ranges, min(self._source.settings.readers, worth))
         if not hands:
             return self._copied
         job.stop.on_stop(self._kill)

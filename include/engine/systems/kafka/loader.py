@@ -151,22 +151,27 @@ class _Loading:
             except BufferError:
                 self._until_done(partial(self._had_room, asked))
             except KafkaException as error:
-                raise self._refusal(error.args[0]) from error
-        self._producer.poll(0)
+                raise self._refusal(error) from error
+        self._called(lambda: self._producer.poll(0))
         self._check()
         self._beat()
 
     def _had_room(self, asked: tuple[Any, ...]) -> bool:
-        from confluent_kafka import KafkaException
-
         self._producer.poll(0.05)
         try:
             self._producer.produce(*asked)
         except BufferError:
             return False
-        except KafkaException as error:
-            raise self._refusal(error.args[0]) from error
         return True
+
+    def _called(self, call: Callable[[], Any]) -> Any:
+        """Call the client.  A fatal error is raised out of any call, and spoils the reports that are given in the same call."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        try:
+            return call()
+        except (KafkaException, KafkaError, SystemError) as error:  # type: ignore[misc]  # KafkaError is raised, whatever its bases
+            raise self._refusal(error) from error
 
     def _flush(self) -> None:
         self._until_done(lambda: self._producer.flush(1.0) == 0)
@@ -177,7 +182,7 @@ class _Loading:
         :raises Unreachable: when none was for a long time
         """
         left, moved = len(self._producer), monotonic()
-        while not done():
+        while not self._called(done):
             self._check()
             if len(self._producer) < left:
                 left, moved = len(self._producer), monotonic()
@@ -195,19 +200,22 @@ class _Loading:
 
     def _check(self) -> None:
         if self._failed:
-            raise self._refusal(self._failed[0])
+            raise failure(self._failed[0], f"{self._topic}-{self._partition}")
 
-    def _refusal(self, error: Any) -> MainstayError:
+    def _refusal(self, error: BaseException) -> MainstayError:
         """Give the first cause: after it, every record fails because one has failed."""
-        self._producer.poll(0)
-        return failure(self._failed[0] if self._failed else error, f"{self._topic}-{self._partition}")
+        cause: Any = error.__cause__ if isinstance(error, SystemError) else error
+        told = cause.args[0] if isinstance(cause, Exception) and hasattr(cause.args[0], "code") else cause
+        where = f"{self._topic}-{self._partition}"
+        if self._failed or hasattr(told, "code"):
+            return failure(self._failed[0] if self._failed else told, where)
+        return Unreachable(f"the Kafka client failed on {where}: {error}", hint="the run can be repeated")
 
 
 def _producer(settings: dict[str, str]) -> Any:
     from confluent_kafka import Producer
 
-    # Without a listener a fatal error is raised out of whatever call comes next, before the report says which record failed.
-    return Producer(settings | PRODUCER | {"error_cb": lambda _error: None})
+    return Producer(settings | PRODUCER)
 
 
 if __name__ == "__main__":

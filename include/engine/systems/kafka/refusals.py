@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,10 @@ from include.engine.errors import (
     Unreachable,
     Unsupported,
 )
+
+_LOGGER = logging.getLogger("kafka")
+_LOCK = threading.Lock()
+_LISTENING: list[bool] = []  # what the logger was before, then one for each listener
 
 
 @contextmanager
@@ -69,19 +74,33 @@ def listening() -> Iterator[list[str]]:
 
     The level also keeps its debug lines away, which quote passwords.
     """
-    logger = logging.getLogger("kafka")
     lines: list[str] = []
     listener = _Listener(lines)
-    propagate = logger.propagate
-    logger.addHandler(listener)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
+    with _hushed():
+        _LOGGER.addHandler(listener)
+        try:
+            yield lines
+        finally:
+            _LOGGER.removeHandler(listener)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the client's lines from everybody else.  Probes listen side by side, and the last one puts back what the first found."""
+    with _LOCK:
+        if not _LISTENING:
+            _LISTENING.append(_LOGGER.propagate)
+        _LISTENING.append(True)
+        _LOGGER.setLevel(logging.WARNING)
+        _LOGGER.propagate = False
     try:
-        yield lines
+        yield
     finally:
-        logger.propagate = propagate
-        logger.setLevel(logging.ERROR)
-        logger.removeHandler(listener)
+        with _LOCK:
+            _LISTENING.pop()
+            if len(_LISTENING) == 1:
+                _LOGGER.propagate = _LISTENING.pop()
+                _LOGGER.setLevel(logging.ERROR)
 
 
 def no_bootstrap(servers: str, said: Sequence[str], error: Exception, *, sasl: bool) -> MainstayError:

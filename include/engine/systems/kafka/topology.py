@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
+from include.engine.errors import Misconfigured
 from include.engine.systems.kafka.client import Admin
 from include.engine.systems.kafka.cut import covered
 from include.engine.systems.kafka.settings import Mirror, matches
 
 _MM2 = "org.apache.kafka.connect.mirror"
 _BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
-_SECRET = ("password", "jaas", "secret")
+_SECRET = ("password", "jaas", "secret", "keystore.key")
 _JAAS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
@@ -113,21 +115,39 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
 
 
 def java_settings(access: Config) -> dict[str, str]:
-    """Say in the Java client's words how to connect."""
+    """Say in the Java client's words how to connect.
+
+    The authority's file is read by the worker, where it must lie under the same path; certificate and key go as their content.
+
+    :raises Misconfigured: when the worker could not log in so, or a file cannot be read
+    """
     settings = {"bootstrap.servers": access["bootstrap.servers"]}
     protocol = access.get("security.protocol", "PLAINTEXT").upper()
     if protocol != "PLAINTEXT":
         settings["security.protocol"] = protocol
     if protocol.startswith("SASL"):
         mechanism = access.get("sasl.mechanism", "SCRAM-SHA-512")
-        module = _JAAS.get(mechanism, _JAAS["SCRAM-SHA-512"])
+        if mechanism not in _JAAS:
+            raise Misconfigured(
+                f"a mirror cannot log in by {mechanism}", hint=f"sasl.mechanism is one of {', '.join(_JAAS)}"
+            )
         user, password = _quoted(access.get("sasl.username", "")), _quoted(access.get("sasl.password", ""))
         settings |= {
             "sasl.mechanism": mechanism,
-            "sasl.jaas.config": f"{module} required username={user} password={password};",
+            "sasl.jaas.config": f"{_JAAS[mechanism]} required username={user} password={password};",
         }
+    if not protocol.endswith("SSL"):
+        return settings
     if ca := access.get("ssl.ca.location"):
         settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}
+    if certificate := access.get("ssl.certificate.location"):
+        key = access.get("ssl.key.location", certificate)
+        settings |= {"ssl.keystore.type": "PEM", "ssl.keystore.certificate.chain": _content(certificate)}
+        settings["ssl.keystore.key"] = _content(key)
+        if phrase := access.get("ssl.key.password"):
+            settings["ssl.key.password"] = phrase
+    if (checked := access.get("ssl.endpoint.identification.algorithm")) is not None:
+        settings["ssl.endpoint.identification.algorithm"] = "" if checked.lower() == "none" else checked
     return settings
 
 
@@ -171,3 +191,13 @@ def _shown(key: str, value: str | None) -> str | None:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, ValueError) as error:
+        raise Misconfigured(
+            f"the TLS file {path} of a Kafka connection cannot be read: {error}",
+            hint="check ssl.certificate.location and ssl.key.location in the connection's extras",
+        ) from error
