@@ -327,6 +327,25 @@ def test_a_mirror_of_topics_without_a_record_proves_nothing(stand: Stand, mirror
     assert any("nothing to compare" in check.detail for check in report.checks)
 
 
+def test_a_mirror_logs_in_on_both_sides_and_gives_a_copy_with_fewer_partitions_as_many_as_the_source_has(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 90)
+    with open_admin(dr.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=1, factor=1)])
+    safe = KafkaMirror(
+        mirror.name,
+        mirror.settings,
+        source=stand.cluster.connection(sasl=True),
+        target=dr.connection(sasl=True),
+        connect=worker.connection(),
+    )
+    report = run(safe)
+    assert report.verdict is Verdict.PASS, report.checks
+    assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+
+
 def test_topics_that_mirrormaker_takes_for_its_own_are_named(stand: Stand, mirror: KafkaMirror) -> None:
     stand.topic("t")
     aside = stand.topic("shop-internal")
