@@ -11,6 +11,7 @@ from include.engine.errors import Corrupt
 from include.engine.model import Entry, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka import groups
+from include.engine.systems.kafka.rank import rank
 from include.engine.systems.kafka.server import KafkaCluster
 from tests.systems.kafka.stand import Stand
 
@@ -91,10 +92,9 @@ def test_groups_that_are_put_at_another_record_fail_the_drill(stand: Stand, monk
     manifest = stand.backup()
     sound = stand.drill(manifest)
     assert sound.verdict is Verdict.PASS, sound.checks
-    right = groups.rank
 
     def wrong(position: int, *args: Any, **kwargs: Any) -> int:
-        return right(position, *args, **kwargs) - 1
+        return rank(position, *args, **kwargs) - 1
 
     monkeypatch.setattr(groups, "rank", wrong)
     report = stand.drill(manifest)
