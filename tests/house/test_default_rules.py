@@ -57,6 +57,7 @@ LIVE = {
         "kafka-single-replicas",
         "kafka-lag",
         "kafka-group-lost",
+        "kafka-group-still",
         "kafka-unsaved",
         "kafka-lost",
         "kafka-transaction",

@@ -49,6 +49,16 @@ def test_a_group_that_is_behind_is_found_until_it_has_read_on(stand: Stand, swee
     sweeping.gone("kafka-lag", "kafka", group=group)
 
 
+def test_a_group_that_stands_still_is_found_by_what_earlier_sweeps_have_seen(stand: Stand, sweeping: Sweeping) -> None:
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 5, partitions=1)
+    group = stand.commit("g", {(topic, 0): 2})
+    (finding,) = sweeping.awaited("kafka-group-still", "kafka", group=group)
+    assert finding.value == 3
+    stand.commit("g", {(topic, 0): 5})
+    sweeping.gone("kafka-group-still", "kafka", group=group)
+
+
 def test_records_that_a_group_can_never_read_are_found(stand: Stand, sweeping: Sweeping) -> None:
     topic = stand.topic("t", partitions=1)
     stand.produce(topic, 10, partitions=1)
