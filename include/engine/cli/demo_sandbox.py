@@ -64,14 +64,19 @@ class DemoSandbox:
     """The demo, started or not.  Whoever constructs it, in this process or a later one, has the same demo.
 
     :param cassandra_nodes: 1 or 3, when it was not started yet; else it has what it was started with
+    :param kafka_brokers: likewise
     """
 
-    def __init__(self, sandbox: Sandbox | None = None, *, cassandra_nodes: int = 1) -> None:
+    def __init__(self, sandbox: Sandbox | None = None, *, cassandra_nodes: int = 1, kafka_brokers: int = 1) -> None:
         self.sandbox = sandbox or Home.of(PROJECT).sandbox(NAME)
         self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
         self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
         self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
-        self.clusters = Clusters(self.sandbox, cassandra_nodes=self._marked.get("cassandra_nodes", cassandra_nodes))
+        self.clusters = Clusters(
+            self.sandbox,
+            cassandra_nodes=self._marked.get("cassandra_nodes", cassandra_nodes),
+            kafka_brokers=self._marked.get("kafka_brokers", 1 if self._marked else kafka_brokers),
+        )
         self._spool = self.sandbox.directory("wal-archive-main", account=ourselves()) / "spool"
         command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(self._spool)]
         self.archiver = Companion(self.sandbox, "wal-archive-main", command)
@@ -117,7 +122,8 @@ class DemoSandbox:
         :raises Contended: somebody else holds a port; the hint names the variable that moves the server
         :raises Unreachable: a server ended or did not answer in time; the hint shows its log
         """
-        made = {"airflow": with_airflow, "stream": with_stream, "cassandra_nodes": self.clusters.cassandra.size}
+        sizes = {"cassandra_nodes": self.clusters.cassandra.size, "kafka_brokers": len(self.clusters.kafka.nodes)}
+        made = {"airflow": with_airflow, "stream": with_stream, **sizes}
         self._mark.write_text(json.dumps(made))
         self.declare(with_stream=with_stream)
         with steps.step(f"Object store, port {self.store.port}"):

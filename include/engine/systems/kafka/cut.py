@@ -17,7 +17,8 @@ from include.engine.loading.naming import is_of_a_test
 from include.engine.model import Cut
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
 
-OWN_GROUPS = "mainstay"  # groups of ours begin with this; they are not the pipeline's
+# What our own groups begin with.  A stream's truth is its checkpoint, which is a target; its group only shows how far it is.
+OWN_GROUPS = tuple(f"mainstay-{what}" for what in ("drill-", "probe", "reader", "restore-", "stream-"))
 
 
 class TopicCut(Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class TopicCut(Struct, frozen=True, kw_only=True):
     id: str
     low: tuple[int, ...]
     high: tuple[int, ...]
+    end: tuple[int, ...] = ()  # with what lies behind an open transaction, and so is not in the cut
 
     @property
     def partitions(self) -> int:
@@ -77,6 +79,7 @@ def take(
     partitions = [TP(topic.name, p.index) for topic in topics.values() for p in topic.partitions]
     at = clock()  # before the ends are read: whatever was acknowledged by now is in the cut
     high = admin.offsets(partitions, LATEST, committed=True)
+    end = admin.offsets(partitions, LATEST, committed=False)
     low = admin.offsets(partitions, EARLIEST)
     found = KafkaCut(
         cluster=admin.cluster_id(),
@@ -85,6 +88,7 @@ def take(
                 id=topic.id,
                 low=tuple(min(low[TP(name, p.index)], high[TP(name, p.index)]) for p in topic.partitions),
                 high=tuple(high[TP(name, p.index)] for p in topic.partitions),
+                end=tuple(end[TP(name, p.index)] for p in topic.partitions),
             )
             for name, topic in topics.items()
         },
