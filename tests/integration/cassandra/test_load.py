@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_a_node_that_stands_still_is_in_the_percentiles_though_few_may_be_in_fli
     assert step.waited > 0.1  # no more than 20 could be in flight: the target's doing, not the generator's
     assert step.behind < 0.05
     assert names(Verdict.FAIL, result.checks) == {"p99"}
+
+
+def test_a_node_that_refuses_connections_in_the_middle_ends_the_load_and_the_next_one_clears_up(
+    cassandra_range: Range, cassandra: CassandraServer
+) -> None:
+    (node,) = cassandra.nodes
+    profile = cassandra_range.profile(stages=[{"rate": 50, "lasts": "60s"}], gates=WIDE, workload={"rows": 100})
+    refusing = threading.Timer(2.0, node.nodetool, args=("disablebinary",))
+    try:
+        result = cassandra_range.run(profile, progress=Told({"load": refusing.start}))
+    finally:
+        refusing.join()
+        node.nodetool("enablebinary")
+    assert result.verdict is Verdict.FAIL
+    assert "guards" in names(Verdict.FAIL, result.checks)
+    assert "production could not be asked" in result.stopped
+    assert "removed" in names(Verdict.UNVERIFIED, result.checks)
+    assert result.step is not None  # until then
+    assert result.step.from_intended.count > 50
+    after = cassandra_range.run(cassandra_range.profile(stages=SHORT, gates=WIDE, workload={"rows": 100}))
+    assert any("a test that died had left mainstay_load_test_" in note for note in after.notes)
+    assert cassandra_range.engine(profile).leftovers("mainstay_load") == []
 
 
 def test_the_keyspace_of_a_load_test_is_in_no_backup_and_leaves_no_snapshot_when_it_is_dropped(
