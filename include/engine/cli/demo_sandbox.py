@@ -33,6 +33,7 @@ from include.engine.cli.demo_inventory import DemoConnections, write_inventory
 from include.engine.cli.demo_place import INVENTORY, NAME
 from include.engine.cli.demo_stream import DemoStream
 from include.engine.cli.steps import Steps
+from include.engine.connection_forms import as_variable
 from include.engine.contracts import Connection
 from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
@@ -50,7 +51,6 @@ TARGET = "postgres/main"
 BUCKET = "mainstay"
 LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
 _FRESH_BEAT = 5.0  # seconds
-_TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
 PORTS = {
     "airflow": 8080,
     "postgres-main": 15432,
@@ -288,18 +288,3 @@ def existing_connections() -> dict[str, str]:
     """Give the demo's connections in the form of the environment, by name; empty when there is no demo."""
     demo = existing()
     return {} if demo is None else {name: as_variable(name, one) for name, one in demo.connections().items()}
-
-
-def as_variable(name: str, connection: Connection) -> str:
-    """Write a connection as Airflow reads it from the environment."""
-    return json.dumps(
-        {
-            "conn_type": _TYPES.get(name.partition("_")[0], "aws"),
-            "host": connection.host,
-            "port": connection.port,
-            "login": connection.login,
-            "password": connection.password,
-            "schema": connection.schema,
-            "extra": connection.extra,
-        }
-    )
