@@ -219,14 +219,18 @@ class Brook:
         self.make(topic)
 
     def rows(self, table: str) -> list[str]:
-        """All rows, as the server writes them in JSON, sorted."""
+        """All rows, as the server writes them in JSON, sorted.
+
+        Read at the level at which they were written: one replica alone may not have been told yet what it missed.
+        """
         with self.cassandra.connect(timeout=60) as cql:
-            found = cql.rows(f"SELECT JSON * FROM {table}", timeout=60)
+            found = cql.rows(f"SELECT JSON * FROM {table}", timeout=60, consistency="LOCAL_QUORUM")
         return sorted(str(next(iter(row.values()))) for row in found)
 
     def count(self, table: str) -> int:
         with self.cassandra.connect(timeout=60) as cql:
-            return int(cql.rows(f"SELECT count(*) AS n FROM {table}", timeout=60)[0]["n"])
+            found = cql.rows(f"SELECT count(*) AS n FROM {table}", timeout=60, consistency="LOCAL_QUORUM")
+        return int(found[0]["n"])
 
     def letters(self, topic: str) -> list[dict[str, str]]:
         """The headers of all dead letters of *topic*."""
