@@ -147,7 +147,10 @@ def test_unsaved_records_have_hours_left_per_partition_and_saved_ones_are_not_as
     assert 7.9 < found["kafka.unsaved.hours_left", "0"] < 8.01
     assert 4.9 < found["kafka.unsaved.hours_left", "1"] < 5.01
     stand.backup()
-    assert [(r.metric, r.value) for r in probe.read(clock, timeout=20)] == [("kafka.unsaved.records", 0)]
+    assert [(r.metric, r.value) for r in probe.read(clock, timeout=20)] == [
+        ("kafka.unsaved.records", 0),
+        ("kafka.unsaved.lost_records", 0),
+    ]
 
 
 def test_many_partitions_are_looked_into_at_once(stand: Stand, tmp_path: Path) -> None:
