@@ -167,6 +167,7 @@ class DemoSandbox:
             () if with_stream else (demo_stream.TARGET,),
             sandbox=self.sandbox.root,
             cassandra_nodes=self.clusters.cassandra.size,
+            kafka_brokers=len(self.clusters.kafka.nodes),
         )
 
     def wait_until_archived(self, *, timeout: float = 60.0) -> None:
