@@ -3,7 +3,8 @@
 
 Makes the connectors what the inventory declares (MirrorMaker 2 on Kafka Connect, exactly once, names and bytes untouched), waits
 until the copy has everything that the source has now, compares the last records of every partition byte by byte, and puts
-every consumer group on the copy at the very record that it would read next.
+every consumer group on the copy at the very record that it would read next. A mirror that was stopped, as a fail-over does, goes on
+only when its name is typed.
 
 | | |
 |---|---|
@@ -19,7 +20,7 @@ from datetime import timedelta
 from airflow.sdk import DAG
 
 from mainstay import params
-from mainstay.defaults import DEFAULT_ARGS, MIRRORS, Pool, Tag, on_schedule
+from mainstay.defaults import DEFAULT_ARGS, INVENTORY, MIRRORS, Pool, Tag, on_schedule
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
 from mainstay.operators.judge import JudgeOperator
@@ -36,11 +37,11 @@ if MIRRORS:
         dag_display_name="Mirror",
         description="Keeps a running copy of topics on another cluster, and proves that it is one",
         doc_md=documented(__doc__),
-        schedule=on_schedule(None),
+        schedule=on_schedule(INVENTORY.schedule.mirror),
         catchup=False,
         max_active_runs=1,
         default_args={**DEFAULT_ARGS, "on_failure_callback": AlertNotifier(runbook="mirror-failed")},
-        params={"mirror": params.mirror(MIRRORS)},
+        params={"mirror": params.mirror(MIRRORS), "confirm": params.copy_on()},
         tags=[Tag.MIRROR, Tag.KAFKA, Tag.TIER_2],
     ):
         chosen = "{{ params.mirror }}"

@@ -1,4 +1,4 @@
-"""Reads a connection from the two forms that Airflow writes to the environment: a URI or JSON."""
+"""Reads a connection from the two forms that Airflow knows in the environment, a URI or JSON, and writes the second."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured
+
+_TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
 
 
 def parse(value: str, name: str) -> Connection:
@@ -22,6 +24,21 @@ def parse(value: str, name: str) -> Connection:
             f"{name} is neither a connection URI nor Airflow's JSON form",
             hint="percent-encode special characters in a URI",
         ) from None
+
+
+def as_variable(name: str, connection: Connection) -> str:
+    """Write a connection as Airflow reads it from the environment."""
+    return json.dumps(
+        {
+            "conn_type": _TYPES.get(name.partition("_")[0], "aws"),
+            "host": connection.host,
+            "port": connection.port,
+            "login": connection.login,
+            "password": connection.password,
+            "schema": connection.schema,
+            "extra": connection.extra,
+        }
+    )
 
 
 def _from_json(value: str) -> Connection:

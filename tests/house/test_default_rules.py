@@ -64,7 +64,10 @@ LIVE = {
         "kafka-narrow-topics",
         "kafka-lag",
         "kafka-group-lost",
+        "kafka-group-still",
         "kafka-unsaved",
+        "kafka-lost",
+        "kafka-transaction",
         "kafka-disk",
     ),
     MIRROR: (

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from include.engine.cli.demo_sandbox import as_variable
+from include.engine.connection_forms import as_variable
 from include.engine.contracts import Connection
 from include.engine.model import Target
 from include.engine.sandbox.home import Sandbox

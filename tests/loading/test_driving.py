@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections import Counter
+from functools import partial
 
 import pytest
 
-from include.engine.loading.contracts import UNANSWERED, UNSENT, Done
+from include.engine.loading.contracts import UNANSWERED, UNSENT, Done, Note
 from include.engine.loading.driving import Driver
 from include.engine.loading.gates import Gates, judged
 from include.engine.loading.recording import Recording, step_of
@@ -188,6 +190,53 @@ def test_a_wall_clock_that_is_set_moves_nothing(monkeypatch: pytest.MonkeyPatch)
     assert real() - time.time_ns() > 3599 * SECOND  # it was set meanwhile
     assert (step.from_intended.count, step.errors) == (100, {})
     assert step.from_intended.max < 600_000  # milliseconds: an hour would be in it
+
+
+@pytest.mark.parametrize("bound", [1, 10_000])
+def test_what_a_stall_delayed_is_made_up_for_within_the_rate_that_is_allowed(bound: int) -> None:
+    sent: list[int] = []
+
+    class Counting(Toy):
+        def submit(self, index: int, done: Done) -> None:
+            sent.append(self.at)
+            super().submit(index, done)
+
+    toy = Counting(service=MS, stalls=((3 * SECOND, 6 * SECOND),))
+    schedule = Schedule.steady(100, 20)
+    step = step_of(Driver(toy, schedule, begin=0, bound=bound, most=150, now=toy.now).run(), schedule)
+    in_second = Counter(at // SECOND for at in sent)
+    assert max(in_second.values()) == (150 if bound == 1 else 100)  # without the limit, 400 in the seventh
+    assert step.errors == {}
+    assert step.from_intended.count == 2000
+    assert step.achieved_rate == pytest.approx(100, rel=0.01)  # and it has caught up
+
+
+def test_operations_that_can_be_sent_together_are_and_what_the_client_says_of_one_is_its_cause() -> None:
+    class Together(Toy):
+        def __init__(self) -> None:
+            super().__init__(service=MS)
+            self.sizes: list[int] = []
+
+        def submit_many(self, indexes: range, note: Note) -> None:
+            self.sizes.append(len(indexes))
+            if 500 in indexes:
+                raise BufferError
+            for index in indexes:
+                self.submit(index, partial(self._told, note, index))
+
+        def _told(self, note: Note, index: int, _error: str | None, kind: str = "") -> None:
+            note(index, OSError(index) if index % 100 == 7 else None, object())
+
+        def cause(self, error: object) -> str:
+            return type(error).__name__
+
+    toy = Together()
+    schedule = Schedule.steady(1000, 2)
+    step = step_of(Driver(toy, schedule, begin=3 * MS, bound=50, now=toy.now).run(), schedule)
+    assert step.errors["OSError"] == 20
+    assert 1 <= step.errors["BufferError"] <= 50  # those that were sent with operation 500
+    assert max(toy.sizes) <= 50
+    assert step.from_intended.count == 2000
 
 
 def test_recordings_of_several_processes_add_up_across_the_wire() -> None:

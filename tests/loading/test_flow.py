@@ -16,7 +16,7 @@ from include.engine.loading.schedule import SECOND, Schedule
 from include.engine.model import LoadStep, Verdict
 from include.engine.systems.airflow.load import url_of
 from include.engine.systems.spark.batch_times import BatchTimes
-from include.engine.systems.spark.load import growth_of
+from include.engine.systems.spark.load import growth_of, rate_of
 from tests.loading.test_driving import MS, Toy
 from tests.loading.test_judging import result
 
@@ -41,12 +41,13 @@ def test_a_record_belongs_to_the_first_batch_that_ends_after_it(tmp_path: Path) 
     assert BatchTimes.read(tmp_path / "nowhere").begun(0, 0) is None
 
 
-def batched(capacity: float, rate: float, seconds: float) -> LoadStep:
-    """A toy job that does *capacity* records a second, one batch each second."""
+def batched(capacity: float, rate: float, seconds: float, *, every: int = 1) -> LoadStep:
+    """A toy job that does *capacity* records a second, in a batch every *every* seconds."""
 
     class Batches(Toy):
         def submit(self, index: int, done: object) -> None:
-            done_at = max((self.at // SECOND + 1) * SECOND, int(index / capacity * SECOND))
+            apart = every * SECOND
+            done_at = max((self.at // apart + 1) * apart, int(index / capacity * SECOND))
             self._service = done_at - self.at
             super().submit(index, done)  # type: ignore[arg-type]
 
@@ -60,6 +61,17 @@ def batched(capacity: float, rate: float, seconds: float) -> LoadStep:
 def test_latency_grows_at_a_rate_beyond_what_a_job_can_do_and_only_then(capacity: float, rate: float) -> None:
     found = growth_of(batched(capacity, rate, 20.0))["latency_growth"]
     assert found == pytest.approx(max(0.0, rate / capacity - 1), abs=0.02)
+
+
+@pytest.mark.parametrize(("capacity", "rate"), [(200, 100), (80, 100)])
+@pytest.mark.parametrize("seconds", [28, 29, 30, 31, 32, 33])
+def test_the_rate_reached_does_not_depend_on_whether_one_batch_more_is_in_the_time(
+    capacity: float, rate: float, seconds: float
+) -> None:
+    step = batched(capacity, rate, seconds, every=5)
+    assert rate_of(step, growth_of(step)) == pytest.approx(min(capacity, rate), rel=0.05)
+    if capacity > rate and seconds < 30:
+        assert step.achieved_rate < 0.95 * rate  # by the clock, the last batch came too late
 
 
 def test_a_rate_that_freshness_does_not_keep_fails_its_gate_and_too_short_a_test_proves_nothing() -> None:

@@ -6,12 +6,14 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.engine.loading import distribution
 from include.engine.loading.comparison import compare, mann_whitney
-from include.engine.loading.gates import Bound, Gates, judge, judged
+from include.engine.loading.contracts import CPU_SHARE, UNANSWERED
+from include.engine.loading.gates import Bound, Gates, judge, judged, needed
 from include.engine.loading.search import SearchPlan, found, next_rate
 from include.engine.model import LoadInterval, LoadResult, LoadStep, Spread, Verdict
 
@@ -42,6 +44,10 @@ CASES = [
     ("nothing was done", step(count=0), Gates(), Verdict.UNVERIFIED),
     ("too few for the percentile", step(count=400), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
     ("the generator was late", step(behind=0.06), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
+    ("the generator had no time left", step(figures={CPU_SHARE: 0.9}), Gates(), Verdict.UNVERIFIED),
+    ("the generator had some", step(figures={CPU_SHARE: 0.8}), Gates(), Verdict.PASS),
+    ("what failed was answered", step(achieved=900, errors={"timeout": 1000}), Gates(errors=0.1), Verdict.PASS),
+    ("what was not is not", step(achieved=900, errors={UNANSWERED: 1000}), Gates(errors=0.1), Verdict.UNVERIFIED),
     ("a figure that was not measured", step(), Gates(figures={"tasks": Bound(least=1)}), Verdict.UNVERIFIED),
     ("a figure", step(figures={"tasks": 2.0}), Gates(figures={"tasks": Bound(least=1, most=3)}), Verdict.PASS),
     ("a figure too low", step(figures={"tasks": 0.5}), Gates(figures={"tasks": Bound(least=1)}), Verdict.FAIL),
@@ -82,6 +88,39 @@ def test_a_search_ends_in_time_at_the_end_and_with_nothing() -> None:
     bad = [judged(step(rate, p99=500), Gates(latencies={"p99": 20})) for rate in (100, 50, 25, 12.5, 6.25)]
     assert next_rate(PLAN, bad, 0) is None
     assert found(PLAN, bad, 0).index is None
+
+
+@pytest.mark.parametrize("capacity", [7, 60, 300])
+def test_a_search_holds_a_low_rate_for_as_long_as_its_gates_need(capacity: float) -> None:
+    gates = Gates(latencies={"p99": 20})
+    plan = SearchPlan(begin=50, end=1000, step_seconds=8, warm_up=3, limit=1000, least=needed(gates))
+    steps: list[LoadStep] = []
+    elapsed = 0.0
+    while (rate := next_rate(plan, steps, elapsed)) is not None:
+        elapsed += plan.seconds_at(rate) + plan.warm_up
+        count = round(plan.seconds_at(rate) * rate)
+        steps.append(judged(step(rate, p99=10 if rate <= capacity else 500, count=count), gates))
+    assert elapsed <= plan.limit
+    assert not [one for one in steps if one.verdict is Verdict.UNVERIFIED]
+    index = found(plan, steps, elapsed).index
+    assert index is not None
+    assert steps[index].target_rate <= capacity
+    assert plan.seconds_at(50) == 10
+    assert plan.seconds_at(1000) == 8
+
+
+def test_a_search_tries_no_rate_that_it_would_have_to_hold_for_too_long() -> None:
+    plan = SearchPlan(begin=50, end=1000, step_seconds=8, warm_up=3, limit=30, least=500)
+    failed = [judged(step(50, p99=500), Gates(latencies={"p99": 20}))]
+    assert next_rate(plan, failed, 13.0) is None  # 25 a second: 20 s of it, which would end at 36 s
+    assert next_rate(plan, failed, 7.0) == 25
+
+
+def test_operations_that_are_drawn_need_some_more() -> None:
+    assert needed(Gates(latencies={"p50": 1})) == 10
+    assert needed(Gates(latencies={"p50": 1, "p999": 1})) == 5000
+    assert needed(Gates(latencies={"p99": 1}), drawn=True) == 635
+    assert needed(Gates()) == 5
 
 
 def test_a_rate_that_was_not_reached_does_not_count_as_kept() -> None:
@@ -160,6 +199,16 @@ def test_what_earlier_runs_differ_by_is_noise_and_few_intervals_say_nothing() ->
 def test_what_is_not_alike_is_said() -> None:
     notes = compare(result("a", 10, seed=1), result("b", 10, seed=2, profile="other")).notes
     assert notes == ("the profile differs: 'kafka-steady' and 'other'",)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 5_000_000_000), min_size=1, max_size=300))
+def test_a_histogram_is_the_one_of_every_single_value(values: list[int]) -> None:
+    one_by_one = HdrHistogram(1, distribution.LONGEST, distribution.DIGITS)
+    for value in values:
+        one_by_one.record_value(min(max(value, 1), distribution.LONGEST))
+    assert distribution.encoded(distribution.histogram(values)) == distribution.encoded(one_by_one)
+    assert distribution.spread(distribution.histogram(values)) == distribution.spread(one_by_one)
 
 
 @settings(deadline=None)

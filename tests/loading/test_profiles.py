@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import yaml
 
-from include.engine import load_wiring
+from include.engine import load_wiring, wiring
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.loading import profiles
+from include.engine.loading.gates import needed
 from include.engine.loading.naming import ours, prefix_of
 from include.engine.loading.permission import LoadPermission, admit, tripped
 from include.engine.loading.schedule import Schedule
 from include.engine.model import Reading
+from include.engine.systems.cassandra.workload import Workload as CassandraWorkload
 from include.engine.systems.kafka.workload import Workload
+from include.engine.systems.postgres.workload import Workload as PostgresWorkload
+from include.engine.verbs.load import Wish, admitted
+from tests.integration.spark.brook import Named
 
 WRONG = """\
 system: kafka
@@ -68,11 +75,34 @@ def test_a_system_that_is_none_and_a_profile_that_is_not_there() -> None:
 def test_a_shipped_profile_is_right_and_long_enough_for_its_gates(name: str) -> None:
     profile = load_wiring.load_profile(name)
     schedule = profile.schedule()
-    counted = schedule.operations * (1 - profile.warm_up.total_seconds() / schedule.seconds)
-    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-    for gate in profile.limits().latencies:
-        assert counted * (1 - shares.get(gate, 0)) >= 5, gate
-    assert profile.limits().latencies
+    gates = profile.limits()
+    assert gates.latencies
+    assert schedule.count(schedule.warm_up, schedule.seconds) >= needed(gates, drawn=profile.workload.drawn)
+
+
+@pytest.mark.parametrize("name", [name for name in load_wiring.load_profiles() if name.endswith(("steady", "brief"))])
+@pytest.mark.parametrize("search", [False, True])
+def test_what_a_dag_without_a_form_runs_is_allowed_when_the_inventory_says_no_more_than_that(
+    name: str, search: bool
+) -> None:
+    profile = load_wiring.load_profile(name)
+    if not search or name.endswith("steady"):
+        wish = Wish(profile=profile, target="t", permission=LoadPermission(allowed=True), search=search)
+        assert admitted(wish, profile.schedule()) <= 600
+
+
+@pytest.mark.parametrize("name", [name for name in load_wiring.load_profiles() if name.endswith("steady")])
+def test_each_rate_of_a_shipped_search_is_held_long_enough_for_its_gates_and_several_are_tried(name: str) -> None:
+    profile = load_wiring.load_profile(name)
+    least = needed(profile.limits(), drawn=profile.workload.drawn)
+    plan = profile.plan(most=5000)
+    elapsed = 0.0
+    for tried in range(3):
+        rate = plan.begin * plan.factor**tried
+        schedule = Schedule.steady(rate, plan.seconds_at(rate), warm_up=plan.warm_up)
+        assert schedule.count(schedule.warm_up, schedule.seconds) >= least
+        elapsed += schedule.seconds
+    assert elapsed < plan.limit / 2
 
 
 def test_rate_and_duration_of_a_run_come_before_the_profiles() -> None:
@@ -91,6 +121,36 @@ def test_nothing_is_allowed_that_the_inventory_does_not_allow() -> None:
     with pytest.raises(Refused) as told:
         admit("kafka/main", LIMITS, Schedule.steady(101, 21), bytes_each=10)
     assert all(limit in told.value.message for limit in ("max_rate", "max_bytes", "max_seconds"))
+
+
+def test_what_is_written_before_the_load_counts_too() -> None:
+    schedule = Schedule.steady(100, 10)
+    with pytest.raises(Refused, match="max_bytes"):
+        admit("kafka/main", LIMITS, schedule, bytes_each=10, prepared=1)
+    postgres = PostgresWorkload.model_validate({"scale": 100, "script": "select-only"})
+    assert (postgres.operation_bytes, postgres.prepared_bytes) == (0, 100 * 32 << 20)
+    rows = {"rows": 1000, "payload_bytes": 60}
+    assert CassandraWorkload.model_validate(rows | {"reads": 1}).prepared_bytes == 100_000
+    assert CassandraWorkload.model_validate(rows).prepared_bytes == 0
+
+
+def test_a_stream_is_guarded_by_the_probes_of_both_clusters_that_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows = {"events": {"shape": "events", "topic": "t", "table": "k.t"}}
+    stream = {"kafka": "one", "cassandra": "two", "checkpoint": "file:///tmp/none", "flows": flows}
+    document = {
+        "pipeline": "p",
+        "store": {"url": f"file://{tmp_path}/bucket"},
+        "kafka": {"main": {"connection": "one"}, "other": {"connection": "three"}},
+        "cassandra": {"events": {"connection": "two"}},
+        "spark": {"main": stream},
+    }
+    path = tmp_path / "inventory.yaml"
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setattr(wiring, "open_probes", lambda _inventory, _connections, target: [str(target)])
+    found = load_wiring.load_probes(wiring.load_inventory(path), Named({}), "spark/main")
+    assert [str(one) for one in found] == ["spark/main", "cassandra/events", "kafka/main"]
 
 
 def test_a_guard_trips_at_its_limit_and_when_it_cannot_be_read() -> None:

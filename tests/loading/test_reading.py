@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -13,8 +14,11 @@ from include.engine.loading import report
 from include.engine.loading.comparison import compare
 from include.engine.loading.distribution import encoded, histogram
 from include.engine.loading.payloads import payloads
+from include.engine.loading.recording import Recording
+from include.engine.loading.schedule import SECOND
 from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
-from include.engine.systems.airflow.load import figures_of
+from include.engine.systems.airflow.load import figures_of, longest_silence
+from include.engine.systems.postgres.load import note_held
 from include.engine.systems.postgres.pgbench_log import Transaction, transactions
 from tests.loading.test_judging import result
 
@@ -33,6 +37,13 @@ def test_a_log_of_pgbench_gives_both_latencies() -> None:
     assert found[2].error == "failed"
 
 
+def test_while_every_client_of_pgbench_is_busy_the_server_is_waited_for() -> None:
+    recording = Recording()
+    seconds = [(0.5, 2.0), (1.0, 3.0), (1.5, 2.5), (5.0, 5.5)]
+    note_held(recording, [(int(due * SECOND), int(sent * SECOND)) for due, sent in seconds])
+    assert {at: value / SECOND for at, value in recording.waited.items() if value} == {0: 0.5, 1: 1.0, 2: 1.0, 5: 0.5}
+
+
 @pytest.mark.parametrize("line", ["progress: 1.0 s, 100 tps", "0 1 2500", "0 1 2500 7 1700000001 002500 1"])
 def test_what_is_no_line_of_pgbench_is_refused(line: str) -> None:
     with pytest.raises(Corrupt, match="no line of its format"):
@@ -40,24 +51,31 @@ def test_what_is_no_line_of_pgbench_is_refused(line: str) -> None:
 
 
 def test_tasks_of_a_run_are_summed_up_by_airflows_own_clock() -> None:
-    def task(begin: int, end: int, state: str = "success") -> dict[str, str]:
+    def task(begin: int, end: int, state: str = "success", *, index: int = 0) -> dict[str, Any]:
         at = "2026-11-23T02:00:{:02d}Z"
         return {
             "start_date": at.format(begin),
             "end_date": at.format(end),
             "queued_when": at.format(begin - 1),
             "state": state,
+            "map_index": index,
         }
 
-    figures = figures_of("2026-11-23T02:00:00Z", [task(5, 6), task(7, 9, "failed"), task(10, 35)])
+    counted = task(2, 3, index=-1)  # what counts the others up is the run's first task, and none of those counted
+    figures = figures_of("2026-11-23T02:00:00Z", [counted, task(5, 6), task(7, 9, "failed"), task(10, 35)])
     assert figures == {
         "tasks_failed": 1.0,
-        "first_task_seconds": 5.0,
+        "first_task_seconds": 2.0,
         "tasks_per_minute": 6.0,
         "all_tasks_seconds": 35.0,
         "queued_to_started_seconds": 1.0,
     }
     assert figures_of("2026-11-23T02:00:00Z", []) == {"tasks_failed": 0.0}
+
+
+def test_the_longest_time_between_two_beats_of_the_scheduler_is_told_and_none_is_no_number() -> None:
+    assert longest_silence([10.0, 10.0, 15.0, 15.0, 27.5, 30.0]) == {"scheduler_longest_silence_seconds": 12.5}
+    assert longest_silence([0.0, 10.0, 10.0]) == {}
 
 
 @pytest.mark.parametrize("shape", ["json", "random"])

@@ -47,6 +47,16 @@ def test_every_operation_is_in_one_interval(found: list[Stage], parts: int) -> N
     assert sum(counts) == schedule.operations
 
 
+@given(st.lists(stages, min_size=1, max_size=4), st.floats(0.05, 1))
+def test_the_first_part_of_a_schedule_is_due_as_the_whole_is(found: list[Stage], share: float) -> None:
+    whole = Schedule(stages=tuple(found), warm_up=0.1)
+    part = whole.until(share * whole.seconds)
+    assert part.seconds == pytest.approx(share * whole.seconds)
+    assert part.operations == pytest.approx(whole.count(0, part.seconds), abs=1)
+    for index in range(0, part.operations, max(1, part.operations // 50)):
+        assert part.due(index) == pytest.approx(whole.due(index), abs=1_000_000)
+
+
 @pytest.mark.parametrize("processes", [2, 3, 7])
 def test_processes_share_a_schedule_without_gap_or_overlap(processes: int) -> None:
     schedule = Schedule.steady(100, 1)

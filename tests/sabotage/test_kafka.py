@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from include.engine.errors import Corrupt
 from include.engine.model import Entry, Verdict
 from include.engine.sandbox.home import Sandbox
+from include.engine.systems.kafka import groups
+from include.engine.systems.kafka.rank import rank
 from include.engine.systems.kafka.server import KafkaCluster
 from tests.systems.kafka.stand import Stand
 
@@ -78,3 +81,24 @@ def test_a_damaged_segment_fails_the_drill(stand: Stand) -> None:
     report = stand.drill(manifest)
     assert report.verdict is Verdict.FAIL
     assert any(manifest.entries[1].key in check.detail for check in report.checks)
+
+
+def test_groups_that_are_put_at_another_record_fail_the_drill(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed is what was computed: only the record itself tells that it was computed wrongly."""
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 300, partitions=1)
+    stand.commit("g", {(topic, 0): 100})
+    stand.commit("done", {(topic, 0): 300})
+    manifest = stand.backup()
+    sound = stand.drill(manifest)
+    assert sound.verdict is Verdict.PASS, sound.checks
+
+    def wrong(position: int, *args: Any, **kwargs: Any) -> int:
+        return rank(position, *args, **kwargs) - 1
+
+    monkeypatch.setattr(groups, "rank", wrong)
+    report = stand.drill(manifest)
+    assert report.verdict is Verdict.FAIL
+    failed = {check.name.partition(": ")[2]: check.detail for check in report.checks if check.verdict is Verdict.FAIL}
+    assert set(failed) == {"next records"}
+    assert all(stand.prefix + group in failed["next records"] for group in ("g", "done"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -20,6 +22,7 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.kafka.connect_server import ConnectWorker
+from include.engine.systems.kafka.loader import PATIENCE
 from include.engine.systems.kafka.mirror import KafkaMirror, open_mirror
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.settings import Mirror, Settings
@@ -90,6 +93,34 @@ def test_tls_works_with_the_right_authority_and_a_wrong_one_is_told(sandbox: San
         pass
     with pytest.raises(Misconfigured, match="TLS files"), open_admin(connection("/nowhere.pem"), patience=3):
         pass
+    cluster.stop()
+
+
+def test_a_broker_that_is_away_for_longer_than_a_loader_waits_leaves_no_hole(sandbox: Sandbox) -> None:
+    cluster = KafkaCluster(sandbox, "away").start()
+    stand = Stand(cluster)
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 400_000, partitions=1, size=100)
+    stand.settings = stand.settings.model_copy(update={"segment_records": 100_000})
+    stand.backup()
+    back = {topic: topic + "_back"}
+    away = [PATIENCE + 15]
+
+    def leave() -> None:
+        if away:
+            pause = away.pop()
+            os.kill(cluster.nodes[0].pid or 0, signal.SIGSTOP)  # what is sent meanwhile may still arrive afterwards
+            threading.Timer(pause, os.kill, (cluster.nodes[0].pid, signal.SIGCONT)).start()
+
+    stand.said.on_advance = leave
+    with pytest.raises(TransientError):
+        stand.restore(rename=back)
+    time.sleep(30)  # the broker is there again, and has taken what it had in its socket
+    there = stand.seen(topic + "_back")[0]
+    assert 0 < len(there) < 400_000
+    assert there == stand.seen(topic)[0][: len(there)]
+    stand.restore(rename=back)
+    assert stand.seen(topic + "_back") == stand.seen(topic)
     cluster.stop()
 
 

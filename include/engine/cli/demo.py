@@ -27,9 +27,12 @@ def up(
     cassandra_nodes: Annotated[
         int | None, typer.Option("--cassandra-nodes", help="1, or 3 with a rack and a copy each: 1 when it is new")
     ] = None,
+    kafka_brokers: Annotated[
+        int | None, typer.Option("--kafka-brokers", help="1, or 3 with a replica on each: 1 when it is new")
+    ] = None,
 ) -> None:
     """Start the demo: object store, PostgreSQL and a standby, Kafka and a copy, Cassandra, Spark, Airflow.  Twice does no harm."""
-    demo = _sandbox(cassandra_nodes)
+    demo = _sandbox(cassandra_nodes, kafka_brokers)
     steps = Steps()
     steps.title("Starting the demo")
     demo.up(steps, with_airflow=with_airflow, with_stream=with_stream)
@@ -37,8 +40,8 @@ def up(
     show(*_next_steps(demo, with_airflow=with_airflow))
 
 
-def _sandbox(cassandra_nodes: int | None) -> DemoSandbox:
-    """Give the demo with as many nodes as were asked for.
+def _sandbox(cassandra_nodes: int | None, kafka_brokers: int | None) -> DemoSandbox:
+    """Give the demo with as many nodes and brokers as were asked for.
 
     :raises NotFound: when a program that its servers need is not installed
     :raises Misconfigured: when a demo is there that has another number of them
@@ -47,14 +50,18 @@ def _sandbox(cassandra_nodes: int | None) -> DemoSandbox:
     from include.engine.cli.prerequisites import require
 
     require()
-    if cassandra_nodes not in (None, 1, 3):
-        raise Misconfigured(f"--cassandra-nodes {cassandra_nodes}: the demo has 1 or 3", hint="give 1 or 3")
-    demo = DemoSandbox(cassandra_nodes=cassandra_nodes or 1)
-    size = demo.clusters.cassandra.size
-    if cassandra_nodes not in (None, size):
-        raise Misconfigured(
-            f"the demo was made with {size} Cassandra node(s)", hint="`./mainstay down --wipe` first, then up again"
-        )
+    for option, asked in (("--cassandra-nodes", cassandra_nodes), ("--kafka-brokers", kafka_brokers)):
+        if asked not in (None, 1, 3):
+            raise Misconfigured(f"{option} {asked}: the demo has 1 or 3", hint="give 1 or 3")
+    demo = DemoSandbox(cassandra_nodes=cassandra_nodes or 1, kafka_brokers=kafka_brokers or 1)
+    for asked, size, what in (
+        (cassandra_nodes, demo.clusters.cassandra.size, "Cassandra node(s)"),
+        (kafka_brokers, len(demo.clusters.kafka.nodes), "Kafka broker(s)"),
+    ):
+        if asked not in (None, size):
+            raise Misconfigured(
+                f"the demo was made with {size} {what}", hint="`./mainstay down --wipe` first, then up again"
+            )
     return demo
 
 
@@ -168,7 +175,7 @@ def demo(
     from include.engine.cli.demo_load_tour import report_loads
     from include.engine.cli.demo_tour import report, tour
 
-    sandbox = _sandbox(None)
+    sandbox = _sandbox(None, None)
     steps = Steps()
     steps.title("Starting the demo")
     sandbox.up(steps)

@@ -23,11 +23,14 @@ class Clusters:
     """They are started side by side with what else the demo starts: each takes seconds of one processor.
 
     :param cassandra_nodes: 1, or 3 with a rack each and three copies of every row
+    :param kafka_brokers: of the cluster that is copied: 1, or 3 with three replicas of every topic
     """
 
-    def __init__(self, sandbox: Sandbox, *, cassandra_nodes: int = 1) -> None:
+    def __init__(self, sandbox: Sandbox, *, cassandra_nodes: int = 1, kafka_brokers: int = 1) -> None:
         self.sandbox = sandbox
-        self.kafka = KafkaCluster(sandbox, "main", ports=[PORTS["kafka-main"]], quick=False)
+        first = PORTS["kafka-main"]
+        ports = [first, *(first + 10 * number for number in range(1, kafka_brokers))]
+        self.kafka = KafkaCluster(sandbox, "main", size=kafka_brokers, ports=ports, quick=False)
         self.copy = KafkaCluster(sandbox, "dr", ports=[PORTS["kafka-dr"]])
         self.connect = ConnectWorker(sandbox, self.copy, port=PORTS["connect-dr"])
         self.cassandra = CassandraServer(sandbox, "main", size=cassandra_nodes, port=PORTS["cassandra-main"])

@@ -43,11 +43,13 @@ def write_inventory(
     *,
     sandbox: Path,
     cassandra_nodes: int,
+    kafka_brokers: int,
 ) -> None:
     """Write the demo's inventory: *base* with *settings*, by target, added, and without the targets *left_out*.
 
     :param sandbox: of the demo, whose servers the sweep looks at
     :param cassandra_nodes: how many there are, each with a copy
+    :param kafka_brokers: how many there are
     """
     document = yaml.safe_load(base.read_text(encoding="utf-8"))
     for target, added in settings.items():
@@ -60,6 +62,9 @@ def write_inventory(
             del document[system]  # a system without a target is a mistake
     document["sweep"]["hosts"]["worker"]["sandbox"] = str(sandbox)
     document["expect"]["cassandra"] |= {"nodes": cassandra_nodes, "replication_factor": cassandra_nodes}
+    document["expect"]["kafka"]["brokers"] = kafka_brokers
+    if kafka_brokers > 1:
+        del document["expect"]["kafka"]["partitions_per_broker"]  # what a mirror keeps for itself has one partition
     demo_load.allow(document)
     draft = path.with_suffix(".draft")
     draft.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

@@ -33,6 +33,7 @@ from include.engine.cli.demo_inventory import DemoConnections, write_inventory
 from include.engine.cli.demo_place import INVENTORY, NAME
 from include.engine.cli.demo_stream import DemoStream
 from include.engine.cli.steps import Steps
+from include.engine.connection_forms import as_variable
 from include.engine.contracts import Connection
 from include.engine.lookout import HISTORY_VARIABLE
 from include.engine.sandbox.accounts import ourselves
@@ -50,7 +51,6 @@ TARGET = "postgres/main"
 BUCKET = "mainstay"
 LOGS_VARIABLE = "MAINSTAY_LOGS"  # where the servers' logs are, for the evening's checklist
 _FRESH_BEAT = 5.0  # seconds
-_TYPES = {"postgres": "postgres", "kafka": "kafka", "cassandra": "cassandra"}
 PORTS = {
     "airflow": 8080,
     "postgres-main": 15432,
@@ -64,14 +64,19 @@ class DemoSandbox:
     """The demo, started or not.  Whoever constructs it, in this process or a later one, has the same demo.
 
     :param cassandra_nodes: 1 or 3, when it was not started yet; else it has what it was started with
+    :param kafka_brokers: likewise
     """
 
-    def __init__(self, sandbox: Sandbox | None = None, *, cassandra_nodes: int = 1) -> None:
+    def __init__(self, sandbox: Sandbox | None = None, *, cassandra_nodes: int = 1, kafka_brokers: int = 1) -> None:
         self.sandbox = sandbox or Home.of(PROJECT).sandbox(NAME)
         self.store = ObjectStoreServer(self.sandbox, port=PORTS["object-store-main"])
         self.primary = PostgresServer(self.sandbox, port=PORTS["postgres-main"], durable=True)
         self.standby = StandbyServer(self.primary, port=PORTS["postgres-standby"])
-        self.clusters = Clusters(self.sandbox, cassandra_nodes=self._marked.get("cassandra_nodes", cassandra_nodes))
+        self.clusters = Clusters(
+            self.sandbox,
+            cassandra_nodes=self._marked.get("cassandra_nodes", cassandra_nodes),
+            kafka_brokers=self._marked.get("kafka_brokers", 1 if self._marked else kafka_brokers),
+        )
         self._spool = self.sandbox.directory("wal-archive-main", account=ourselves()) / "spool"
         command = ["-m", "include.engine.cli", "wal-archive", TARGET, "--spool", str(self._spool)]
         self.archiver = Companion(self.sandbox, "wal-archive-main", command)
@@ -117,17 +122,10 @@ class DemoSandbox:
         :raises Contended: somebody else holds a port; the hint names the variable that moves the server
         :raises Unreachable: a server ended or did not answer in time; the hint shows its log
         """
-        made = {"airflow": with_airflow, "stream": with_stream, "cassandra_nodes": self.clusters.cassandra.size}
+        sizes = {"cassandra_nodes": self.clusters.cassandra.size, "kafka_brokers": len(self.clusters.kafka.nodes)}
+        made = {"airflow": with_airflow, "stream": with_stream, **sizes}
         self._mark.write_text(json.dumps(made))
-        left_out = () if with_stream else (demo_stream.TARGET,)
-        write_inventory(
-            self.inventory,
-            INVENTORY,
-            self.clusters.settings() | self.stream.settings(),
-            left_out,
-            sandbox=self.sandbox.root,
-            cassandra_nodes=self.clusters.cassandra.size,
-        )
+        self.declare(with_stream=with_stream)
         with steps.step(f"Object store, port {self.store.port}"):
             self.store.start()
             self.store.create_bucket(BUCKET)
@@ -159,6 +157,18 @@ class DemoSandbox:
         if with_stream:  # it has begun while Airflow started
             with steps.step("Its first batches"):
                 self.stream.wait()
+
+    def declare(self, *, with_stream: bool) -> None:
+        """Write its inventory, with or without the streaming job among the targets."""
+        write_inventory(
+            self.inventory,
+            INVENTORY,
+            self.clusters.settings() | self.stream.settings(),
+            () if with_stream else (demo_stream.TARGET,),
+            sandbox=self.sandbox.root,
+            cassandra_nodes=self.clusters.cassandra.size,
+            kafka_brokers=len(self.clusters.kafka.nodes),
+        )
 
     def wait_until_archived(self, *, timeout: float = 60.0) -> None:
         """Wait until all that the primary has written until now is in the bucket: a crash from now on loses none of it.
@@ -279,18 +289,3 @@ def existing_connections() -> dict[str, str]:
     """Give the demo's connections in the form of the environment, by name; empty when there is no demo."""
     demo = existing()
     return {} if demo is None else {name: as_variable(name, one) for name, one in demo.connections().items()}
-
-
-def as_variable(name: str, connection: Connection) -> str:
-    """Write a connection as Airflow reads it from the environment."""
-    return json.dumps(
-        {
-            "conn_type": _TYPES.get(name.partition("_")[0], "aws"),
-            "host": connection.host,
-            "port": connection.port,
-            "login": connection.login,
-            "password": connection.password,
-            "schema": connection.schema,
-            "extra": connection.extra,
-        }
-    )

@@ -80,13 +80,22 @@ def run(
 def profiles(as_json: Json = False) -> None:
     """List the load profiles, and say what is wrong with those that have mistakes."""
     from include.engine import load_wiring
+    from include.engine.errors import Misconfigured
+    from include.engine.model import Verdict
 
-    found = [load_wiring.load_profile(name) for name in load_wiring.load_profiles()]
+    found: list[dict[str, str]] = []
+    for name in load_wiring.load_profiles():
+        try:
+            one = load_wiring.load_profile(name)
+            found.append({"name": name, "system": one.system, "description": one.description, "wrong": ""})
+        except Misconfigured as error:
+            found.append({"name": name, "system": "", "description": "", "wrong": error.message})
     if as_json:
-        emit_json([{"name": one.name, "system": one.system, "description": one.description} for one in found])
-        return
-    rows = [(one.name, one.system, one.description) for one in found]
-    show(table(("profile", "system", "what it stands for"), rows))
+        emit_json(found)
+    else:
+        rows = [(one["name"], one["system"], one["description"] or one["wrong"]) for one in found]
+        show(table(("profile", "system", "what it stands for"), rows))
+    leave(Verdict.FAIL if any(one["wrong"] for one in found) else Verdict.PASS)
 
 
 @load.command("list")

@@ -25,6 +25,9 @@ def mirror(
     name: Name,
     patience: Patience = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would change and stop")] = False,
+    confirm: Annotated[
+        str, typer.Option("--confirm", help="the mirror's name again: a stopped one may copy on, after a fail-over too")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Make a mirror what was declared, wait until it has caught up, and prove that it is a copy."""
@@ -32,12 +35,13 @@ def mirror(
 
     opened = _opened(whence, name)
     if dry_run:
-        plan = verb.plan(opened)
+        plan = verb.plan(opened, resume=True)
         emit_json(plan) if as_json else show(*(plan.changes or ("nothing would change",)), *plan.warnings)
         return
     with stopping() as stop, ShellProgress() as progress:
         limit = timedelta(minutes=patience)
-        report = verb.mirror(opened, patience=limit, progress=progress, stop=stop, clock=now)
+        resume = confirm == name
+        report = verb.mirror(opened, patience=limit, progress=progress, stop=stop, clock=now, resume=resume)
     emit_json(report) if as_json else show(checks_table(report.checks, title=f"Mirror {name}"))
     leave(report.verdict)
 

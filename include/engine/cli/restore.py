@@ -127,7 +127,7 @@ def restore(
         pipeline = whence.pipeline()
         _restore_set(
             pipeline,
-            restore_set.plan(pipeline, restore_set.find(pipeline, target), wishes, point=stopping_point),
+            restore_set.plan(pipeline, restore_set.find(pipeline, target), wishes, point=stopping_point, clock=now),
             reason,
             checks=checks,
             dry_run=dry_run,
@@ -136,7 +136,7 @@ def restore(
         )
     wanted, wish = Target.parse(target), wishes.of_one()
     pipeline = whence.pipeline()
-    plan = verb.plan_wish(pipeline, wanted, wish, point=stopping_point, backup=backup)
+    plan = verb.plan_wish(pipeline, wanted, wish, point=stopping_point, backup=backup, clock=now)
     if dry_run:
         emit_json(plan) if as_json else show_plan(plan)
         return

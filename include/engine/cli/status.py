@@ -100,7 +100,8 @@ def _clusters(clusters: Clusters) -> Iterator[tuple[str, Probe]]:
     for node in clusters.cassandra.nodes:
         yield node.label, lambda address=node.address: _cassandra(clusters, address)  # type: ignore[misc]
     for cluster in (clusters.kafka, clusters.copy):
-        yield cluster.label, lambda cluster=cluster: _kafka(cluster)  # type: ignore[misc]
+        for broker in cluster.nodes:
+            yield broker.label, lambda cluster=cluster: _kafka(cluster)  # type: ignore[misc]
     yield clusters.connect.label, lambda: _connect(clusters)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
+from include.engine.errors import Interrupted
 from include.engine.loading.schedule import Schedule
 from include.engine.model import GeneratorLimit, LoadStep, Reading
 
 LOAD_BEFORE = "load average before the test"  # differs from test to test, and is no change of what is tested
+CPU_SHARE = (
+    "generator_cpu_share"  # a figure: of one processor, by the busiest process, where its client has to wait for Python
+)
 UNANSWERED = "no answer by the end of the test"
 UNSENT = "never sent: the generator was still behind when the test ended"
 
@@ -43,6 +47,24 @@ class Operation(Protocol):
         ...
 
 
+# Takes the answer to one of many operations, from any thread: its index, what the client gave for an error or None, and
+# whatever else the client gives, which is not looked at.  It is called once for each operation, as cheaply as can be.
+Note = Callable[[int, object, object], None]
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An operation that can send many at once for much less than one by one."""
+
+    def submit_many(self, indexes: range, note: Note) -> None:
+        """Send operations *indexes*, and call *note* for each when it is answered."""
+        ...
+
+    def cause(self, error: object) -> str:
+        """Put an error that *note* was given into a few words."""
+        ...
+
+
 @runtime_checkable
 class Phased(Protocol):
     """An operation that can say afterwards where its time went."""
@@ -70,6 +92,7 @@ class LoadRun(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Stop
     clock: Clock
+    most: float | None = None  # operations that may be sent in any second, also to make up for a stall
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -77,6 +100,24 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     step: LoadStep
     histograms: dict[str, str]
+
+
+class CutShort(Interrupted):
+    """The load was stopped; what was measured until then."""
+
+    def __init__(self, measured: Measured) -> None:
+        super().__init__("the load was stopped", hint="run it again")
+        self.measured = measured
+
+
+def measured_until(error: BaseException) -> Measured | None:
+    """Give what had been measured when *error* ended a load, if that was kept: in it, or in what has caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CutShort):
+            return seen.measured
+        seen = seen.__cause__
+    return None
 
 
 class LoadEngine(Protocol):
@@ -97,7 +138,7 @@ class LoadEngine(Protocol):
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Put the load on.  May be called again, for the next rate of a search.
 
-        :raises Interrupted: when it was asked to stop; what was measured until then is lost
+        :raises Interrupted: when it was asked to stop; as :class:`CutShort`, or caused by one, when something had been measured
         """
         ...
 

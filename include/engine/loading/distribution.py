@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from hdrh.histogram import HdrHistogram
 
@@ -13,13 +15,20 @@ from include.engine.model.loads import Spread
 
 LONGEST = 3600 * 1_000_000  # microseconds: what takes longer counts as this long
 _RANKS = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+_BITS = 11  # by which an HdrHistogram of three digits tells values apart
 DIGITS = 3  # significant ones: a value is told with an error of at most 0.1 %
 
 
 def histogram(counted: Mapping[int, int] | Iterable[int] = ()) -> HdrHistogram:
     """Make a histogram of latencies in microseconds, given as counts by value or as the values."""
     made = HdrHistogram(1, LONGEST, DIGITS)
+    # What it does not tell apart is joined first: to record is the slow part.
+    joined: dict[int, int] = {}
     for value, count in Counter(counted).items():
+        unit = max(0, value.bit_length() - _BITS)
+        kept = value >> unit << unit
+        joined[kept] = joined.get(kept, 0) + count
+    for value, count in joined.items():
         made.record_value(min(max(value, 1), LONGEST), count)
     return made
 
@@ -44,12 +53,9 @@ def spread(found: HdrHistogram) -> Spread:
 def spread_of(counts: Mapping[int, int]) -> Spread:
     """Give counts by microseconds in short, exactly: for the many small distributions of a series."""
     total = sum(counts.values())
-    ranks = {name: math.ceil(total * share) for name, share in _RANKS.items()}
-    found: dict[str, float] = {}
-    seen = 0
-    for value in sorted(counts):
-        seen += counts[value]
-        found |= {name: _ms(value) for name, rank in ranks.items() if name not in found and seen >= rank}
+    values = sorted(counts)
+    seen = list(accumulate(counts[value] for value in values))
+    found = {name: _ms(values[bisect_left(seen, math.ceil(total * share))]) for name, share in _RANKS.items()}
     mean = sum(value * count for value, count in counts.items()) / total
     return Spread(count=total, mean=_ms(mean), max=_ms(max(counts)), **found)
 

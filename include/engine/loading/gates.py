@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from include.engine.loading.contracts import UNSENT
+from include.engine.loading.contracts import CPU_SHARE, UNANSWERED, UNSENT
 from include.engine.model import Check, LoadStep, Verdict, worst
 
 REACHED = 0.95  # of the target rate: below it, the test was another one than the profile asked for
 _LATE = 0.05  # share of operations that the generator itself may send late
+_BUSY = 0.85  # share of a processor from which on a process of the generator may be late
 _BEYOND = 5  # operations that must lie beyond a percentile before it says anything
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -36,6 +38,15 @@ class Gates(Struct, frozen=True, kw_only=True):
     figures: Mapping[str, Bound] = {}
 
 
+def needed(gates: Gates, *, drawn: bool = False) -> int:
+    """Give how many operations it takes to say anything about the percentiles of *gates*.
+
+    :param drawn: their number is drawn at random around what is asked for: six deviations of a Poisson process more
+    """
+    exact = max((round(_BEYOND / (1 - _SHARES.get(name, 0.0))) for name in gates.latencies), default=_BEYOND)
+    return exact + math.ceil(6 * math.sqrt(exact)) if drawn else exact
+
+
 def judged(step: LoadStep, gates: Gates) -> LoadStep:
     """Give *step* with its checks and its verdict."""
     checks = tuple(judge(step, gates))
@@ -48,17 +59,20 @@ def judge(step: LoadStep, gates: Gates) -> Sequence[Check]:
     if step.behind > _LATE:
         detail = f"{step.behind:.1%} of the operations were sent late by the generator itself, and not because the target was slow"
         checks.append(Check(name="schedule kept", verdict=Verdict.UNVERIFIED, detail=detail))
+    checks += _busy(step)
     checks += [_latency(step, name, most) for name, most in gates.latencies.items()]
     checks += [_figure(step, name, bound) for name, bound in gates.figures.items()]
     return checks
 
 
 def _reached(step: LoadStep) -> Check:
-    share = step.achieved_rate / step.target_rate if step.target_rate else 0.0
-    detail = f"{step.achieved_rate:,.1f} of {step.target_rate:,.1f} operations a second, {share:.1%}"
+    # What failed was answered, too; whether it may fail is the error gate's business.
+    refused = sum(count for cause, count in step.errors.items() if cause not in (UNSENT, UNANSWERED))
+    answered = step.achieved_rate + refused / step.seconds
+    share = answered / step.target_rate if step.target_rate else 0.0
+    detail = f"{answered:,.1f} of {step.target_rate:,.1f} operations a second, {share:.1%}"
     if share >= REACHED:
         return Check(name="rate reached", verdict=Verdict.PASS, detail=detail)
-    # What failed was answered, too; whether it may fail is the error gate's business.
     if step.waited >= 0.05:
         whose = f"the target did not answer in time: for {step.waited:.0%} of the time, no more operations could be in flight"
     elif step.behind > _LATE or UNSENT in step.errors:
@@ -68,6 +82,17 @@ def _reached(step: LoadStep) -> Check:
     else:
         whose = "the answers came too late"
     return Check(name="rate reached", verdict=Verdict.UNVERIFIED, detail=f"{detail}; {whose}")
+
+
+def _busy(step: LoadStep) -> Sequence[Check]:
+    share = step.figures.get(CPU_SHARE, 0.0)
+    if share <= _BUSY:
+        return ()
+    detail = (
+        f"the busiest process of the generator used {share:.0%} of a processor: what was measured may be the generator;"
+        " give it more processes, or a machine of its own"
+    )
+    return (Check(name="generator", verdict=Verdict.UNVERIFIED, detail=detail),)
 
 
 def _errors(step: LoadStep, most: float) -> Check:

@@ -33,6 +33,10 @@ class Guard:
             why = f"production could not be asked: {error.message}"
             self.problem = Check(name="guards", verdict=verdict, detail=why)
             return why
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody watches any more
+            why = f"the guards could not be read: {type(error).__name__}: {error}"
+            self.problem = Check(name="guards", verdict=Verdict.UNVERIFIED, detail=why)
+            return why
         self._looks += 1
         for reading in readings:
             self._worst[reading.metric] = max(reading.value, self._worst.get(reading.metric, reading.value))

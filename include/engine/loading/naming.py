@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 _PREFIX = "mainstay_load"
+# Of the topics and keyspaces of all pipelines' load tests, in the words of Python and of Java.
+OF_A_TEST = rf"{_PREFIX}_[a-z0-9_]+_[0-9]{{8}}t[0-9]{{6}}z.*"
 _LONGEST_SLUG = 16  # a keyspace's name has at most 48 characters
 
 
@@ -17,6 +19,11 @@ def prefix_of(pipeline: str) -> str:
         digest = hashlib.sha256(pipeline.encode()).hexdigest()[:6]
         slug = f"{slug[: _LONGEST_SLUG - 7]}_{digest}"
     return f"{_PREFIX}_{slug}"
+
+
+def is_of_a_test(name: str) -> bool:
+    """Say whether a load test has created what is called so: no backup and no mirror takes it, for it goes at any time."""
+    return re.fullmatch(OF_A_TEST, name) is not None
 
 
 def ours(prefix: str, names: Sequence[str]) -> list[str]:

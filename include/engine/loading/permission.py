@@ -44,8 +44,12 @@ class LoadPermission(Section):
         "create a topic and a keyspace; the stream's own when not given",
     )
     max_rate: float = Field(1000.0, gt=0, description="operations per second, at most")
-    max_bytes: int = Field(1 << 30, ge=1, description="bytes that one test may write, at most")
-    max_seconds: Duration = Field(timedelta(minutes=10), description="how long the load may be on, at most")
+    max_bytes: int = Field(
+        1 << 30, ge=1, description="bytes that one test may write, at most, with what it writes before the load begins"
+    )
+    max_seconds: Duration = Field(
+        timedelta(minutes=10), description="how long the load may be on, at most, with the time that late answers have"
+    )
     guards: dict[str, GuardSection] = Field(
         default_factory=lambda: {CANARY: GuardSection(above=5.0)},
         description="metrics, as the target's probes name them, that stop the load; `load.canary` is the time of a small question",
@@ -67,11 +71,18 @@ class LoadTargets(Section):
 
 
 def admit(
-    target: str, permission: LoadPermission, schedule: Schedule, *, bytes_each: int, seconds: float | None = None
+    target: str,
+    permission: LoadPermission,
+    schedule: Schedule,
+    *,
+    bytes_each: int,
+    prepared: int = 0,
+    seconds: float | None = None,
 ) -> None:
     """Refuse a test that the inventory does not allow.
 
     :param bytes_each: what one operation writes, at most
+    :param prepared: what is written before the load begins, at most
     :param seconds: how long it may take, when that is not the schedule's length
     :raises Refused: naming every limit that it would break
     """
@@ -81,7 +92,7 @@ def admit(
             hint="a person who may decide it sets `load: {allowed: true}` for it in the inventory",
         )
     lasting = schedule.seconds if seconds is None else seconds
-    written = schedule.operations * bytes_each
+    written = schedule.operations * bytes_each + prepared
     broken = []
     if schedule.highest_rate > permission.max_rate:
         broken.append(

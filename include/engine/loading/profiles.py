@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from include.engine.errors import Misconfigured, NotFound
-from include.engine.loading.gates import Bound, Gates
+from include.engine.loading.gates import Bound, Gates, needed
 from include.engine.loading.schedule import Schedule, Stage
 from include.engine.loading.search import SearchPlan
+from include.engine.loading.workload import LoadWorkload
 from include.engine.sections import Duration, Mistake, Section, mistakes_of, read_yaml
 
 _HINT = "docs/load-tests.md explains each key"
@@ -37,8 +39,11 @@ class SearchSection(Section):
     end: float | None = Field(None, gt=0, description="the highest rate to try; by default what the inventory allows")
     factor: float = Field(2.0, gt=1, le=10, description="from one rate to the next, while all pass")
     tolerance: float = Field(0.1, gt=0, le=1, description="how exact the result must be, as a share")
-    step: Duration = Field(timedelta(seconds=10), description="how long each rate is held, besides the warm-up")
-    limit: Duration = Field(timedelta(minutes=5), description="no further rate is tried after this")
+    step: Duration = Field(
+        timedelta(seconds=10),
+        description="how long each rate is held, besides the warm-up; longer when the gates need more operations",
+    )
+    limit: Duration = Field(timedelta(minutes=5), description="no rate is tried that would be held beyond this")
 
 
 class BoundSection(Section):
@@ -88,7 +93,9 @@ class Profile(Section):
     )
     gates: GatesSection = GatesSection()
     search: SearchSection = SearchSection()
-    workload: Any = Field(None, description="what an operation is: the system's own keys")
+    workload: SerializeAsAny[LoadWorkload] = Field(
+        LoadWorkload(), description="what an operation is: the system's own keys"
+    )
 
     name: str = Field("", exclude=True)
 
@@ -119,9 +126,15 @@ class Profile(Section):
             factor=search.factor,
             tolerance=search.tolerance,
             step_seconds=search.step.total_seconds(),
-            warm_up=self.warm_up.total_seconds(),
+            warm_up=float(math.ceil(self.warm_up.total_seconds())),  # it ends with a whole interval of the series
             limit=search.limit.total_seconds(),
+            least=needed(self.limits(), drawn=self.workload.drawn),
         )
+
+    @property
+    def seconds_after(self) -> float:
+        """How long the load may go on after the last operation was due."""
+        return self.grace.total_seconds() + float(self.workload.seconds_after)
 
     def limits(self) -> Gates:
         """Give the gates."""
@@ -136,12 +149,10 @@ class Profile(Section):
     def declared(self) -> dict[str, Any]:
         """Give it as a document, for the result."""
         found: dict[str, Any] = msgspec.json.decode(self.model_dump_json())
-        if isinstance(self.workload, BaseModel):
-            found["workload"] = msgspec.json.decode(self.workload.model_dump_json())
         return found
 
 
-def load(path: Path, workloads: Mapping[str, type[Section]]) -> Profile:
+def load(path: Path, workloads: Mapping[str, type[LoadWorkload]]) -> Profile:
     """Read a profile.
 
     :param workloads: what each system's operations may say, by system
@@ -161,12 +172,12 @@ def names(folder: Path) -> list[str]:
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
-def parse(text: str, workloads: Mapping[str, type[Section]], *, name: str) -> Profile:
+def parse(text: str, workloads: Mapping[str, type[LoadWorkload]], *, name: str) -> Profile:
     """Read a profile from its text (see :func:`load`)."""
     source = read_yaml(text, name=f"{name}.yaml", start_from="include/config/load/kafka-steady.yaml")
     wrong: list[Mistake] = []
     found: Profile | None = None
-    workload: Section | None = None
+    workload = LoadWorkload()
     system = str(source.document.get("system", ""))
     if system in workloads:
         try:

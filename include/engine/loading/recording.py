@@ -81,6 +81,11 @@ class Recording:
         """Note an operation that failed after a time that nobody knows."""
         self.errors.setdefault(due // self.interval, Counter())[cause] += 1
 
+    def note_wait(self, begin: int, end: int) -> None:
+        """Note that from *begin* to *end* nothing more could be sent, because too much was not answered."""
+        for at in range(begin // self.interval, end // self.interval + 1):
+            self.waited[at] += min(end, (at + 1) * self.interval) - max(begin, at * self.interval)
+
     def merge(self, other: Recording) -> None:
         """Take over what another generator has recorded in the same intervals."""
         for mine, theirs in ((self.intended, other.intended), (self.sent, other.sent), (self.errors, other.errors)):

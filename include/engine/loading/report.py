@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
+import msgspec
+
 from include.engine.loading import plots
 from include.engine.loading.comparison import Comparison
 from include.engine.loading.distribution import buckets, decoded
@@ -43,6 +45,12 @@ def page(result: LoadResult, *, earlier: Sequence[LoadResult] = (), comparisons:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def bare(result: LoadResult) -> str:
+    """Write a page that only says what the result says: for when nothing can be drawn of it."""
+    said = escape(json.dumps(msgspec.to_builtins(result), indent=2, default=str))
+    return f'<!doctype html><html lang="en"><head><meta charset="utf-8"></head><body><pre>{said}</pre></body></html>\n'
 
 
 def _head(result: LoadResult) -> str:

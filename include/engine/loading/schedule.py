@@ -47,6 +47,16 @@ class Schedule(Struct, frozen=True, kw_only=True, dict=True):
         """One rate, for *warm_up* and then *seconds* seconds."""
         return cls(stages=(Stage(rate=rate, seconds=warm_up + seconds),), warm_up=warm_up)
 
+    def until(self, seconds: float) -> Schedule:
+        """Give its first *seconds* seconds."""
+        stages: list[Stage] = []
+        for stage, begins in zip(self.stages, self._begins, strict=True):
+            lasts = min(stage.seconds, seconds - begins)
+            if lasts > 0:
+                to = None if stage.to is None else stage.rate + (stage.to - stage.rate) * lasts / stage.seconds
+                stages.append(Stage(rate=stage.rate, to=to, seconds=lasts))
+        return Schedule(stages=tuple(stages), warm_up=self.warm_up)
+
     @property
     def seconds(self) -> float:
         """How long it is, with the warm-up."""

@@ -18,7 +18,8 @@ class SearchPlan(Struct, frozen=True, kw_only=True):
     :param factor: from one rate to the next, as long as all pass
     :param tolerance: of the result: the search ends when the lowest rate that failed is this share above the highest that passed
     :param step_seconds: how long each rate is held, after *warm_up* seconds that do not count
-    :param limit: seconds after which no further rate is begun
+    :param limit: seconds within which every step must end
+    :param least: operations that a step must have for its gates to say anything: a low rate is held for longer
     """
 
     begin: float
@@ -28,6 +29,11 @@ class SearchPlan(Struct, frozen=True, kw_only=True):
     step_seconds: float = 10.0
     warm_up: float = 2.0
     limit: float = 600.0
+    least: int = 0
+
+    def seconds_at(self, rate: float) -> float:
+        """Say how long *rate* is held, after the warm-up."""
+        return max(self.step_seconds, math.ceil(self.least / rate))
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -44,10 +50,13 @@ def next_rate(plan: SearchPlan, steps: Sequence[LoadStep], elapsed: float) -> fl
 
     :param elapsed: seconds since the search began
     """
-    if not steps:
-        return plan.begin
-    if elapsed + plan.step_seconds + plan.warm_up > plan.limit:
+    rate = _next(plan, steps) if steps else plan.begin
+    if rate is None or elapsed + plan.seconds_at(rate) + plan.warm_up > plan.limit:
         return None
+    return rate
+
+
+def _next(plan: SearchPlan, steps: Sequence[LoadStep]) -> float | None:
     low, high = bounds(steps)
     if high is None:
         top = max(rate for rate in (step.target_rate for step in steps))

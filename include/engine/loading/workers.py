@@ -6,6 +6,7 @@ shares an interpreter's lock with the others.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -20,7 +21,7 @@ import msgspec
 from include.engine import errors
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import TransientError, Unreachable
-from include.engine.loading.contracts import LOAD_BEFORE, Measured, Worker
+from include.engine.loading.contracts import CPU_SHARE, LOAD_BEFORE, CutShort, Measured, Worker
 from include.engine.loading.distribution import encoded
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule
@@ -30,12 +31,13 @@ from include.engine.model import GeneratorLimit
 _ROOT = Path(__file__).resolve().parents[3]
 _LEAD = 0.15  # seconds between the order to begin and the first operation
 _MOST_INTERVALS = 600
-_MORE_THAN_CAN_BE = 300_000.0  # operations per second of one Python
+_MORE_THAN_CAN_BE = 1_000_000.0  # operations per second of one Python
 _LAST_WORDS = 15
+_LAST_MOMENT = 1.0  # seconds: production may suffer meanwhile, but nothing is sent any more
 
 
 def interval_of(schedule: Schedule) -> int:
-    """Give how long an interval of the series is: a second, or more when the test is long; a tenth when it is short."""
+    """Give how long an interval of the series is: a second, or more when the test is long; a quarter when it is short."""
     if schedule.seconds < 20:
         return SECOND // 4
     return SECOND * max(1, -(-int(schedule.seconds) // _MOST_INTERVALS))
@@ -51,13 +53,15 @@ def generate(
     stop: Stop,
     progress: Progress | None = None,
     patience: float = 60.0,
+    most: float | None = None,
 ) -> Measured:
     """Keep *schedule* with *processes* processes.
 
     :param bound: operations in flight at the same time, over all processes
     :param grace: seconds after the schedule's end in which answers still count
     :param patience: seconds that a process may take to reach the target, or to end
-    :raises Interrupted: when it was asked to stop
+    :param most: operations that may be sent in any second, over all processes, also to make up for a stall
+    :raises Interrupted: when it was asked to stop: :class:`CutShort` once something was measured after the warm-up
     :raises MainstayError: when a process could not reach the target, or died
     """
     interval = interval_of(schedule)
@@ -72,6 +76,7 @@ def generate(
             bound=max(1, bound // processes),
             grace=grace,
             interval=interval,
+            most=None if most is None else math.ceil(most / processes),
         )
         for part in range(processes)
     ]
@@ -79,7 +84,7 @@ def generate(
 
     def end_them() -> None:
         for child in children:
-            child.kill()
+            child.stop()
 
     stop.on_stop(end_them)
     try:
@@ -93,33 +98,39 @@ def generate(
         for child in children:
             ended = child.expect("recording", schedule.seconds + grace + patience, progress)
             total.merge(Recording.of_frame(ended["recording"]))
-            cpu = max(cpu, ended["cpu"])
+            cpu = max(cpu, ended["cpu"] / max(ended["ran"], 1e-3))
     except errors.MainstayError:
         stop.check()
         raise
     finally:
         for child in children:
             child.end()
-    stop.check()
+    lasted = (time.monotonic_ns() - begin) / SECOND
+    if stop.stopped:
+        if lasted < schedule.warm_up + 2 * interval / SECOND:
+            stop.check()
+        schedule = schedule.until(min(lasted, schedule.seconds))
     figures = {
-        "generator_cpu_share": round(cpu / schedule.seconds, 3),
+        CPU_SHARE: round(cpu, 3),
         "last_answer_seconds": round(total.last / SECOND, 3),
     }
     step = step_of(total, schedule, processes=processes, figures=figures)
     kept = {"from_intended": total.intended, "from_sent": total.sent}
     histograms = {name: encoded(total.distribution(which, step.warm_up_seconds)) for name, which in kept.items()}
-    return Measured(step=step, histograms=histograms)
+    measured = Measured(step=step, histograms=histograms)
+    if stop.stopped:
+        raise CutShort(measured)
+    return measured
 
 
 def limit_of(worker: Worker, *, bound: int, processes: int, how: str) -> GeneratorLimit:
-    """Measure what one process of the generator can do with *worker*: it is told to do more than it can, for a second.
+    """Measure what the generator can do with *worker*, all processes at once: they are told to do more than they can.
 
     :param how: what the operations are sent to, in words
     """
-    measured = generate(
-        worker, Schedule.steady(_MORE_THAN_CAN_BE, 0.75, warm_up=0.25), processes=1, bound=bound, grace=0.0, stop=Stop()
-    )
-    return GeneratorLimit(rate=measured.step.achieved_rate, processes=processes, how=how)
+    schedule = Schedule.steady(processes * _MORE_THAN_CAN_BE, 0.75, warm_up=0.25)
+    measured = generate(worker, schedule, processes=processes, bound=bound, grace=0.0, stop=Stop())
+    return GeneratorLimit(rate=measured.step.achieved_rate / processes, processes=processes, how=how)
 
 
 def machine() -> dict[str, str]:
@@ -171,6 +182,16 @@ class _Process:
                     progress.say(f"{frame['completed']} answered, {frame['errors']} errors")
         finally:
             timer.cancel()
+
+    def stop(self) -> None:
+        """Ask it for what it has recorded, and give it a moment for that."""
+        try:
+            self.send({"stop": True})
+        except errors.MainstayError:
+            return  # it has ended
+        timer = threading.Timer(_LAST_MOMENT, self.kill)
+        timer.daemon = True
+        timer.start()
 
     def kill(self) -> None:
         if self._process.poll() is None:

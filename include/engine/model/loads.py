@@ -48,7 +48,7 @@ class LoadInterval(Struct, frozen=True, kw_only=True):
 class GeneratorLimit(Struct, frozen=True, kw_only=True):
     """What the generator itself could do on this machine, just before the test.
 
-    :param rate: operations per second of one process
+    :param rate: operations per second of one process, while all of them ran
     :param how: what they were sent to
     """
 

@@ -49,11 +49,11 @@ class Loads:
         return found
 
     def newest(self, *, profile: str, target: str, before: str, most: int = 5) -> list[LoadResult]:
-        """Give the last tests of the same profile and target before *before*, newest first."""
+        """Give the last tests of the same profile and target before *before* that were not ended early, newest first."""
         found = []
         for id_ in reversed([one for one in self.ids() if one < before]):
             result = self.find(id_)
-            if result is not None and (result.profile, result.target) == (profile, target):
+            if result is not None and (result.profile, result.target) == (profile, target) and not result.stopped:
                 found.append(result)
             if len(found) == most:
                 break

@@ -5,6 +5,7 @@ After this, producers and consumers are pointed at the copy by a person; nothing
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -96,15 +97,13 @@ def failover(
     checks: tuple[Check, ...]
     try:
         cut = mirror.cut(clock)
-        seen = wait(mirror, cut, patience=patience, stop=stop)
-        checks = prove(mirror, cut, seen)
-        if not seen.caught_up:
-            checks = (*checks, *mirror.move_groups(cut))
     except MainstayError as error:
         stop.check()
         answered = False
         progress.say(f"{mirror.name}: the source does not answer: {error.message}")
         checks = (_unknown(mirror.name, error),)
+    else:
+        checks = _brought_over(mirror, cut, patience, progress, stop)
     checks = (*checks, _stopped(mirror))
     return FailoverReport(
         mirror=mirror.name,
@@ -114,6 +113,21 @@ def failover(
         source_answered=answered,
         checks=checks,
     )
+
+
+def _brought_over(
+    mirror: Mirror, cut: Mapping[str, object], patience: timedelta, progress: Progress, stop: Stop
+) -> tuple[Check, ...]:
+    """Catch up, compare and move the groups.  A copy that gets no more is still the one to move them to."""
+    try:
+        seen = wait(mirror, cut, patience=patience, stop=stop)
+    except MainstayError as error:
+        stop.check()
+        progress.say(f"{mirror.name}: it does not catch up: {error.message}")
+        check = Check(name=f"{mirror.name}: caught up", verdict=Verdict.FAIL, detail=str(error))
+        return (check, *mirror.move_groups(cut))
+    checks = prove(mirror, cut, seen)
+    return checks if seen.caught_up else (*checks, *mirror.move_groups(cut))
 
 
 def _unknown(name: str, error: MainstayError) -> Check:

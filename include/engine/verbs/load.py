@@ -7,27 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import msgspec
-
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import Interrupted, MainstayError, Refused, Unreachable
-from include.engine.loading import report
 from include.engine.loading.comparison import Comparison, compare
-from include.engine.loading.contracts import LoadEngine, LoadRun, Measured
+from include.engine.loading.concluding import concluded, notes_of
+from include.engine.loading.contracts import LoadEngine, LoadRun, Measured, measured_until
 from include.engine.loading.gates import judged
 from include.engine.loading.guarding import Guard
 from include.engine.loading.naming import ours, prefix_of
-from include.engine.loading.permission import LoadPermission, admit
+from include.engine.loading.permission import CANARY, LoadPermission, admit
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
 from include.engine.loading.search import Found, found, next_rate
 from include.engine.loading.workers import machine
-from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Reading, Verdict, worst
+from include.engine.model import LoadResult, LoadStep, Reading, Verdict
 from include.engine.probing import Probe
 from include.engine.store.loads import Loads
+from include.engine.verbs.load_page import with_page
 
 _AROUND = timedelta(minutes=10)  # besides the load itself: to prepare and to remove
-_NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
+_PATIENCE = 60.0  # seconds that a guard's question may take, at most
+_SHORTEST = 2.0  # and what it may take, however low the limit: to connect is part of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class _Seen:
     histograms: list[dict[str, str]] = field(default_factory=list)
     stopped: str = ""
     lost: str = ""
+    cut: bool = False  # the last step is what was measured until then
 
 
 def run(
@@ -79,7 +80,9 @@ def run(
         return kept
     profile = wish.profile
     schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
-    longest = _admitted(wish, schedule)
+    longest = admitted(wish, schedule)
+    if wish.baseline:
+        loads.get(wish.baseline)  # a wrong name is told before the load, and not after it
     started = clock()
     with loads.alone(until=started + timedelta(seconds=longest) + _AROUND, clock=clock):
         guard = Guard(wish.permission, _reader(engine, probes, wish.permission, clock))
@@ -96,7 +99,8 @@ def run(
         limit = engine.limit()
         inner = Stop()
         stop.on_stop(lambda: inner.stop(stop.reason))
-        running = LoadRun(name=f"{prefix}_{id_.lower()}", progress=progress, stop=inner, clock=clock)
+        most = wish.permission.max_rate
+        running = LoadRun(name=f"{prefix}_{id_.lower()}", progress=progress, stop=inner, clock=clock, most=most)
         seen = _Seen()
         ended, cleared = _loaded(engine, running, wish, schedule, seen, guard=guard, stop=stop, prefix=prefix)
         result = LoadResult(
@@ -115,10 +119,10 @@ def run(
             checks=(),
             verdict=Verdict.UNVERIFIED,
             stopped=seen.stopped or seen.lost,
-            notes=tuple(_notes(ended, limit, seen.steps, removed)),
+            notes=tuple(notes_of(ended, limit, seen.steps, removed)),
         )
-        result = _judged(result, seen, guard.check(), cleared=cleared)
-        return loads.commit(result, _page(loads, result, wish.baseline))
+        result = concluded(result, guard.check(), stopped=seen.stopped, lost=seen.lost, cleared=cleared)
+        return loads.commit(*with_page(loads, result, wish.baseline))
 
 
 def comparison(loads: Loads, before: str, after: str) -> Comparison:
@@ -139,34 +143,63 @@ def _kept(loads: Loads, id_: str, wish: Wish) -> LoadResult | None:
     return kept
 
 
-def _admitted(wish: Wish, schedule: Schedule) -> float:
+def admitted(wish: Wish, schedule: Schedule) -> float:
     """Refuse what the inventory does not allow; give how many seconds the load may be on."""
-    bytes_each = _bytes_each(wish.profile)
-    if not wish.search:
-        admit(wish.target, wish.permission, schedule, bytes_each=bytes_each)
-        return schedule.seconds
-    plan = wish.profile.plan(most=wish.permission.max_rate)
-    one = Schedule.steady(plan.end, plan.step_seconds)
-    admit(wish.target, wish.permission, one, bytes_each=bytes_each, seconds=plan.limit)
-    return plan.limit
+    profile, permission = wish.profile, wish.permission
+    load = profile.workload
+    longest = schedule.seconds
+    if wish.search:
+        if wish.rate is not None or wish.seconds is not None:
+            raise Refused(
+                "a search takes its rates and how long each is held from the profile",
+                hint=f"leave rate and duration out, or change `search` in the profile {profile.name}",
+            )
+        plan = profile.plan(most=permission.max_rate)
+        first = plan.seconds_at(plan.begin) + plan.warm_up
+        if first > plan.limit:
+            raise Refused(
+                f"to say anything about {plan.begin:,.6g} operations a second takes {first:,.0f} s, and the search ends"
+                f" after {plan.limit:,.0f} s",
+                hint=f"in the profile {profile.name}, begin the search at a higher rate, or give it a later `limit`",
+            )
+        schedule, longest = Schedule.steady(plan.begin, first), plan.limit
+    longest += profile.seconds_after
+    admit(
+        wish.target,
+        permission,
+        schedule,
+        bytes_each=load.operation_bytes,
+        prepared=load.prepared_bytes,
+        seconds=longest,
+    )
+    return longest
 
 
 def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, seen: _Seen) -> Found:
     gates = wish.profile.limits()
 
     def once(one: Schedule) -> None:
-        measured: Measured = engine.measure(run, one)
+        try:
+            measured: Measured = engine.measure(run, one)
+        except (Interrupted, Unreachable) as error:
+            part = measured_until(error)
+            if part is not None:  # it is shown, and not judged
+                seen.steps.append(part.step)
+                seen.histograms.append(part.histograms)
+                seen.cut = True
+            raise
         seen.steps.append(judged(measured.step, gates))
         seen.histograms.append(measured.histograms)
 
     if not wish.search:
         once(schedule)
         return Found(index=0, why="")
-    plan, began, made = wish.profile.plan(most=wish.permission.max_rate), time.monotonic(), 0
+    plan, began = wish.profile.plan(most=wish.permission.max_rate), time.monotonic()
+    load, made = wish.profile.workload, 0
     while (rate := next_rate(plan, seen.steps, time.monotonic() - began)) is not None:
-        one = Schedule.steady(rate, plan.step_seconds, warm_up=plan.warm_up)
+        one = Schedule.steady(rate, plan.seconds_at(rate), warm_up=plan.warm_up)
         made += one.operations
-        if made * _bytes_each(wish.profile) > wish.permission.max_bytes:
+        if made * load.operation_bytes + load.prepared_bytes > wish.permission.max_bytes:
             ended = found(plan, seen.steps, time.monotonic() - began)
             return Found(index=ended.index, why=f"{ended.why}; ended before {rate:,.6g} a second by max_bytes")
         run.progress.say(f"{rate:,.6g} operations a second")
@@ -191,11 +224,12 @@ def _loaded(
     progress = running.progress
     ended, cleared, loading = Found(index=None, why=""), True, False
     try:
-        progress.stage("prepare")
-        engine.prepare(running)
-        progress.stage("load")
-        loading = True
-        with guard.watching(running.stop):
+        with guard.watching(running.stop):  # to fill a database is a load, too
+            progress.stage("prepare")
+            engine.prepare(running)
+            running.stop.check()
+            progress.stage("load")
+            loading = True
             ended = _measure(engine, running, wish, schedule, seen)
     except Interrupted:
         stop.check()  # a person's wish ends it all; a guard's ends the load, and has a result
@@ -207,42 +241,15 @@ def _loaded(
     finally:
         progress.stage("remove")
         cleared = _cleared(engine, prefix)
-    return ended, cleared
-
-
-def _judged(result: LoadResult, seen: _Seen, guards: Check, *, cleared: bool) -> LoadResult:
-    step = result.step
-    checks = list(step.checks) if step else []
-    if step is None and not result.stopped:
-        checks.append(
-            Check(name="search", verdict=Verdict.FAIL, detail=result.notes[0] if result.notes else "found nothing")
-        )
-    if seen.stopped:
-        checks.append(Check(name="finished", verdict=Verdict.UNVERIFIED, detail=f"it was stopped: {seen.stopped}"))
-    if seen.lost:
-        checks.append(Check(name="finished", verdict=Verdict.FAIL, detail=f"the target was lost: {seen.lost}"))
-    checks.append(guards)
-    detail = "all that the test had created is removed" if cleared else "something is left; the next test removes it"
-    checks.append(Check(name="removed", verdict=Verdict.PASS if cleared else Verdict.UNVERIFIED, detail=detail))
-    verdict = worst([check.verdict for check in checks])
-    return msgspec.structs.replace(result, checks=tuple(checks), verdict=verdict)
-
-
-def _page(loads: Loads, result: LoadResult, baseline: str | None) -> str:
-    earlier = loads.newest(profile=result.profile, target=result.target, before=result.id)
-    compared = []
-    if baseline and baseline != result.id:
-        compared.append(compare(loads.get(baseline), result, earlier=earlier))
-    elif earlier:
-        compared.append(compare(earlier[0], result, earlier=earlier[1:]))
-    return report.page(result, earlier=earlier, comparisons=compared)
+    return Found(index=len(seen.steps) - 1, why="") if seen.cut else ended, cleared
 
 
 def _reader(
     engine: LoadEngine, probes: Sequence[Probe], permission: LoadPermission, clock: Clock
 ) -> Callable[[], Sequence[Reading]]:
-    limits = [guard.above for guard in permission.guards.values() if guard.above is not None]
-    timeout = max([2.0, *(2 * limit for limit in limits if limit < 60)])
+    limit = permission.guards[CANARY].above if CANARY in permission.guards else None
+    timeout = 2 * limit if limit else _PATIENCE
+    timeout = min(max(timeout, _SHORTEST), _PATIENCE)
     wanted = [probe for probe in probes if set(probe.metrics) & set(permission.guards)]
 
     def read() -> Sequence[Reading]:
@@ -252,10 +259,6 @@ def _reader(
         ]
 
     return read
-
-
-def _bytes_each(profile: Profile) -> int:
-    return int(getattr(profile.workload, "operation_bytes", 0))
 
 
 def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
@@ -271,18 +274,3 @@ def _cleared(engine: LoadEngine, prefix: str) -> bool:
         return not ours(prefix, engine.leftovers(prefix))
     except MainstayError:
         return False  # the result says so, and the next test tries again
-
-
-def _notes(ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep], removed: Sequence[str]) -> list[str]:
-    notes = [ended.why] if ended.why else []
-    highest = max((step.target_rate for step in steps), default=0.0)
-    if limit is not None and not limit.rate:
-        notes.append("the generator's own limit could not be measured: nothing was answered in a second")
-    elif limit is not None and highest * _NEAR > limit.rate * limit.processes:
-        notes.append(
-            f"the generator's own limit of {limit.rate * limit.processes:,.0f} a second is near the rate:"
-            " what was measured may be the generator"
-        )
-    if removed:
-        notes.append(f"a test that died had left {', '.join(removed)}; it is removed")
-    return notes

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Progress, Stop
-from include.engine.errors import Misconfigured, PermanentError
+from include.engine.errors import Misconfigured, PermanentError, Refused
 from include.engine.mirroring import Mirror, MirrorPlan, MirrorProgress
 from include.engine.model import Check, Verdict, worst
 
@@ -35,16 +35,24 @@ class MirrorReport(Struct, frozen=True, kw_only=True):
         return worst([check.verdict for check in self.checks])
 
 
-def plan(mirror: Mirror) -> MirrorPlan:
+def plan(mirror: Mirror, *, resume: bool = False) -> MirrorPlan:
     """Say what would change.
 
-    :raises Misconfigured: with every problem that the engine that would run it has found
+    :param resume: whether a mirror that was stopped may go on
+    :raises Misconfigured: with every problem that was found
+    :raises Refused: when it was stopped and may not go on
     """
     planned = mirror.plan()
     if planned.problems:
         raise Misconfigured(
             f"the mirror {planned.mirror} cannot run: {'; '.join(planned.problems)}",
             hint="mend the mirror in the inventory",
+        )
+    if planned.stopped and not resume:
+        raise Refused(
+            f"the mirror {planned.mirror} was stopped, as a fail-over does: {', '.join(planned.stopped)}. Copying on would write "
+            "over what is new on the copy",
+            hint="when the source is in charge again, type the mirror's name to confirm that it copies on",
         )
     return planned
 
@@ -91,17 +99,27 @@ def prove(mirror: Mirror, cut: Mapping[str, object], seen: MirrorProgress) -> tu
 
 
 def mirror(
-    mirror: Mirror, *, patience: timedelta, progress: Progress, stop: Stop, clock: Clock, dry_run: bool = False
+    mirror: Mirror,
+    *,
+    patience: timedelta,
+    progress: Progress,
+    stop: Stop,
+    clock: Clock,
+    dry_run: bool = False,
+    resume: bool = False,
 ) -> MirrorReport:
-    """Do all of it."""
+    """Do all of it.
+
+    :param resume: go on with a mirror that was stopped
+    """
     started = clock()
-    planned = plan(mirror)
+    planned = plan(mirror, resume=resume)
     for line in (*planned.changes, *planned.warnings):
         progress.say(f"{planned.mirror}: {line}")
     checks: tuple[Check, ...] = ()
     seconds = None
     if not dry_run:
-        mirror.apply()
+        mirror.apply(resume=resume)
         cut = mirror.cut(clock)
         began = time.monotonic()
         seen = wait(mirror, cut, patience=patience, stop=stop)

@@ -42,6 +42,7 @@ def plan(
     rename: Mapping[str, str] | None = None,
     append: bool = False,
     access: bool | None = None,
+    clock: Clock | None = None,
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
 
@@ -75,6 +76,7 @@ def plan(
             rename=dict(rename or {}),
             append=append,
             access=access,
+            clock=clock,
         )
     )
     left_out = [f"the backup {name} was left out: {error.message}" for name, error in found.unreadable.items()]
@@ -82,7 +84,13 @@ def plan(
 
 
 def plan_wish(
-    pipeline: Pipeline, target: Target, wish: Wish, *, point: str = "latest", backup: str | None = None
+    pipeline: Pipeline,
+    target: Target,
+    wish: Wish,
+    *,
+    point: str = "latest",
+    backup: str | None = None,
+    clock: Clock | None = None,
 ) -> RestorePlan:
     """Plan what a person asked for (see :func:`plan`); each of the names that were typed may be the one that is wanted."""
 
@@ -100,6 +108,7 @@ def plan_wish(
             rename=wish.rename,
             append=wish.append,
             access=wish.access,
+            clock=clock,
         )
 
     *others, last = wish.confirm or ("",)

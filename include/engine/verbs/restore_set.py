@@ -68,7 +68,9 @@ def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
     return tuple(wave for wave in ordered if wave)
 
 
-def plan(pipeline: Pipeline, manifest: SetManifest, wishes: Wishes, *, point: str = "latest") -> SetPlan:
+def plan(
+    pipeline: Pipeline, manifest: SetManifest, wishes: Wishes, *, point: str = "latest", clock: Clock | None = None
+) -> SetPlan:
     """Say what the restore of a set would do, all parts together.  Changes nothing.
 
     :param point: ``latest``, each part as far as its log reaches, or ``backup``, each part at the end of its backup
@@ -85,7 +87,9 @@ def plan(pipeline: Pipeline, manifest: SetManifest, wishes: Wishes, *, point: st
     wrong: dict[Target, MainstayError] = {}
     for target in (target for wave in waves(asked) for target in wave):
         try:
-            plans.append(restore.plan_wish(pipeline, target, asked[target], point=point, backup=backups[target]))
+            plans.append(
+                restore.plan_wish(pipeline, target, asked[target], point=point, backup=backups[target], clock=clock)
+            )
         except MainstayError as error:
             wrong[target] = error
     if wrong:

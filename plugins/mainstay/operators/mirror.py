@@ -40,13 +40,17 @@ class MirrorStep(Step):
         """The mirror, with Airflow's connections."""
         return MainstayHook().mirror(self.mirror)
 
+    def may_resume(self, context: Context) -> bool:
+        """Say whether a person typed the mirror's name, so that it goes on though it was stopped."""
+        return bool(context["params"].get("confirm") == self.mirror)
+
 
 class PlanMirrorOperator(MirrorStep):
     """Say what would change in the connectors, and have Connect check it.  Changes nothing."""
 
     def execute(self, context: Context) -> Summary:
         """Plan."""
-        planned = verb.plan(self.opened)
+        planned = verb.plan(self.opened, resume=self.may_resume(context))
         for line in (*planned.changes, *planned.warnings):
             self.log.info("%s: %s", self.mirror, line)
         return {"changes": list(planned.changes), "topics": len(planned.topics), "warnings": list(planned.warnings)}
@@ -57,7 +61,7 @@ class ApplyMirrorOperator(MirrorStep):
 
     def execute(self, context: Context) -> Summary:
         """Apply."""
-        self.opened.apply()
+        self.opened.apply(resume=self.may_resume(context))
         return self.opened.cut(clock)
 
 

@@ -42,13 +42,13 @@ class PlanOperator(Step):
         if params["target"] == SET:
             word = f"set/{params['backup']}" if params["backup"] else restore_set.LATEST
             manifest = restore_set.find(self.pipeline, word)
-            whole = restore_set.plan(self.pipeline, manifest, wishes, point=params["point"])
+            whole = restore_set.plan(self.pipeline, manifest, wishes, point=params["point"], clock=clock)
             self.report = f"sets/{whole.set_id}"
             page = page_of_set(whole, params["reason"])
         else:
             target = Target.parse(params["target"])
             plan = restore.plan_wish(
-                self.pipeline, target, wishes.of_one(), point=params["point"], backup=params["backup"]
+                self.pipeline, target, wishes.of_one(), point=params["point"], backup=params["backup"], clock=clock
             )
             whole = SetPlan(set_id="", parts=(plan,))
             page = page_of(plan, params["reason"])
@@ -230,4 +230,4 @@ def _plan_part(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str,
         wish = wishes.of_parts(sorted(parts))[target]
     else:
         wish = wishes.of_one()
-    return restore.plan_wish(pipeline, target, wish, point=params["point"], backup=part["backup"])
+    return restore.plan_wish(pipeline, target, wish, point=params["point"], backup=part["backup"], clock=clock)

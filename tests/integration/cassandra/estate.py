@@ -120,7 +120,7 @@ class Estate:
     ) -> Restored:
         """Plan and restore, into the cluster of the connection *server* when nothing else is asked."""
         pipeline = pipeline or self.pipeline()
-        plan = restore.plan(pipeline, TARGET, destination=destination, server=server, **wishes)
+        plan = restore.plan(pipeline, TARGET, destination=destination, server=server, clock=now, **wishes)
         self.told = Told()
         return restore.restore(
             pipeline, plan, reason="a test asks for it", by="tests", progress=self.told, stop=Stop(), clock=now

@@ -23,8 +23,7 @@ from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, R
 from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import backup as source
-from include.engine.systems.cassandra import control, node_scripts, transfer
-from include.engine.systems.cassandra import restore as restore_engine
+from include.engine.systems.cassandra import clusters, control, node_scripts, transfer
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.selection import Method
 from include.engine.verbs import backup, verify
@@ -626,7 +625,7 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
     staging = estate.server.nodes[0].directory / "staging" / manifest.id
     child = beside(
         estate,
-        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin',"
+        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', clock=now,"
         " confirm='cassandra_admin')\n"
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
     )
@@ -652,12 +651,12 @@ def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_a
     wish = f"rename={{{keyspace!r}: {copy!r}}}"
     child = beside(
         estate,
-        "from include.engine.systems.cassandra import landing, restore as engine\n"
+        "from include.engine.systems.cassandra import clusters as engine, landing\n"
         f"engine.choose_method = lambda *_, **__: engine.Method({way!r})\n"
         "run, load = landing.Nodetool.run, landing.Landing._load\n"
         "landing.Nodetool.run = lambda self, *a: (run(self, *a), time.sleep(600 * (a[-2] == 't1')))\n"
         "landing.Landing._load = lambda self, folder, *a: (load(self, folder, *a), time.sleep(600 * (folder.name == 't1')))\n"
-        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', "
+        "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', clock=now, "
         f"{wish})\n"
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
     )
@@ -666,7 +665,7 @@ def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_a
         assert not holds(cql, copy, "t2")
         with pytest.raises(Refused, match="holds rows"):  # another restore than the one that began
             estate.restore(rename={keyspace: copy}, only=[f"{keyspace}.t0"])
-        monkeypatch.setattr(restore_engine, "choose_method", lambda *_, **__: Method(way))
+        monkeypatch.setattr(clusters, "choose_method", lambda *_, **__: Method(way))
         assert estate.restore(rename={keyspace: copy}).verdict is Verdict.PASS
         assert {n: rows(cql, f"{copy}.t{n}") for n in range(3)} == then
         with pytest.raises(Refused, match="holds rows"):  # it is done: the next is another one

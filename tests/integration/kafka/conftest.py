@@ -47,13 +47,18 @@ def worker(sandbox: Sandbox, dr: KafkaCluster) -> Iterator[ConnectWorker]:
     worker.stop()
 
 
+def load_topic(stand: Stand) -> str:
+    """What a load test of this test's own would call its topic."""
+    return f"mainstay_load_{stand.prefix}20261123t020000z"
+
+
 @pytest.fixture
 def mirror(stand: Stand, dr: KafkaCluster, worker: ConnectWorker) -> Iterator[KafkaMirror]:
     """A mirror of this test's topics, with an alias of its own: connectors share Connect's memory of offsets."""
     declared = Mirror(
         connect="connect",
         to="dr",
-        topics=(stand.prefix + ".*",),
+        topics=(stand.prefix + ".*", load_topic(stand)),
         groups=(stand.prefix + ".*",),
         replication_factor=1,
         source_alias=stand.prefix.strip("_"),

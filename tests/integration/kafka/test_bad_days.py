@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,16 +21,19 @@ from include.engine.errors import (
     Interrupted,
     MainstayError,
     NotFound,
+    PermanentError,
     Refused,
     TransientError,
     Unauthorized,
     Unreachable,
 )
 from include.engine.model import Verdict
-from include.engine.systems.kafka import isolation
+from include.engine.systems.kafka import detail, isolation
 from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
+from include.engine.systems.kafka.held import reaches
+from include.engine.systems.kafka.raw_produce import RawProducer
 from tests.systems.kafka.stand import TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
@@ -141,6 +146,39 @@ def test_an_open_transaction_is_not_in_the_backup_and_does_not_hold_it_up(stand:
     with open_admin(stand.cluster.connection()) as admin:  # the marker is written a moment later
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 12)
     assert stand.backup().detail["new_records"] == 6
+
+
+def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_they_reach(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1)
+    producer = stand.producer(**{"transactional.id": stand.prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    send(producer, topic, b"open", None, 0)
+    producer.flush()
+    stand.produce(topic, 5, partitions=1)
+    first, second = stand.backup(), stand.backup()
+    assert first.recoverable_to == first.cut.at  # transactions are open at every moment
+    assert not any("transaction" in note for note in first.notes)
+    assert second.recoverable_to == first.cut.at
+    assert any("6 offsets behind a transaction that is open at 0" in note for note in second.notes)
+    assert reaches(detail.read(second).detail.held, second.cut.at) == first.cut.at
+    producer.abort_transaction()
+    with open_admin(stand.cluster.connection()) as admin:
+        _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
+    third = stand.backup()
+    assert (third.recoverable_to, third.detail["new_records"]) == (third.cut.at, 5)
+
+
+def test_a_header_key_that_is_no_text_is_told_with_its_topic_and_offsets(stand: Stand) -> None:
+    class Bytes(str):
+        def encode(self, *_: object) -> bytes:
+            return b"\xff\xfe"
+
+    topic = stand.topic("t", partitions=1)
+    with RawProducer({"extra": stand.cluster.connection().extra}) as raw:
+        raw.produce(TP(topic, 0), 1, key=None, value=b"v", headers=[(Bytes("x"), b"v")])
+    with pytest.raises(PermanentError, match=f"{topic}-0.*no UTF-8"):
+        stand.backup()
 
 
 def test_an_unreachable_broker_is_told_with_its_address(stand: Stand) -> None:
@@ -284,8 +322,87 @@ def test_somebody_who_writes_into_a_restore_is_noticed(stand: Stand) -> None:
             stand.produce(topic + "_back", 1, partitions=1)
 
     stand.said.on_advance = intrude
-    with pytest.raises(Contended, match="somebody else writes"):
-        stand.restore(rename={topic: topic + "_back"})
+    for _ in range(2):  # the second attempt must not take the foreign record for one of its own
+        with pytest.raises(Refused, match="somebody else wrote"):
+            stand.restore(rename={topic: topic + "_back"})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_written_between_two_attempts_is_not_taken_for_the_restores_own(stand: Stand, *, whole: bool) -> None:
+    stand.settings = stand.settings.model_copy(update={"segment_records": 200})
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 1000, partitions=1)
+    stand.backup()
+    back = topic + "_back"
+
+    def kill() -> None:
+        stand.stop.stop("the task was killed")
+
+    stand.said.on_advance = kill
+    with pytest.raises(MainstayError):
+        stand.restore(rename={topic: back})
+    stand.said.on_advance = lambda: None
+    stand.stop = Stop()
+    there = len(stand.seen(back)[0])
+    assert there == 200
+    # As many records as a segment holds, or some that a later segment would be held against.
+    stand.produce(back, 200 if whole else 30, partitions=1)
+    with pytest.raises(Refused, match="not those of the backup"):
+        stand.restore(rename={topic: back})
+    assert len(stand.seen(back)[0]) == there + (200 if whole else 30)
+    stand.delete(back)
+    _until(lambda: not _exists(stand, back))
+    stand.restore(rename={topic: back})
+    assert stand.seen(back) == stand.seen(topic)
+
+
+def test_two_restores_of_one_backup_under_two_names_do_not_forget_each_other(stand: Stand) -> None:
+    stand.settings = stand.settings.model_copy(update={"segment_records": 100})
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 500, partitions=1)
+    stand.backup()
+    stand.said.on_advance = lambda: stand.stop.stop("the task was killed")
+    with pytest.raises(MainstayError):
+        stand.restore(rename={topic: topic + "_one"})
+    stand.said.on_advance = lambda: None
+    stand.stop = Stop()
+    stand.restore(rename={topic: topic + "_two"})
+    stand.restore(rename={topic: topic + "_one"})
+    assert stand.seen(topic + "_one") == stand.seen(topic + "_two") == stand.seen(topic)
+
+
+def test_a_restore_that_dies_in_its_last_check_can_be_run_again(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 30)
+    stand.backup()
+    with monkeypatch.context() as patch:
+
+        def dies(*_: object) -> None:
+            raise Interrupted("killed", hint="")
+
+        patch.setattr("include.engine.systems.kafka.checks.after_finish", dies)
+        with pytest.raises(Interrupted):
+            stand.restore(rename={topic: topic + "_back"})
+    stand.restore(rename={topic: topic + "_back"})
+    assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
+def test_a_child_ends_with_whoever_started_it_in_the_middle_of_its_work() -> None:
+    busy = "import os, time; from include.engine.systems.kafka.isolation import serve; serve({work})"
+    work = "lambda frames, send: (os.write(2, b'at work'), time.sleep(60))"
+    program = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {busy.format(work=work)!r}], stderr=subprocess.PIPE)\n"
+        "child.stderr.read(7)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        state = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+        assert state.exists()
+        parent.kill()
+    _until(lambda: not state.exists() or " Z " in state.read_text(), within=5)
 
 
 def test_a_group_with_members_is_not_moved(stand: Stand) -> None:

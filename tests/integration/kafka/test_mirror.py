@@ -9,27 +9,35 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from include.engine import lookout
-from include.engine.contracts import Stop
-from include.engine.errors import Contended, Misconfigured, PermanentError
+from include.engine.contracts import Connection, Stop
+from include.engine.errors import Contended, Misconfigured, PermanentError, Refused
 from include.engine.model import Verdict
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
-from include.engine.systems.kafka.declared import create_topics
+from include.engine.systems.kafka.declared import change_configs, create_topics
 from include.engine.systems.kafka.mirror import KafkaMirror
 from include.engine.systems.kafka.mirror_probe import MirrorProbe
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.topology import connector_name, heartbeat_name
 from include.engine.verbs import failover as failovers
 from include.engine.verbs import mirror as mirrors
+from tests.integration.kafka.conftest import load_topic
 from tests.integration.sweeping import Sweeping
 from tests.systems.kafka import hostile
 from tests.systems.kafka.rebalancing import Rebalancing
-from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send
+from tests.systems.kafka.stand import LOADING, Said, Servers, Stand, clock, send, settings_of
 
 pytestmark = pytest.mark.integration
+# No value of the tests is a number of one byte: the task dies with its first record.
+BROKEN = {
+    "transforms": "broken",
+    "transforms.broken.type": "org.apache.kafka.connect.transforms.Cast$Value",
+    "transforms.broken.spec": "int8",
+}
 
 
 def run(mirror: KafkaMirror) -> mirrors.MirrorReport:
@@ -52,7 +60,14 @@ def test_hostile_records_and_transactions_are_mirrored_without_a_difference(
             send(producer, other, b"%d-%d" % (batch, i), None, 0)
         producer.flush()
         producer.abort_transaction() if batch == 3 else producer.commit_transaction()
+    load = load_topic(stand)  # its pattern is declared, and all the same it stays here
+    with open_admin(stand.cluster.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=load, partitions=1, factor=1)])
+    stand.produce(load, 10, partitions=1)
     report = run(mirror)
+    with open_admin(dr.connection()) as admin:
+        assert load not in admin.topics()
+    stand.delete(load)
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
     assert stand.seen(other, cluster=dr) == stand.seen(other)
     assert report.verdict is Verdict.PASS, [check.detail for check in report.checks]
@@ -248,6 +263,134 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
         assert Connect(worker.connection()).status(name(mirror.name)).connector == "STOPPED"
 
 
+def test_a_mirror_that_was_failed_over_copies_on_only_when_its_name_is_typed(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 90)
+    assert run(mirror).verdict is Verdict.PASS
+    mirror.stop()
+    connect, name = Connect(worker.connection()), connector_name(mirror.name)
+    _until(lambda: connect.status(name).connector == "STOPPED")
+    planned = mirror.plan()
+    assert set(planned.stopped) == {name, heartbeat_name(mirror.name)}
+    assert f"resume {name}, which is STOPPED" in planned.changes
+    for attempt in (
+        lambda: run(mirror),
+        mirror.apply,
+    ):  # between the plan and its application a fail-over may come, too
+        with pytest.raises(Refused, match="stopped, as a fail-over does"):
+            attempt()
+    assert connect.status(name).connector == "STOPPED"
+    stand.produce(topic, 30, start=90)
+    again = mirrors.mirror(
+        mirror, patience=timedelta(seconds=60), progress=Said(), stop=Stop(), clock=clock, resume=True
+    )
+    assert again.verdict is Verdict.PASS, again.checks
+
+
+def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_on_the_copy(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 900)
+    groups = [stand.commit(name, {(topic, 0): 100}) for name in ("a", "b", "c")]
+    assert run(mirror).verdict is Verdict.PASS
+    stand.commit("a", {(topic, 0): 200})
+    stand.commit("c", {(topic, 0): 200})
+    name = connector_name(mirror.name)
+    sound = dict(mirror._wanted[name])
+    mirror._wanted[name] |= BROKEN
+    mirror.apply()
+    stand.produce(topic, 30, start=900)
+    _until(lambda: Connect(worker.connection()).status(name).failed)
+    running = Consumer(settings_of(dr.bootstrap) | {"group.id": groups[1]})
+    running.subscribe([topic])
+    _until(lambda: running.poll(0.1) is not None or bool(running.assignment()))
+    report = failovers.failover(
+        mirror,
+        reason="the site is on fire",
+        patience=timedelta(seconds=60),
+        progress=Said(),
+        stop=Stop(),
+        clock=clock,
+    )
+    running.close()
+    assert report.source_answered
+    assert report.verdict is Verdict.FAIL
+    found = {check.name.partition(": ")[2]: check for check in report.checks}
+    assert found["caught up"].verdict is Verdict.FAIL
+    assert "has failed" in found["caught up"].detail
+    assert found["groups"].verdict is Verdict.UNVERIFIED
+    assert "1 of 3 groups were not moved" in found["groups"].detail
+    for group in (groups[0], groups[2]):
+        assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
+    mirror._wanted[name] = sound
+
+
+def test_a_failed_task_is_restarted_by_the_next_run(stand: Stand, mirror: KafkaMirror, worker: ConnectWorker) -> None:
+    """Its cause was outside of the configuration: nothing of that changes, so Connect restarts nothing by itself."""
+    topic = stand.topic("t", max_message_bytes="3000000", partitions=1)
+    with open_admin(mirror_target(mirror)) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=1, factor=1, configs={"max.message.bytes": "1000"})])
+        send(producer := stand.producer(), topic, os.urandom(100_000), None, 0)
+        producer.flush()
+        mirror._wanted[connector_name(mirror.name)]["sync.topic.configs.enabled"] = "false"
+        mirror.apply()
+        name, connect = connector_name(mirror.name), Connect(worker.connection())
+        _until(lambda: name in mirror._states() and connect.status(name).failed)
+        change_configs(admin, topic, set_={"max.message.bytes": "3000000"})
+    assert f"restart the failed tasks of {name}" in mirror.plan().changes
+    assert run(mirror).verdict is Verdict.PASS
+
+
+def test_a_mirror_onto_the_same_cluster_or_of_no_topic_is_refused_before_anything_changes(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    with pytest.raises(Misconfigured, match="no topic of the source matches"):
+        mirrors.plan(mirror)
+    stand.topic("t")
+    # The same cluster by another address: only its id tells.
+    mirror._target = stand.cluster.connection(sasl=True)
+    with pytest.raises(Misconfigured, match="source and target are one cluster"):
+        mirrors.plan(mirror)
+    assert connector_name(mirror.name) not in Connect(worker.connection()).names()
+
+
+def test_a_mirror_of_topics_without_a_record_proves_nothing(stand: Stand, mirror: KafkaMirror) -> None:
+    stand.topic("t")
+    report = run(mirror)
+    assert report.verdict is Verdict.UNVERIFIED
+    assert any("nothing to compare" in check.detail for check in report.checks)
+
+
+def test_a_mirror_logs_in_on_both_sides_and_gives_a_copy_with_fewer_partitions_as_many_as_the_source_has(
+    stand: Stand, mirror: KafkaMirror, dr: KafkaCluster, worker: ConnectWorker
+) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 90)
+    with open_admin(dr.connection()) as admin:
+        create_topics(admin, [TopicPlan(name=topic, partitions=1, factor=1)])
+    safe = KafkaMirror(
+        mirror.name,
+        mirror.settings,
+        source=stand.cluster.connection(sasl=True),
+        target=dr.connection(sasl=True),
+        connect=worker.connection(),
+    )
+    report = run(safe)
+    assert report.verdict is Verdict.PASS, report.checks
+    assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+
+
+def test_topics_that_mirrormaker_takes_for_its_own_are_named(stand: Stand, mirror: KafkaMirror) -> None:
+    stand.topic("t")
+    aside = stand.topic("shop-internal")
+    planned = mirror.plan()
+    assert aside not in planned.topics
+    assert any(aside in warning for warning in planned.warnings)
+
+
 def test_a_worker_that_rebalances_is_waited_for_and_one_that_never_ends_it_is_told(
     stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
 ) -> None:
@@ -262,6 +405,10 @@ def test_a_worker_that_rebalances_is_waited_for_and_one_that_never_ends_it_is_to
         with pytest.raises(Contended, match="rebalancing"):
             Connect(proxy.connection(), patience=1).names()
     mirror._connect = Connect(worker.connection())
+
+
+def mirror_target(mirror: KafkaMirror) -> Connection:
+    return mirror._target
 
 
 def _copied(mirror: KafkaMirror) -> int:

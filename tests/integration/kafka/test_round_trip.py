@@ -91,6 +91,23 @@ def test_a_full_backup_finds_its_segments_in_the_store_already(stand: Stand) -> 
     }
 
 
+def test_times_that_the_broker_gave_come_back_and_the_topic_gives_them_again(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1, given={"message.timestamp.type": "LogAppendTime"})
+    producer = stand.producer()
+    for i in range(20):
+        send(producer, topic, b"%d" % i, None, 0, 1_000_000 + i)
+    assert producer.flush(30) == 0
+    before = stand.seen(topic)
+    assert min(time for _, _, time, _ in before[0]) > 1_600_000_000_000
+    stand.backup()
+    restored = stand.restore(rename={topic: topic + "_back"})
+    assert restored.verdict is Verdict.PASS
+    assert stand.seen(topic + "_back") == before
+    with open_admin(stand.cluster.connection()) as admin:
+        found = own_configs(topic_configs(admin, [topic + "_back"])[topic + "_back"])
+    assert found == {"message.timestamp.type": "LogAppendTime"}
+
+
 def test_groups_continue_at_the_same_record(stand: Stand) -> None:
     topic = stand.topic("t", cleanup_policy="delete")
     producer = stand.producer(**{"transactional.id": stand.prefix, "enable.idempotence": True})
@@ -168,9 +185,9 @@ def test_records_older_than_the_retention_are_not_deleted_by_the_restore(stand: 
         existing={},
         resuming=frozenset(),
     )
-    at_first = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 60, UTC))
+    at_first = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 60, UTC), defaults={})
     assert at_first.topics[0].configs["retention.ms"] == "3600000"
-    decisions = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 7200, UTC))
+    decisions = holding(decisions, saved, datetime.fromtimestamp(long_ago / 1000 + 7200, UTC), defaults={})
     assert decisions.topics[0].configs["retention.ms"] == "-1"
     assert any("would delete at once" in warning for warning in decisions.warnings)
 

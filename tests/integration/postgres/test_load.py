@@ -59,6 +59,9 @@ def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: Po
     assert result.verdict is Verdict.FAIL
     assert names(Verdict.FAIL, result.checks) & {"guards", "finished"}
     assert "removed" in names(Verdict.UNVERIFIED, result.checks)
+    assert result.step is not None  # what was measured until then is shown, and not judged
+    assert 0 < result.step.from_intended.count < 1500
+    assert result.step.checks == ()
     # The next test of this pipeline removes what the dead server kept.
     after = range_.run(range_.profile(stages=SHORT, gates=WIDE))
     assert any("had left mainstay_load_test_" in note for note in after.notes)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from include.engine.cli.demo_sandbox import as_variable
+from include.engine.connection_forms import as_variable
 from include.engine.contracts import Connection, Stop
 from include.engine.model import SetManifest, backup_id
 from include.engine.sandbox.home import Sandbox

@@ -8,10 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.engine.systems.kafka import planning
 from include.engine.systems.kafka.cut import KafkaCut, TopicCut
 from include.engine.systems.kafka.detail import Gap, SegmentRef, TopicDetail
-from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, shares
+from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, runs, shares
 from include.engine.systems.kafka.ranges import Range, SegmentFacts
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -116,16 +115,26 @@ def test_a_thousand_partitions_are_planned_in_a_moment() -> None:
     assert len(plan_reads(now, None, policies={}, seconds_since=0, keep_expired=False).ranges) == 1000
 
 
-@given(st.integers(0, 10_000_000), st.integers(0, 10_000_000), st.integers(1, 8))
-def test_ranges_tile_what_is_to_be_read_and_every_reader_gets_its_share(low: int, more: int, readers: int) -> None:
-    ranges = plan(cut(low, low + more), None).ranges
-    covered = sorted((wanted.start, wanted.stop) for wanted in ranges)
-    assert sum(stop - start for start, stop in covered) == more
-    assert all(a[1] == b[0] for a, b in pairwise(covered))
-    assert all(stop - start <= planning.CHUNK for start, stop in covered)
-    hands = shares(ranges, readers)
-    assert sorted(map(_key, ranges)) == sorted(_key(wanted) for hand in hands for wanted in hand)
+@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10_000_000)), max_size=8), st.integers(1, 8))
+def test_every_reader_gets_its_share_of_one_line_and_nothing_is_read_twice_or_left_out(
+    sizes: list[tuple[int, int]], readers: int
+) -> None:
+    lows = tuple(low for low, _ in sizes)
+    now = KafkaCut(cluster="c", topics={"t": TopicCut(id="a", low=lows, high=tuple(map(sum, sizes)))}, groups={})
+    ranges = plan(now, None).ranges
+    total = sum(more for _, more in sizes)
+    hands = runs(ranges, readers)
     assert len(hands) <= readers
+    line = [one for hand in hands for one in hand]
+    assert line == sorted(line, key=_key)
+    for partition, (low, more) in enumerate(sizes):
+        mine = [(one.start, one.stop) for one in line if one.partition == partition]
+        assert sum(stop - start for start, stop in mine) == more
+        assert all(a[1] == b[0] for a, b in pairwise(mine))
+        assert not mine or mine[0][0] == low
+    # A cut that would leave a crumb is not made.
+    assert all(sum(one.stop - one.start for one in hand) <= total / readers + 20_001 * readers for hand in hands)
+    assert sorted(map(_key, ranges)) == sorted(_key(wanted) for hand in shares(ranges, readers) for wanted in hand)
 
 
 def test_segments_that_overlap_are_named() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.engine.errors import Misconfigured
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.settings import Mirror
-from include.engine.systems.kafka.topology import connector_name, desired, diff, java_settings, risks
+from include.engine.systems.kafka.topology import cannot_run, connector_name, desired, diff, java_settings
 from include.engine.systems.kafka.translate import nearest, parse_pair
 
 MIRROR = Mirror(connect="c", to="dr", topics=("a", "b.*"))
@@ -28,6 +32,17 @@ def test_the_declared_mirror_copies_exactly_once_under_the_same_names() -> None:
     assert list(wanted) == ["mainstay-x-source", "mainstay-x-heartbeat"]
     config = wanted["mainstay-x-source"]
     assert config["topics"] == "a,b.*"
+    # MirrorMaker 2's own, and what load tests make, which would stay on the copy for ever.
+    never = [re.compile(pattern) for pattern in config["topics.exclude"].split(",")]
+    for name, taken in [
+        ("a", True),
+        ("mm2-offsets.dr.internal", False),
+        ("__consumer_offsets", False),
+        ("mainstay_load_shop_20261123t020000z", False),
+        ("mainstay_load_shop_a1b2c3_20261123t020000z.x", False),
+        ("mainstay_load_notes", True),
+    ]:
+        assert any(one.fullmatch(name) for one in never) is not taken, name
     assert config["exactly.once.support"] == "required"
     assert config["source.consumer.isolation.level"] == "read_committed"
     assert config["replication.policy.class"].endswith("IdentityReplicationPolicy")
@@ -61,10 +76,37 @@ def test_a_password_with_quotes_stays_one_word_for_java() -> None:
     assert 'password="p\\"\\\\w";' in java_settings(SASL)["sasl.jaas.config"]
 
 
-def test_a_mirror_onto_itself_is_a_risk() -> None:
-    config = desired("x", MIRROR, SOURCE, SOURCE)[connector_name("x")]
-    assert any("onto themselves" in risk for risk in risks(config, ["a"]))
-    assert any("nothing" in risk for risk in risks(config, []))
+def test_a_client_certificate_goes_to_the_worker_as_its_content_and_is_told_to_nobody(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("certificate")
+    (tmp_path / "k").write_text("the key")
+    access = {
+        "bootstrap.servers": "a:1",
+        "security.protocol": "ssl",
+        "ssl.certificate.location": str(tmp_path / "c"),
+        "ssl.key.location": str(tmp_path / "k"),
+        "ssl.key.password": "p",
+        "ssl.endpoint.identification.algorithm": "none",
+    }
+    found = java_settings(access)
+    assert (found["ssl.keystore.certificate.chain"], found["ssl.keystore.key"]) == ("certificate", "the key")
+    assert (found["ssl.key.password"], found["ssl.endpoint.identification.algorithm"]) == ("p", "")
+    wanted = desired("x", MIRROR, access, TARGET)
+    name = connector_name("x")
+    (change,) = diff({name: wanted[name]}, {name: {**wanted[name], "source.cluster.ssl.keystore.key": "old key"}})
+    assert "key" not in str(change).removeprefix(f"update {name}: source.cluster.ssl.keystore.key")
+    with pytest.raises(Misconfigured, match="nowhere"):
+        java_settings(access | {"ssl.key.location": "/nowhere"})
+
+
+def test_a_way_to_log_in_that_a_worker_does_not_have_is_refused_and_not_replaced() -> None:
+    with pytest.raises(Misconfigured, match="GSSAPI"):
+        java_settings({**SASL, "sasl.mechanism": "GSSAPI"})
+
+
+def test_a_mirror_onto_the_same_cluster_or_of_nothing_cannot_run() -> None:
+    assert cannot_run("one", "other", ["a"]) == []
+    assert any("onto themselves" in problem for problem in cannot_run("one", "one", ["a"]))
+    assert any("nothing" in problem for problem in cannot_run("one", "other", []))
 
 
 def test_caught_up_is_by_what_was_read_and_what_can_still_be_read() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from statistics import median
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +38,8 @@ class AirflowLoad:
         url = url_of(connection)
         self._place = {"url": url, "username": connection.login, "password": connection.password}
         self._client = AirflowClient(url, connection.login, connection.password)
+        self._asking = AirflowClient(url, connection.login, connection.password)
+        self._task_runs = 0
         self._profile = profile
         self._workload = profile.workload
 
@@ -65,10 +68,12 @@ class AirflowLoad:
             Worker(module="include.engine.systems.airflow.question_load", parameters=parameters),
             schedule,
             processes=self._profile.processes,
-            bound=self._profile.in_flight,
+            # No more than there are threads: what waits for one was not sent yet.
+            bound=min(self._profile.in_flight, load.connections * self._profile.processes),
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
+            most=run.most,
         )
         if not load.tasks:
             return measured
@@ -78,9 +83,10 @@ class AirflowLoad:
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Ask for its health."""
         began = time.monotonic()
-        health = self._client.health()
+        self._asking.timeout = timeout
+        health = self._asking.health()
         took = time.monotonic() - began
-        if health.get("metadatabase") != "healthy" or took > timeout:
+        if health.get("metadatabase") != "healthy":
             raise Unreachable("Airflow is not healthy", hint="see its components; load tests come after that")
         return [Reading(metric=CANARY, value=took, unit="s", at=clock())]
 
@@ -101,40 +107,68 @@ class AirflowLoad:
 
     def _run_tasks(self, run: LoadRun) -> dict[str, float]:
         count = self._workload.tasks
-        where = f"dags/{PROBE}/dagRuns/{quote(run.name)}"
+        self._task_runs += 1
+        name = f"{run.name}_{self._task_runs}"  # a search measures several times
+        where = f"dags/{PROBE}/dagRuns/{quote(name)}"
         run.progress.say(f"running {count} tasks of {PROBE}")
-        body = {"logical_date": None, "dag_run_id": run.name, "conf": {"tasks": count}}
+        body = {"logical_date": None, "dag_run_id": name, "conf": {"tasks": count}}
         self._client.post(f"dags/{PROBE}/dagRuns", body)
         deadline = time.monotonic() + self._workload.tasks_timeout_seconds
+        beats: list[float] = []
         while (found := self._client.get(where))["state"] not in ("success", "failed"):
             run.stop.check()
             if time.monotonic() > deadline:
                 raise Unreachable(f"{count} tasks were not done in time", hint="look at the scheduler and the pools")
+            beats.append(self._scheduler_beat())
             time.sleep(_POLL)
+        beats.append(self._scheduler_beat())
         tasks: list[dict[str, Any]] = []
         for offset in range(0, count + 1, _PAGE):
             tasks += self._client.get(f"{where}/taskInstances", limit=_PAGE, offset=offset)["task_instances"]
-        return figures_of(str(found["queued_at"]), [task for task in tasks if task["map_index"] >= 0])
+        return figures_of(str(found["queued_at"]), tasks) | longest_silence(beats)
+
+    def _scheduler_beat(self) -> float:
+        told = self._client.get("monitor/health").get("scheduler") or {}
+        return _time(told["latest_scheduler_heartbeat"]) if told.get("latest_scheduler_heartbeat") else 0.0
 
 
 def figures_of(queued_at: str, tasks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Sum up when the tasks of a run began and ended, all by Airflow's own clock."""
-    begun = [_time(task["start_date"]) for task in tasks if task["start_date"]]
-    ended = [_time(task["end_date"]) for task in tasks if task["end_date"]]
+    """Sum up when the tasks of a run began and ended, all by Airflow's own clock.
+
+    The first task is the one that counts the others up; only those count for the rate, which is what many at once take.
+    """
+    mapped = [task for task in tasks if task["map_index"] >= 0]
+    begun = [_time(task["start_date"]) for task in mapped if task["start_date"]]
+    ended = [_time(task["end_date"]) for task in mapped if task["end_date"]]
     figures = {"tasks_failed": float(sum(task["state"] != "success" for task in tasks))}
+    first = [_time(task["start_date"]) for task in tasks if task["start_date"]]
+    if first:
+        figures["first_task_seconds"] = min(first) - _time(queued_at)
     if begun and ended:
         took = max(ended) - min(begun)
         figures |= {
-            "first_task_seconds": min(begun) - _time(queued_at),
             "tasks_per_minute": 60 * len(ended) / max(took, 1e-3),
             "all_tasks_seconds": max(ended) - _time(queued_at),
         }
     waits = [
-        _time(t["start_date"]) - _time(t["queued_when"]) for t in tasks if t["start_date"] and t.get("queued_when")
+        _time(t["start_date"]) - _time(t["queued_when"]) for t in mapped if t["start_date"] and t.get("queued_when")
     ]
     if waits:
         figures["queued_to_started_seconds"] = median(waits)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def longest_silence(beats: Sequence[float]) -> dict[str, float]:
+    """Say how long the scheduler's loop took at most while the tasks ran: the longest time between two of its heartbeats.
+
+    A scheduler that is not busy beats every ``[scheduler] scheduler_heartbeat_sec``, 5 s by default.  With several
+    schedulers, it is the time in which none of them did.
+
+    :param beats: the last one at each look, seconds
+    """
+    seen = sorted({beat for beat in beats if beat})
+    gaps = [after - before for before, after in pairwise(seen)]
+    return {"scheduler_longest_silence_seconds": round(max(gaps), 3)} if gaps else {}
 
 
 def url_of(connection: Connection) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from include.engine.sections import Section
+from include.engine.loading.workload import LoadWorkload
 
 PROBE = "load_probe"  # the DAG whose tasks do nothing
 
 
-class Workload(Section):
+class Workload(LoadWorkload):
     """Questions to the API server, and then a run of the DAG ``load_probe`` with so many mapped tasks."""
 
     paths: dict[str, int] = Field(
@@ -21,9 +21,11 @@ class Workload(Section):
     tasks: int = Field(
         0, ge=0, le=1000, description="mapped tasks of one run of load_probe, after the questions; 0 for none"
     )
-    tasks_timeout_seconds: int = Field(900, ge=10, description="after which that run has failed")
+    tasks_timeout_seconds: int = Field(
+        300, ge=10, description="after which that run has failed; it counts against the inventory's max_seconds"
+    )
 
     @property
-    def operation_bytes(self) -> int:
-        """What one operation writes."""
-        return 0
+    def seconds_after(self) -> float:
+        """How long the tasks may take."""
+        return float(self.tasks_timeout_seconds) if self.tasks else 0.0

@@ -19,7 +19,7 @@ from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
 from include.engine.systems.cassandra.client import Cql, Node
-from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of, detail_of
+from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
@@ -144,7 +144,7 @@ class CassandraSource:
         self, job: CopyJob, cut: SnapshotCut, nodes: Sequence[Node], directories: dict[str, list[str]]
     ) -> list[NodeFiles]:
         job.progress.stage(f"list and hash {self.target}")
-        earlier = _earlier(job)
+        earlier = stored.of_nodes(job)
 
         def one(node: Node) -> NodeFiles:
             transport = transport_to(self._settings, node.address)
@@ -287,18 +287,3 @@ class CassandraSource:
                 job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
                 told = True
             time.sleep(_LOOK_AGAIN)
-
-
-def _earlier(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:
-    """What the newest backup knows of each node's files, by place."""
-    if job.full or not job.history:
-        return {}
-    newest = job.history[-1]
-    known = detail_of(newest).files
-    found: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
-    for entry in newest.entries:
-        host_id, _, place = entry.name.partition("/")
-        if entry.name in known:
-            modified, inode = known[entry.name]
-            found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
-    return found

@@ -16,12 +16,15 @@ from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
 from include.engine.loading.workers import generate, limit_of
 from include.engine.model import GeneratorLimit, Reading
-from include.engine.systems.cassandra.client import Cql, quoted
+from include.engine.systems.cassandra.client import Cql, Node, quoted
 from include.engine.systems.cassandra.row_load import TABLE
 from include.engine.systems.cassandra.workload import Workload
 
 _SCHEMA_TIMEOUT = 120.0  # seconds: a node that flushes takes its time to drop a table
 _FILLED_AT_ONCE = 5000
+# Else the nodes keep a snapshot of every table that is dropped, as `auto_snapshot` tells them by default: all that was written.
+NO_SNAPSHOT = "allow_auto_snapshot = false"
+_KNOWS_NO_SNAPSHOT = 5  # the first major version with it
 
 
 class CassandraLoad:
@@ -46,6 +49,7 @@ class CassandraLoad:
             "nodes": str(len(ring)),
             "consistency": self._workload.consistency,
             "client": f"cassandra-driver {version('cassandra-driver')}",
+            "snapshots of what is dropped": "none" if _may_drop_without_snapshot(ring) else "as auto_snapshot says",
         }
 
     def limit(self) -> GeneratorLimit:
@@ -67,7 +71,8 @@ class CassandraLoad:
                 f"{{'class': 'NetworkTopologyStrategy', {replication}}}"
             )
             table = f"{quoted(run.name)}.{TABLE}"
-            cql.rows(f"CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY, at bigint, value blob)")
+            options = f" WITH {NO_SNAPSHOT}" if _may_drop_without_snapshot(ring) else ""
+            cql.rows(f"CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY, at bigint, value blob){options}")
             if load.reads:
                 value = b"x" * load.payload_bytes
                 insert = f"INSERT INTO {table} (id, at, value) VALUES (?, ?, ?)"  # noqa: S608 - a name that is ours
@@ -96,6 +101,7 @@ class CassandraLoad:
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
+            most=run.most,
         )
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -127,6 +133,10 @@ class CassandraLoad:
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.close()
+
+
+def _may_drop_without_snapshot(ring: Sequence[Node]) -> bool:
+    return all(int(node.version.partition(".")[0]) >= _KNOWS_NO_SNAPSHOT for node in ring)
 
 
 def open_load(connection: Connection, profile: Profile) -> CassandraLoad:

@@ -6,10 +6,9 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,31 +24,25 @@ from include.engine.model import (
     Restored,
     RestorePlan,
     Stage,
-    System,
     Target,
     Verdict,
 )
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
-from include.engine.systems.cassandra.cut import BackupDetail, detail_of
+from include.engine.systems.cassandra.clusters import Clusters
+from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.planning import plan_steps, plan_warnings
 from include.engine.systems.cassandra.selection import (
     Method,
-    Selection,
-    StoredFile,
     choose_backup,
-    choose_method,
     files_of,
-    require_readable,
     select,
 )
-from include.engine.systems.cassandra.settings import Settings
 
 # What fetches and loads is imported by the methods that do: every seal of a set asks this module for a text, and nothing else.
 if TYPE_CHECKING:
     from include.engine.sandbox.home import Home
-    from include.engine.systems.cassandra.landing import Destination
 
 _PROJECT = Path(__file__).resolve().parents[4]
 
@@ -84,8 +77,7 @@ class CassandraRestore:
     ) -> None:
         self.target = target
         self.catalog = catalog
-        self._connections = connections
-        self._targets = targets
+        self._clusters = Clusters(target, connections, targets)
 
     @cached_property
     def home(self) -> Home:
@@ -108,7 +100,7 @@ class CassandraRestore:
         if kind is DestinationKind.DIRECTORY:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
-            method, overwritten = self._look(request, manifest, selection, files)
+            method, overwritten = self._clusters.look(self.catalog.bucket, request, manifest, selection, files)
         size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
@@ -140,7 +132,7 @@ class CassandraRestore:
             return self._into_lasting_sandbox(job)
         if kind is DestinationKind.DIRECTORY:
             return self._into_directory(job)
-        destination = self._destination(job.plan.destination.name, detail_of(job.chain[-1]))
+        destination = self._clusters.find(job.plan.destination.name, detail_of(job.chain[-1]))
         with Cql(destination.connection, timeout=60) as cql:
             return Restoration(job, self.catalog.bucket, self.home, cql, destination).run(
                 Method(job.plan.detail["method"])
@@ -224,73 +216,6 @@ class CassandraRestore:
                 hint="use --to-sandbox without --rename; its tables can be loaded from there, as docs/cassandra.md says",
             )
         return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
-
-    def _look(
-        self, request: PlanRequest, manifest: Manifest, selection: Selection, files: Sequence[StoredFile]
-    ) -> tuple[Method, list[str]]:
-        """Look at the cluster: how files get in, and which tables would lose rows.
-
-        :raises Refused: when it holds rows, or is the source, and its name was not typed
-        """
-        from include.engine.systems.cassandra.landing import Landing
-        from include.engine.systems.cassandra.snapshot import require_all_up
-        from include.engine.systems.cassandra.unfinished import Unfinished
-
-        detail = detail_of(manifest)
-        destination = self._destination(request.server, detail)
-        with Cql(destination.connection) as cql:
-            landing = Landing(cql, destination, detail.cut.schema, selection)
-            require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
-            require_readable(files, [node.version for node in landing.nodes])
-            differing = landing.differing()
-            if differing:
-                raise Refused(
-                    f"{', '.join(differing)} of {request.server} has other columns than the backup",
-                    hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
-                )
-            method = choose_method(
-                detail.cut.nodes,
-                landing.nodes,
-                reachable=destination.settings is not None,
-                placed_alike=landing.placed_alike(),
-            )
-            # What an attempt at this very restore has brought is not in anybody's way.
-            unfinished = Unfinished(self.catalog.bucket, self.target, manifest.id, request.server, selection)
-            begun = unfinished.find(datetime.now(UTC))
-            holding = [table for table in landing.holding() if begun is None or table not in begun.tables]
-            typed = request.confirm == request.server
-            if holding and not (typed or request.append):
-                raise Refused(
-                    f"{request.server} holds rows in {', '.join(holding)}",
-                    hint=f"type its name to have them replaced (--confirm {request.server}), or use --append or --rename",
-                )
-            elsewhere = all(selection.keyspace(name) != name for name in selection.keyspaces)
-            source = {node.host_id for node in detail.cut.nodes} & {node.host_id for node in landing.nodes}
-            if source and not (elsewhere or typed):
-                raise Refused(
-                    f"{request.server} is the cluster that was backed up",
-                    hint=f"type its name if you mean it (--confirm {request.server}), or restore beside it with --rename",
-                )
-            return method, [] if request.append else holding
-
-    def _destination(self, server: str, detail: BackupDetail) -> Destination:
-        from include.engine.systems.cassandra.landing import Destination
-
-        if not server or self._connections is None:
-            raise Misconfigured("no cluster to restore into is named", hint="name its connection with --server")
-        connection = self._connections.get(server)
-        by_connection = {
-            settings.connection: settings
-            for target, settings in self._targets.items()
-            if target.system is System.CASSANDRA
-        }
-        found = by_connection.get(server)
-        if found is None and self.target in self._targets:
-            # Another login to the cluster that was backed up: its nodes are reached the same way.
-            with Cql(connection) as cql:
-                if {node.host_id for node in cql.ring()} & {node.host_id for node in detail.cut.nodes}:
-                    found = self._targets[self.target]
-        return Destination(connection=connection, settings=cast("Settings | None", found))
 
     def _expected(self, size: int) -> float | None:
         for report in reversed(self.catalog.drills()):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from include.engine.loading.naming import is_of_a_test
 from include.engine.systems.cassandra.client import Cql, Node, quoted
 from include.engine.systems.cassandra.threads import side_by_side
 
@@ -151,9 +152,9 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
 
 
 def user_keyspaces(cql: Cql) -> list[str]:
-    """Name all keyspaces that are not the system's."""
+    """Name all keyspaces that are neither the system's nor a load test's, which is gone before a copy of it is made."""
     names = (row["keyspace_name"] for row in cql.rows("SELECT keyspace_name FROM system_schema.keyspaces"))
-    return sorted(name for name in names if name not in SYSTEM_KEYSPACES)
+    return sorted(name for name in names if name not in SYSTEM_KEYSPACES and not is_of_a_test(name))
 
 
 def commands(statement: Statement) -> list[str]:

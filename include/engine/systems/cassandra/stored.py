@@ -1,4 +1,4 @@
-"""What the store has of a backup besides the nodes' files, and whether it has what it said that it took."""
+"""What the store has of earlier backups and of this one, and whether it has what it said that it took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from include.engine.contracts import CopyJob
 from include.engine.errors import Corrupt
 from include.engine.model import Entry
-from include.engine.systems.cassandra.cut import SnapshotCut
+from include.engine.systems.cassandra.cut import SnapshotCut, detail_of
 
 
 def described(job: CopyJob, cut: SnapshotCut, there: Mapping[str, int]) -> Entry:
@@ -34,3 +34,18 @@ def require(job: CopyJob, sent: Mapping[str, int]) -> None:
             f" {job.shared.key(lacking[0])}",
             hint="ask the store's operator; the copy can be repeated and sends them again",
         )
+
+
+def of_nodes(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:
+    """Give what the newest backup knows of each node's files, by place: size, time, inode, and the digest."""
+    if job.full or not job.history:
+        return {}
+    newest = job.history[-1]
+    known = detail_of(newest).files
+    found: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
+    for entry in newest.entries:
+        host_id, _, place = entry.name.partition("/")
+        if entry.name in known:
+            modified, inode = known[entry.name]
+            found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
+    return found

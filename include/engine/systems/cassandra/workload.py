@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from include.engine.sections import Section
+from include.engine.loading.workload import LoadWorkload
 
 
-class Workload(Section):
+class Workload(LoadWorkload):
     """Writes and reads of single rows, in a keyspace of the test's own."""
 
     writes: int = Field(1, ge=0, description="weight of writes")
@@ -35,4 +35,13 @@ class Workload(Section):
     @property
     def operation_bytes(self) -> int:
         """What one operation writes, at most."""
-        return self.payload_bytes + 40 if self.writes else 0
+        return self._row_bytes if self.writes else 0
+
+    @property
+    def prepared_bytes(self) -> int:
+        """The rows that will be read."""
+        return self.rows * self._row_bytes if self.reads else 0
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.payload_bytes + 40

@@ -25,9 +25,10 @@ from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import Admin, ConfigEntry, TopicState, open_admin
 from include.engine.systems.kafka.cut import KafkaCut
 from include.engine.systems.kafka.declared import read_declared, topic_configs
-from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, SegmentRef, TopicDetail
+from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, Saved, SegmentRef, TopicDetail
+from include.engine.systems.kafka.held import hanging, held, reaches
 from include.engine.systems.kafka.isolation import Child
-from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, shares
+from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, runs
 from include.engine.systems.kafka.ranges import Range, SegmentFacts
 from include.engine.systems.kafka.settings import Settings, matches
 
@@ -66,7 +67,8 @@ class KafkaSource:
             described = {name: _described(topics[name], configs.get(name, {})) for name in cut.topics}
             declared = read_declared(admin)
             version = admin.version()
-            previous = None if job.full else _previous(job)
+            newest = details.newest([manifest for manifest in job.history if manifest.cut.at < job.cut.at])
+            previous = None if job.full or newest is None else _previous(newest)
             plan = self._plan(job, cut, previous, described)
             copied = _Copying(self, job).run(plan.ranges)
             _still_there(admin, cut)
@@ -80,12 +82,15 @@ class KafkaSource:
             topics=described,
             segments=tuple(segments),
             gaps=tuple(sorted([*plan.gaps, *copied.gaps], key=str)),
+            held=held(cut, job.cut.at, newest),
             declared=declared,
             built_on=previous.backup if previous else None,
             new_records=sum(segment.facts.records for segment in copied.segments),
         )
         # All gaps that are in this backup are told in it, not only the new ones: a restore of it will lack them.
-        notes = (*plan.notes, *(f"lost to retention before it was saved: {gap}" for gap in found.gaps))
+        lost = (f"lost to retention before it was saved: {gap}" for gap in found.gaps)
+        stuck = (f"not in this backup, {one}" for one in hanging(found.held, job.cut.at))
+        notes = (*plan.notes, *lost, *stuck)
         for note in notes:
             job.progress.say(f"{self.target}: {note}")
         entries = {**(previous.entries if previous else {}), **copied.entries}
@@ -100,7 +105,7 @@ class KafkaSource:
             topics = [
                 f"topic {name} is in no backup of {self.target}"
                 for name, topic in admin.topics().items()
-                if not cuts.is_internal(topic) and not self.settings.covers(name)
+                if cuts.is_lasting(topic) and not self.settings.covers(name)
             ]
             left_out = cuts.positions_of(admin, lambda group: not matches(self.settings.groups, group))
             groups = [
@@ -145,7 +150,7 @@ class _Copying:
         job.progress.stage(f"copy {sum(r.stop - r.start for r in ranges)} offsets of {job.target}")
         # A reader costs a third of a second of CPU before its first record.
         worth = 1 + sum(r.stop - r.start for r in ranges) // _WORTH_A_READER
-        hands = shares(ranges, min(self._source.settings.readers, worth))
+        hands = runs(ranges, min(self._source.settings.readers, worth))
         if not hands:
             return self._copied
         job.stop.on_stop(self._kill)
@@ -180,6 +185,7 @@ class _Copying:
             child.finish_sending()
             for frame in child.frames():
                 self._job.stop.check()
+                storing = _unfinished(storing)
                 if "gap" in frame:
                     self._copied.gaps.append(msgspec.convert(frame["gap"], Gap))
                 elif "finished" in frame:
@@ -207,6 +213,14 @@ class _Copying:
     def _kill(self) -> None:
         for child in self._children:
             child.kill()
+
+
+def _unfinished(storing: Sequence[Future[None]]) -> list[Future[None]]:
+    """Leave out what is stored, and raise what failed: hours of reading would be for nothing when the store takes no more."""
+    for stored in storing:
+        if stored.done():
+            stored.result()
+    return [stored for stored in storing if not stored.done()]
 
 
 def _still_there(admin: Admin, cut: KafkaCut) -> dict[str, TopicState]:
@@ -237,10 +251,7 @@ def _policy(topic: TopicDetail) -> Policy:
     )
 
 
-def _previous(job: CopyJob) -> Previous | None:
-    saved = details.newest([manifest for manifest in job.history if manifest.cut.at < job.cut.at])
-    if saved is None:
-        return None
+def _previous(saved: Saved) -> Previous:
     return Previous(
         backup=saved.manifest.id,
         at=saved.manifest.cut.at,
@@ -268,14 +279,15 @@ def _manifest(
     own = job.writer.write(TOPICS_ENTRY, [document])
     oldest = [s.facts.oldest for s in found.segments if s.facts.oldest >= 0]
     since = datetime.fromtimestamp(min(oldest) / 1000, UTC) if oldest else job.cut.at
+    to = reaches(found.held, job.cut.at)
     return Manifest(
         id=job.id,
         target=job.target,
         kind=Kind.FULL,  # it names all that it needs: nothing else has to be kept for it
         started=started,
         finished=job.clock(),
-        recoverable_from=min(since, job.cut.at),
-        recoverable_to=job.cut.at,
+        recoverable_from=min(since, to),
+        recoverable_to=to,
         cut=job.cut,
         entries=(own, *(entries[segment.entry] for segment in found.segments)),
         source=SourceIdentity(identity=cut.cluster, version=version),

@@ -72,17 +72,21 @@ or `duckdb -c "select * from 'segment.parquet' limit 10"`.
 import sys, pyarrow.parquet as pq
 from confluent_kafka import Producer
 servers, topic, partition, *files = sys.argv[1:]          # files in the order of their offsets
-producer = Producer({{"bootstrap.servers": servers, "enable.idempotence": True, "message.max.bytes": 1000000000}})
+producer = Producer({{"bootstrap.servers": servers, "enable.idempotence": True, "message.max.bytes": 1000000000,
+                     "message.timeout.ms": 0}})
+failed = []
+told = lambda error, _: failed.append(error) if error else None
 for name in sorted(files):
     for r in pq.read_table(name).to_pylist():
         while True:
             try:
                 producer.produce(topic, r["value"], r["key"], int(partition), timestamp=r["timestamp"],
-                                 headers=[(h["key"], h["value"]) for h in r["headers"] or []])
+                                 headers=[(h["key"], h["value"]) for h in r["headers"] or []], on_delivery=told)
                 break
             except BufferError:
                 producer.poll(1)
-    producer.flush()
+    if producer.flush(600) or failed:                      # delete the topic and begin anew: what is there has a hole
+        sys.exit(f"{{name}}: {{failed[:1] or 'not written in ten minutes'}}")
 ```
 
 4. Consumer groups: `detail` of the cut in `manifest.json` has what each had committed. The new position is the number of

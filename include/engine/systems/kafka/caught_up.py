@@ -7,6 +7,7 @@ has read, which exactly-once commits together with the records.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +15,22 @@ from msgspec import Struct
 from include.engine.systems.kafka.client import TP
 
 PROBED = 5_000  # offsets that may be read to see whether only markers are left in them
+
+
+class MirrorCut(Struct, frozen=True, kw_only=True):
+    """What the source had when it was asked: the mirror is compared with this, while the source goes on."""
+
+    at: datetime
+    low: dict[str, list[int]]
+    high: dict[str, list[int]]
+
+    def ends(self) -> dict[TP, int]:
+        """Give each partition's end."""
+        return {TP(topic, p): end for topic, found in self.high.items() for p, end in enumerate(found)}
+
+    def lows(self) -> dict[TP, int]:
+        """Give each partition's beginning."""
+        return {TP(topic, p): low for topic, found in self.low.items() for p, low in enumerate(found)}
 
 
 class Lag(Struct, frozen=True, kw_only=True):

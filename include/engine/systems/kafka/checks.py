@@ -5,24 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
-
-from include.engine.contracts import Connection
+from include.engine.contracts import Connection, Reader
 from include.engine.errors import MainstayError, TransientError
 from include.engine.model import Check, Verdict
 from include.engine.systems.kafka import groups
-from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import EARLIEST, LATEST, Admin
 from include.engine.systems.kafka.decisions import Decisions
 from include.engine.systems.kafka.declared import own_configs, topic_configs
+from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.grants import Grants, apply, differences
+from include.engine.systems.kafka.group_proof import strayed
 from include.engine.systems.kafka.groups import Moved
-from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.loading import LoadedPartition
-from include.engine.systems.kafka.planning import shares
-from include.engine.systems.kafka.ranges import Range, SegmentFacts
+from include.engine.systems.kafka.resuming import read_back
 
 Problems = list[str]
+READERS = 2  # processes that read restored records back
 
 
 def after_load(admin: Admin, connection: Connection, partitions: Sequence[LoadedPartition]) -> Iterator[Check]:
@@ -30,6 +28,24 @@ def after_load(admin: Admin, connection: Connection, partitions: Sequence[Loaded
     total = sum(partition.records for partition in partitions)
     yield _check("counts", f"{total} records in {len(partitions)} partitions", lambda: _counts(admin, partitions))
     yield _check("contents", f"every byte of {total} records, in order", lambda: _contents(connection, partitions))
+
+
+def reading_on(
+    admin: Admin,
+    connection: Connection,
+    saved: Saved,
+    partitions: Sequence[LoadedPartition],
+    moved: Sequence[Moved],
+    *,
+    until: int | None,
+    reader: Reader,
+) -> Check:
+    """Check that every group's next record is the one that it was.  Before retention is switched on again."""
+    return _check(
+        "next records",
+        f"{len(moved)} positions, each before the record that it was before",
+        lambda: strayed(admin, connection, saved, partitions, moved, until=until, reader=reader),
+    )
 
 
 def after_finish(admin: Admin, decisions: Decisions, moved: Sequence[Moved]) -> Iterator[Check]:
@@ -100,30 +116,11 @@ def _counts(admin: Admin, partitions: Sequence[LoadedPartition]) -> Problems:
 
 def _contents(connection: Connection, partitions: Sequence[LoadedPartition]) -> Problems:
     """Read every restored record back, cut where the saved segments were cut, and compare digests."""
-    ranges = [
-        Range(topic=p.name, partition=p.source.partition, start=p.base, stop=p.base + p.records)
-        for p in partitions
-        if p.records
-    ]
-    cuts = {str(p.tp): [piece.records for piece in p.pieces if piece.records] for p in partitions}
-    found: dict[str, list[tuple[int, str]]] = {}
-    for hand in shares(ranges, 1):
-        with Child("reader") as child:
-            child.send(
-                {
-                    "settings": librdkafka_settings(connection),
-                    "ranges": msgspec.to_builtins(hand),
-                    "cuts": cuts,
-                    "form": "facts",
-                }
-            )
-            child.finish_sending()
-            for frame in child.frames():
-                if "segment" in frame:
-                    facts = msgspec.convert(frame["segment"], SegmentFacts)
-                    found.setdefault(f"{facts.topic}-{facts.partition}", []).append((facts.records, facts.content))
+    wanted = {p.tp: (p.base, p.base + p.records) for p in partitions if p.records}
+    cuts = {p.tp: [piece.records for piece in p.pieces if piece.records] for p in partitions}
+    found = read_back(connection, wanted, cuts, READERS)
     return [
         f"{p.tp}: the records differ from those that were saved"
         for p in partitions
-        if found.get(str(p.tp), []) != [(piece.records, piece.content) for piece in p.pieces if piece.records]
+        if found.get(p.tp, []) != [(piece.records, piece.content) for piece in p.pieces if piece.records]
     ]

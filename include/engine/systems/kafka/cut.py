@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from include.engine.errors import Corrupt, Incomplete
+from include.engine.loading.naming import is_of_a_test
 from include.engine.model import Cut
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
 
-OWN_GROUPS = "mainstay"  # groups of ours begin with this; they are not the pipeline's
+# What our own groups begin with.  A stream's truth is its checkpoint, which is a target; its group only shows how far it is.
+OWN_GROUPS = tuple(f"mainstay-{what}" for what in ("drill-", "probe", "reader", "restore-", "stream-"))
 
 
 class TopicCut(Struct, frozen=True, kw_only=True):
@@ -25,6 +27,7 @@ class TopicCut(Struct, frozen=True, kw_only=True):
     id: str
     low: tuple[int, ...]
     high: tuple[int, ...]
+    end: tuple[int, ...] = ()  # with what lies behind an open transaction, and so is not in the cut
 
     @property
     def partitions(self) -> int:
@@ -76,6 +79,7 @@ def take(
     partitions = [TP(topic.name, p.index) for topic in topics.values() for p in topic.partitions]
     at = clock()  # before the ends are read: whatever was acknowledged by now is in the cut
     high = admin.offsets(partitions, LATEST, committed=True)
+    end = admin.offsets(partitions, LATEST, committed=False)
     low = admin.offsets(partitions, EARLIEST)
     found = KafkaCut(
         cluster=admin.cluster_id(),
@@ -84,6 +88,7 @@ def take(
                 id=topic.id,
                 low=tuple(min(low[TP(name, p.index)], high[TP(name, p.index)]) for p in topic.partitions),
                 high=tuple(high[TP(name, p.index)] for p in topic.partitions),
+                end=tuple(end[TP(name, p.index)] for p in topic.partitions),
             )
             for name, topic in topics.items()
         },
@@ -117,8 +122,13 @@ def read(cut: Cut) -> KafkaCut:
 
 
 def covered(admin: Admin, covers: Callable[[str], bool]) -> dict[str, TopicState]:
-    """Give the topics of the pipeline that *covers* wants; never Kafka's own."""
-    return {name: topic for name, topic in admin.topics().items() if not is_internal(topic) and covers(name)}
+    """Give the topics of the pipeline that *covers* wants; never Kafka's own, and never a load test's."""
+    return {name: topic for name, topic in admin.topics().items() if is_lasting(topic) and covers(name)}
+
+
+def is_lasting(topic: TopicState) -> bool:
+    """Say whether a topic is the pipeline's: a load test's is gone before a copy of it is made."""
+    return not is_internal(topic) and not is_of_a_test(topic.name)
 
 
 def is_internal(topic: TopicState) -> bool:

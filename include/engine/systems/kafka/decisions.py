@@ -37,7 +37,7 @@ _NOT_CARRIED = (
     "local.retention.ms",
     "local.retention.bytes",
 )
-_DEFAULT_RETENTION_MS = 604_800_000
+_SOON_MS = 3_600_000  # what would be deleted within this time after a restore is of no use to anybody
 
 
 class TopicDecision(Struct, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ def decide(
     twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
     if twice:
         raise Misconfigured(f"two topics would be restored as {', '.join(twice)}", hint="rename them differently")
-    warnings: list[str] = []
+    warnings = _reached(saved, chosen, until)
     decided = []
     for topic in chosen:
         name, detail = names[topic], topics[topic]
@@ -131,18 +131,24 @@ def decide(
     return Decisions(topics=tuple(decided), until=until, append=append, grants=grants, warnings=tuple(warnings))
 
 
-def holding(decisions: Decisions, saved: Saved, now: datetime) -> Decisions:
-    """Leave retention off where it would delete at once all of a partition that is restored, and say so."""
+def holding(decisions: Decisions, saved: Saved, now: datetime, *, defaults: Mapping[str, str]) -> Decisions:
+    """Leave retention off where it would soon delete all of a partition that is restored, or much of it, and say so.
+
+    :param defaults: of the destination, for topics that say nothing of their own
+    """
     topics, warnings = [], list(decisions.warnings)
     for topic in decisions.topics:
-        held = None if decisions.append else _would_expire(topic.source, topic.configs, saved, now)
-        if held:
+        held = (
+            {}
+            if decisions.append
+            else _would_expire(topic, saved, now, final={**defaults, **topic.configs}, until=decisions.until)
+        )
+        for key, limit in held.items():
             warnings.append(
-                f"{topic.name}: retention.ms stays -1 instead of {held}: it would delete at once what was restored; "
+                f"{topic.name}: {key} stays -1 instead of {limit}: it would delete at once what was restored; "
                 "set it back when the records are no longer needed"
             )
-            topic = structs.replace(topic, configs={**topic.configs, "retention.ms": "-1"})  # noqa: PLW2901
-        topics.append(topic)
+        topics.append(structs.replace(topic, configs={**topic.configs, **dict.fromkeys(held, "-1")}))
     return structs.replace(decisions, topics=tuple(topics), warnings=tuple(warnings))
 
 
@@ -182,17 +188,47 @@ def _final(topic: str, configs: Mapping[str, ConfigEntry], factor: int) -> tuple
     return final, said
 
 
-def _would_expire(topic: str, final: Mapping[str, str], saved: Saved, now: datetime) -> str | None:
-    """Give the retention that would delete all of a partition as soon as it is switched on."""
+def _would_expire(
+    topic: TopicDecision, saved: Saved, now: datetime, *, final: Mapping[str, str], until: int | None
+) -> dict[str, str]:
+    """Give the limits that would delete what was restored as soon as they are switched on, or soon after."""
     if "delete" not in final.get("cleanup.policy", "delete"):
-        return None
-    retention = int(final.get("retention.ms", str(_DEFAULT_RETENTION_MS)))
+        return {}
     newest: dict[int, int] = {}
+    size: dict[int, int] = {}
     for segment in saved.detail.segments:
-        if segment.facts.topic == topic:
-            partition = segment.facts.partition
-            newest[partition] = max(newest.get(partition, -1), segment.facts.newest)
-    edge = now.astimezone(UTC).timestamp() * 1000 - retention
-    if retention >= 0 and any(0 <= time < edge for time in newest.values()):
-        return str(retention)
-    return None
+        facts = segment.facts
+        if facts.topic == topic.source and (until is None or facts.oldest <= until):
+            time = facts.newest if until is None else min(facts.newest, until)
+            newest[facts.partition] = max(newest.get(facts.partition, -1), time)
+            size[facts.partition] = size.get(facts.partition, 0) + facts.raw_bytes
+    held = {}
+    milliseconds, limit = int(final.get("retention.ms", "-1")), int(final.get("retention.bytes", "-1"))
+    edge = now.astimezone(UTC).timestamp() * 1000 - milliseconds + min(_SOON_MS, milliseconds // 2)
+    if milliseconds >= 0 and any(0 <= time < edge for time in newest.values()):
+        held["retention.ms"] = str(milliseconds)
+    if limit >= 0 and any(found > limit for found in size.values()):
+        held["retention.bytes"] = str(limit)
+    return held
+
+
+def _reached(saved: Saved, topics: Sequence[str], until: int | None) -> list[str]:
+    """Name the topics of which no record is as old as *until*, so that they come back empty.
+
+    :raises Refused: when none is of any topic
+    """
+    if until is None:
+        return []
+    oldest: dict[str, int] = {}
+    for segment in saved.detail.segments:
+        facts = segment.facts
+        if facts.topic in topics:
+            oldest[facts.topic] = min(oldest.get(facts.topic, facts.oldest), facts.oldest)
+    empty = sorted(topic for topic, time in oldest.items() if time > until)
+    if oldest and len(empty) == len(oldest):
+        first = datetime.fromtimestamp(min(oldest.values()) / 1000, UTC)
+        raise Refused(
+            f"no record of the backup {saved.manifest.id} is as old as that point: nothing would come back",
+            hint=f"the oldest is of {first.isoformat()}; take an older backup, or a later point",
+        )
+    return [f"{topic} comes back empty: none of its records is as old as the point" for topic in empty]

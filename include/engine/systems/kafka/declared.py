@@ -53,17 +53,47 @@ def topic_configs(admin: Admin, names: Collection[str]) -> dict[str, dict[str, C
     }
 
 
-def effective_configs(admin: Admin, names: Collection[str]) -> dict[str, dict[str, str]]:
-    """Give every value that holds for each topic, defaults too."""
+def effective_configs(admin: Admin, names: Collection[str], keys: Collection[str]) -> dict[str, dict[str, str]]:
+    """Give the values of *keys* that hold for each topic, defaults too."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     if not names:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(names)]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=dict.fromkeys(keys)) for name in sorted(names)]
     found = admin.ask("topic configurations", lambda: admin.client.describe_configs(resources, config_filter="all"))
     return {
         topic: {key: entry["value"] or "" for key, entry in values.items()}
         for topic, values in found.get("topic", {}).items()
+    }
+
+
+def topic_defaults(admin: Admin) -> dict[str, str]:
+    """Give what holds for a topic that says nothing of its own about how long its records stay, from the brokers' settings.
+
+    Kafka's own week where this user may not read those.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    broker = str(admin.brokers()[0].id)
+    units = {"log.retention.ms": 1, "log.retention.minutes": 60_000, "log.retention.hours": 3_600_000}
+    keys = dict.fromkeys([*units, "log.retention.bytes", "log.cleanup.policy"])
+    resource = ConfigResource(ConfigResourceType.BROKER, broker, configs=keys)
+    try:
+        found = admin.ask("a broker's settings", lambda: admin.client.describe_configs([resource], config_filter="all"))
+    except Unauthorized:
+        return {"retention.ms": str(7 * 86_400_000)}
+    values = {key: entry["value"] for key, entry in found.get("broker", {}).get(broker, {}).items() if entry["value"]}
+    times = [
+        str(int(values[key]) * unit) if int(values[key]) > 0 else "-1" for key, unit in units.items() if key in values
+    ]
+    return {
+        topic: value
+        for topic, value in (
+            ("retention.ms", times[0] if times else None),  # Kafka's own order: the finer unit wins
+            ("retention.bytes", values.get("log.retention.bytes")),
+            ("cleanup.policy", values.get("log.cleanup.policy")),
+        )
+        if value is not None
     }
 
 

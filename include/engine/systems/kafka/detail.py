@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +41,22 @@ class Gap(Struct, frozen=True, kw_only=True):
         return f"{self.topic}-{self.partition} [{self.start}, {self.stop})"
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """A partition that goes no further than an open transaction: what comes after it, committed or not, is in no backup."""
+
+    topic: str
+    partition: int
+    offset: int  # where the transaction begins
+    waiting: int  # offsets behind it
+    since: datetime  # a cut that it was open at already
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}-{self.partition}: {self.waiting} offsets behind a transaction that is open at {self.offset} "
+            f"since before {self.since:%Y-%m-%d %H:%M:%S}"
+        )
+
+
 class SegmentRef(Struct, frozen=True, kw_only=True):
     """A segment and the name of the manifest's entry that holds it."""
 
@@ -52,12 +70,13 @@ class KafkaDetail(Struct, frozen=True, kw_only=True):
     topics: dict[str, TopicDetail]
     segments: tuple[SegmentRef, ...]
     gaps: tuple[Gap, ...] = ()
+    held: tuple[Held, ...] = ()
     declared: Declared = Declared()
     built_on: str | None = None  # the backup whose segments this one names again
     new_records: int = 0
 
 
-class Saved(Struct, frozen=True, kw_only=True):
+class Saved(Struct, frozen=True, kw_only=True, dict=True):
     """A backup of Kafka, read from its manifest."""
 
     manifest: Manifest
@@ -67,8 +86,14 @@ class Saved(Struct, frozen=True, kw_only=True):
 
     def segments(self, tp: TP) -> list[SegmentRef]:
         """Give the segments of one partition, in the order of their offsets."""
-        found = [s for s in self.detail.segments if (s.facts.topic, s.facts.partition) == tuple(tp)]
-        return sorted(found, key=lambda s: s.facts.first)
+        return self._by_partition.get(tp, [])
+
+    @cached_property
+    def _by_partition(self) -> dict[TP, list[SegmentRef]]:
+        found: dict[TP, list[SegmentRef]] = {}
+        for segment in sorted(self.detail.segments, key=lambda s: s.facts.first):
+            found.setdefault(TP(segment.facts.topic, segment.facts.partition), []).append(segment)
+        return found
 
     def entry(self, segment: SegmentRef) -> Entry:
         """Give where a segment is stored."""

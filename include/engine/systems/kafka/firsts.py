@@ -34,20 +34,24 @@ _FEW = {
 Place = tuple[TP, int]  # where a range starts
 
 
-def first_times(settings: Mapping[str, str], wanted: Sequence[Range], *, timeout: float) -> dict[Place, int | None]:
+def first_times(
+    settings: Mapping[str, str], wanted: Sequence[Range], *, timeout: float, committed: bool = True
+) -> dict[Place, int | None]:
     """Give the timestamp, in milliseconds, of each range's first record; ranges without a record are left out.
 
     A record that has no timestamp has None: its age is not known, and not zero.
 
     :param wanted: several may be of one partition
-
+    :param committed: do not look at records of open transactions, and behind them
     :raises Unreachable: when not every range was looked into within *timeout* seconds
     """
     ranges = [one for one in wanted if one.start < one.stop]
     if not ranges:
         return {}
     with Child("firsts", patience=timeout + 10) as child:
-        child.send({"settings": dict(settings), "ranges": msgspec.to_builtins(ranges), "timeout": timeout})
+        isolation = {"isolation.level": "read_committed" if committed else "read_uncommitted"}
+        order = {"settings": dict(settings), "ranges": msgspec.to_builtins(ranges), "timeout": timeout}
+        child.send(order | {"isolation": isolation})
         child.finish_sending()
         found: dict[Place, int | None] = {}
         for frame in child.frames():
@@ -69,7 +73,7 @@ def work(frames: Iterator[Frame], send: Callable[[Frame], None]) -> None:
     from confluent_kafka import Consumer
 
     for order in frames:
-        consumer = Consumer(order["settings"] | CONSUMER | _FEW)
+        consumer = Consumer(order["settings"] | CONSUMER | _FEW | order["isolation"])
         deadline = time.monotonic() + order["timeout"]
         for ranges in _rounds(msgspec.convert(order["ranges"], list[Range])):
             send({"firsts": _look(consumer, ranges, deadline)})

@@ -13,12 +13,15 @@ no environment and no file.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
@@ -35,6 +38,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 _ROOT = Path(__file__).resolve().parents[4]
 _LENGTHS = struct.Struct(">QQ")
 _KEPT = 40  # lines of a child's stderr
+_PR_SET_PDEATHSIG = 1
 _PIPE = 1 << 20  # bytes: what may be on its way; the usual 64 KiB make a segment cost a thousand switches of process
 # Segments come and go: memory that is given back to the system after each is paid for again, page by page, with the next.
 _FRUGAL = {
@@ -116,7 +120,8 @@ class Child:
                 raise _revived(frame["error"])
             if "done" in frame:
                 return
-            yield frame
+            if "beat" not in frame:
+                yield frame
 
     def kill(self) -> None:
         """End it at once."""
@@ -188,9 +193,19 @@ class _Lean(MetaPathFinder):
             raise ModuleNotFoundError(fullname, name=fullname)
 
 
+def _die_with_parent() -> None:
+    """Let the kernel end us when the thread that started us ends, killed or not: a loader would write on, and nobody would count.
+
+    Elsewhere than on Linux the next frame that cannot be sent ends us.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> None:
     """Be the child: call *work* with the incoming frames and a function that sends one, and report how it ended."""
     sys.meta_path.insert(0, _Lean())
+    _die_with_parent()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between frames
 
@@ -211,6 +226,19 @@ def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> N
     # librdkafka's threads may hang in a destructor; everything that matters was flushed above.
     outgoing.flush()
     os._exit(0)
+
+
+def beating(send: Callable[[Frame], None], *, every: float = 10.0) -> Callable[[], None]:
+    """Give what a child calls whenever it gets on: at times it tells the parent, who would take a long silence for the end."""
+    last = [time.monotonic()]
+
+    def beat() -> None:
+        now = time.monotonic()
+        if now - last[0] >= every:
+            last[0] = now
+            send({"beat": True})
+
+    return beat
 
 
 def write_frame(stream: IO[bytes], frame: Frame) -> None:

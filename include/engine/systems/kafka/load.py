@@ -48,7 +48,8 @@ class KafkaLoad:
     def limit(self) -> GeneratorLimit:
         """Produce to librdkafka's own broker in memory, which takes a part of the same processor: a lower bound."""
         settings = self._producer() | {"test.mock.num.brokers": 1, "allow.auto.create.topics": True}
-        worker = self._worker("limit", {key: settings[key] for key in sorted(settings) if not _is_place(key)})
+        told = {key: settings[key] for key in sorted(settings) if not _is_place(key)}
+        worker = self._worker("limit", told, partitions=1)
         how = "librdkafka's broker in memory, in the same process"
         return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
 
@@ -67,13 +68,14 @@ class KafkaLoad:
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Produce."""
         return generate(
-            self._worker(run.name, self._producer()),
+            self._worker(run.name, self._producer(), partitions=self._workload.partitions),
             schedule,
             processes=self._profile.processes,
             bound=self._profile.in_flight,
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
+            most=run.most,
         )
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -114,10 +116,11 @@ class KafkaLoad:
             "log_level": 2,
         }
 
-    def _worker(self, topic: str, settings: dict[str, Any]) -> Worker:
+    def _worker(self, topic: str, settings: dict[str, Any], *, partitions: int) -> Worker:
         load = self._workload
         payload = {"payload": load.payload, "payload_bytes": load.payload_bytes, "keys": load.keys}
-        return Worker(module=_MODULE, parameters={"settings": settings, "topic": topic, **payload})
+        place = {"settings": settings, "topic": topic, "partitions": partitions}
+        return Worker(module=_MODULE, parameters={**place, **payload})
 
 
 def open_load(connection: Connection, profile: Profile) -> KafkaLoad:

@@ -1,28 +1,31 @@
 """Loads a backup into a running cluster: topics, records, configurations, groups; goes on where an earlier attempt died.
 
-A marker group on the destination says where each partition ended before the first record and which restore began it.  Only we
-write there, idempotently and without transactions, so ``end - base`` is what earlier attempts have written.
+A marker group on the destination says where each partition ended before the first record.  Only we should write there,
+idempotently and without transactions, so ``end - base`` is what earlier attempts have written; whether it is so is seen by
+reading it back (``resuming``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 import msgspec
 
 from include.engine.contracts import Connection, Progress, Reader, Stop
-from include.engine.errors import Contended, Corrupt, Incomplete, Refused
+from include.engine.errors import Corrupt, Incomplete, Refused
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicPlan
-from include.engine.systems.kafka.decisions import Decisions, TopicDecision, back_to, loading
+from include.engine.systems.kafka.decisions import Decisions, back_to, loading
 from include.engine.systems.kafka.declared import change_configs, create_topics, own_configs, topic_configs
 from include.engine.systems.kafka.detail import Saved, SegmentRef
-from include.engine.systems.kafka.isolation import Child
+from include.engine.systems.kafka.isolation import Child, Frame
 from include.engine.systems.kafka.loader import Loaded
+from include.engine.systems.kafka.refusals import foreign
+from include.engine.systems.kafka.resuming import Begun, compared, divide
 
 WRITERS = 2
 MARKER = "mainstay-restore"
@@ -78,12 +81,12 @@ class Loading:
         self._progress = progress
         self._stop = stop
         self._children: list[Child] = []
-        self._lock = threading.Lock()
-        self.marker = f"{MARKER}-{saved.manifest.target.name}"
+        names = {topic.source: topic.name for topic in decisions.topics}
+        self._marker = marker(saved, names, decisions.until)
 
     def prepare(self) -> list[LoadedPartition]:
         """Create the topics, or make those that are there ready; remember where each partition began."""
-        begun = self._admin.committed([self.marker]).get(self.marker, {})
+        begun = self._admin.committed([self._marker]).get(self._marker, {})
         missing = [topic for topic in self._decisions.topics if not topic.exists]
         create_topics(
             self._admin,
@@ -99,44 +102,45 @@ class Loading:
         ]
         ends = self._admin.offsets([partition.tp for partition in partitions], LATEST, committed=False)
         begins = self._admin.offsets(ends, EARLIEST)
-        holding = {tp.topic for tp, end in ends.items() if end > begins[tp] and tp not in begun}
         marks: dict[TP, tuple[int, str]] = {}
-        note = self.note(self._decisions.until)
         for partition in partitions:
-            mark = begun.get(partition.tp)
-            if mark is not None and mark[1].startswith(note):
+            tp = partition.tp
+            mark = begun.get(tp)
+            if mark is not None and mark[0] <= ends[tp]:
                 partition.base = mark[0]
-            elif partition.name in holding and not self._decisions.append:
+            elif ends[tp] > begins[tp] and not self._decisions.append:
                 raise Refused(
                     f"the topic {partition.name} is there and holds records",
                     hint="restore under another name, delete the topic, or ask for appending",
                 )
             else:
-                partition.base = ends[partition.tp]
-                marks[partition.tp] = (partition.base, note)
-        for topic in self._decisions.topics:
+                partition.base = ends[tp]
+                marks[tp] = (partition.base, "")
+        existing = [topic for topic in self._decisions.topics if topic.exists]
+        for topic in existing:
             first = TP(topic.name, 0)
-            if topic.exists and first in marks:  # not begun yet: what it is now is what it will be again
-                kept = self._kept_configs(topic)
-                marks[first] = (marks[first][0], note + json.dumps(kept))
-                change_configs(self._admin, topic.name, set_=loading({}))
-        self._admin.commit(self.marker, marks)
+            if first in marks:  # not begun yet: what it is now is what it will be again
+                kept = own_configs(topic_configs(self._admin, [topic.name]).get(topic.name, {}))
+                said = (
+                    "" if kept == loading(topic.configs) else json.dumps(kept)
+                )  # an attempt that died has just made it
+                marks[first] = (marks[first][0], said)
+        self._admin.commit(self._marker, marks)  # first: after the change nobody knows any more what it was
+        for topic in existing:
+            change_configs(self._admin, topic.name, set_=loading({}))
         return partitions
-
-    def note(self, until: int | None) -> str:
-        """Give what a partition's mark begins with: which restore it belongs to."""
-        return f"{self._saved.manifest.id} until {until} "
 
     def load(self, partitions: Sequence[LoadedPartition]) -> None:
         """Write all records that are not there yet.
 
-        :raises Contended: when somebody else writes to the topics
+        :raises Refused: when somebody else writes to the topics, or has done so since an earlier attempt began
         :raises Corrupt: when a segment is not what was saved
         """
+        begun = self._begun(partitions)
         hands = _shares(partitions, self._saved)
         self._stop.on_stop(self._kill)
         with ThreadPoolExecutor(max(1, len(hands)), thread_name_prefix="load") as pool:
-            running = [pool.submit(self._load, hand) for hand in hands]
+            running = [pool.submit(self._load, hand, begun) for hand in hands]
             try:
                 for done in as_completed(running):
                     done.result()
@@ -147,13 +151,12 @@ class Loading:
         self._stop.check()
         self._count(partitions)
 
-    def finish(self) -> None:
-        """Put the configurations back and forget that there was a restore."""
-        begun = self._admin.committed([self.marker]).get(self.marker, {})
+    def put_back(self) -> None:
+        """Put the configurations back."""
+        begun = self._admin.committed([self._marker]).get(self._marker, {})
         for topic in self._decisions.topics:
             configs = topic.configs
-            mark = begun.get(TP(topic.name, 0))
-            kept = mark[1].removeprefix(self.note(self._decisions.until)) if mark else ""
+            _, kept = begun.get(TP(topic.name, 0), (0, ""))
             if kept and self._decisions.append:
                 configs = json.loads(kept)
             wanted, reset = back_to(configs)
@@ -161,13 +164,28 @@ class Loading:
                 key: value for key, value in topic.configs.items() if not self._decisions.append and key not in wanted
             }
             change_configs(self._admin, topic.name, set_={**rest, **wanted}, reset=reset)
-        self._admin.delete_groups([self.marker])
 
-    def _kept_configs(self, topic: TopicDecision) -> Mapping[str, str]:
-        return own_configs(topic_configs(self._admin, [topic.name]).get(topic.name, {}))
+    def forget(self) -> None:
+        """Forget that there was a restore.  The last thing to do: without the mark, a retry is one over topics with records."""
+        self._admin.delete_groups([self._marker])
 
-    def _load(self, hand: Sequence[LoadedPartition]) -> None:
-        with Child("loader", patience=240) as child:
+    def _begun(self, partitions: Sequence[LoadedPartition]) -> dict[TP, Begun]:
+        """Give how far each partition is, after reading back what is there."""
+        ends = self._admin.offsets([p.tp for p in partitions], LATEST, committed=False)
+        until = self._decisions.until
+        found = {
+            p.tp: divide(
+                [s for s in self._saved.segments(p.source) if until is None or s.facts.oldest <= until],
+                ends[p.tp] - p.base,
+                until,
+            )
+            for p in partitions
+        }
+        bases = {p.tp: p.base for p in partitions}
+        return compared(found, bases, self._connection, readers=WRITERS, stop=self._stop)
+
+    def _load(self, hand: Sequence[LoadedPartition], begun: Mapping[TP, Begun]) -> None:
+        with Child("loader") as child:
             self._children.append(child)
             child.send(
                 {
@@ -178,32 +196,26 @@ class Loading:
             )
             answers = child.frames()
             for partition in hand:
-                self._load_partition(child, answers, partition)
+                self._load_partition(child, answers, partition, begun[partition.tp])
             child.finish_sending()
             for _ in answers:
                 raise Incomplete("a loader said more than it was asked", hint="run it again")
 
-    def _load_partition(self, child: Child, answers: object, partition: LoadedPartition) -> None:
-        until = self._decisions.until
-        segments = [s for s in self._saved.segments(partition.source) if until is None or s.facts.oldest <= until]
-        there = self._admin.offsets([partition.tp], LATEST, committed=False)[partition.tp] - partition.base
-        expected = partition.base + there
-        while segments and (until is None or segments[0].facts.newest <= until) and segments[0].facts.records <= there:
-            done = segments.pop(0)
-            partition.pieces.append(Piece(done.facts.records, done.facts.content))
-            there -= done.facts.records
-        child.send({"begin": {"topic": partition.name, "partition": partition.source.partition, "skip": there}})
-        for segment in segments:
+    def _load_partition(self, child: Child, answers: Iterator[Frame], partition: LoadedPartition, begun: Begun) -> None:
+        partition.pieces += [Piece(done.facts.records, done.facts.content) for done in begun.whole]
+        expected = partition.base + partition.records + begun.rest
+        name, number = partition.tp
+        child.send({"begin": {"topic": name, "partition": number, "skip": begun.rest, "there": begun.content}})
+        for segment in begun.left:
             self._stop.check()
             raw = b"".join(self._reader.read(self._saved.entry(segment)))
             child.send({"raw": raw, "what": self._saved.entry(segment).key})
-            answer = msgspec.convert(next(answers)["loaded"], Loaded)  # type: ignore[call-overload]
+            answer = msgspec.convert(next(answers)["loaded"], Loaded)
             self._check(segment, answer)
             partition.pieces.append(Piece(answer.selected, answer.content))
             expected += answer.loaded
-            end = self._admin.offsets([partition.tp], LATEST, committed=False)[partition.tp]
-            if end != expected:
-                raise _written_to(partition, end, expected)
+            if self._admin.offsets([partition.tp], LATEST, committed=False)[partition.tp] != expected:
+                raise foreign(str(partition.tp))
             self._progress.advance(self._saved.entry(segment).bytes)
 
     def _check(self, segment: SegmentRef, answer: Loaded) -> None:
@@ -218,20 +230,21 @@ class Loading:
     def _count(self, partitions: Sequence[LoadedPartition]) -> None:
         ends = self._admin.offsets([p.tp for p in partitions], LATEST, committed=False)
         for partition in partitions:
-            expected = partition.base + partition.records
-            if ends[partition.tp] != expected:
-                raise _written_to(partition, ends[partition.tp], expected)
+            if ends[partition.tp] != partition.base + partition.records:
+                raise foreign(str(partition.tp))
 
     def _kill(self) -> None:
         for child in self._children:
             child.kill()
 
 
-def _written_to(partition: LoadedPartition, end: int, expected: int) -> Contended:
-    return Contended(
-        f"{partition.tp} ends at {end}, {expected} was expected: somebody else writes to it, or a second restore runs",
-        hint="stop the producers and the other restore, delete the topic, and restore it again",
-    )
+def marker(saved: Saved, names: Mapping[str, str], until: int | None) -> str:
+    """Name the group that remembers one restore: one backup, to one point, of these topics under these names.
+
+    Every attempt at it finds the same group, and no other restore does.
+    """
+    what = hashlib.sha256(json.dumps([until, sorted(names.items())]).encode()).hexdigest()[:12]
+    return f"{MARKER}-{saved.manifest.target.name}-{saved.manifest.id}-{what}"
 
 
 def _shares(partitions: Sequence[LoadedPartition], saved: Saved) -> list[list[LoadedPartition]]:

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec import Struct
 
 from include.engine.contracts import Clock, Connection, Connections
-from include.engine.errors import MainstayError, Misconfigured, NotFound, TransientError
+from include.engine.errors import NotFound, Refused
 from include.engine.inventory import TargetSettings
 from include.engine.mirroring import MirrorPlan, MirrorProgress
-from include.engine.model import Check, Target, Verdict
+from include.engine.model import Check, Target
 from include.engine.systems.kafka.access import librdkafka_settings
-from include.engine.systems.kafka.caught_up import PROBED, Lag, lags, positions
+from include.engine.systems.kafka.caught_up import PROBED, Lag, MirrorCut, lags, positions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, open_admin
-from include.engine.systems.kafka.connect import Connect
-from include.engine.systems.kafka.cut import OWN_GROUPS
+from include.engine.systems.kafka.connect import Connect, Status
+from include.engine.systems.kafka.mirror_proof import MirrorProof
 from include.engine.systems.kafka.settings import Mirror as MirrorSettings
-from include.engine.systems.kafka.settings import Settings, matches
-from include.engine.systems.kafka.topology import connector_name, desired, diff, mirrored, risks
-from include.engine.systems.kafka.translate import Found, Pair, Side, nearest, read_pairs, translate
+from include.engine.systems.kafka.settings import Settings
+from include.engine.systems.kafka.topology import (
+    cannot_run,
+    connector_name,
+    desired,
+    diff,
+    left_out,
+    mirrored,
+)
+from include.engine.systems.kafka.translate import Side
 
-SAMPLE = 500  # records at the end of every partition that are compared
-
-
-class MirrorCut(Struct, frozen=True, kw_only=True):
-    """What the source had when it was asked: the mirror is compared with this, while the source goes on."""
-
-    at: datetime
-    low: dict[str, list[int]]
-    high: dict[str, list[int]]
-
-    def ends(self) -> dict[TP, int]:
-        """Give each partition's end."""
-        return {TP(topic, p): end for topic, found in self.high.items() for p, end in enumerate(found)}
-
-    def lows(self) -> dict[TP, int]:
-        """Give each partition's beginning."""
-        return {TP(topic, p): low for topic, found in self.low.items() for p, low in enumerate(found)}
+_AT_REST = ("STOPPED", "PAUSED")
+_RESTART = 10.0  # seconds that a task which is restarted may take to stop saying FAILED
 
 
 def open_mirror(target: Target, settings: TargetSettings, name: str, connections: Connections) -> KafkaMirror:
@@ -75,6 +63,7 @@ class KafkaMirror:
         self._source = source
         self._target = target
         self._connect = Connect(connect)
+        self._proof = MirrorProof(name, settings, source=source, target=target)
         self._missing_before: list[Lag] = []
         self._wanted = desired(name, settings, librdkafka_settings(source), librdkafka_settings(target))
 
@@ -82,23 +71,43 @@ class KafkaMirror:
         """Say what would change, and what Connect thinks of it."""
         with open_admin(self._source) as admin:
             topics = sorted(mirrored(admin, self.settings))
+            aside = left_out(admin, self.settings)
+            source = admin.cluster_id()
+        with open_admin(self._target) as admin:
+            target = admin.cluster_id()
         actual = {name: self._connect.config(name) for name in self._connect.names() if name.startswith(self._prefix)}
-        config = self._wanted[connector_name(self.name)]
+        states = self._states()
+        stopped = tuple(name for name, state in states.items() if state.connector == "STOPPED")
+        resumed = [f"resume {n}, which is {s.connector}" for n, s in states.items() if s.connector in _AT_REST]
+        restarted = [f"restart the failed tasks of {name}" for name, state in states.items() if state.failed]
+        refused = [problem for name, wanted in self._wanted.items() for problem in self._connect.validate(name, wanted)]
         return MirrorPlan(
             mirror=self.name,
-            changes=tuple(map(str, diff(self._wanted, actual))),
+            changes=(*map(str, diff(self._wanted, actual)), *resumed, *restarted),
             topics=tuple(topics),
-            problems=tuple(
-                problem for name, wanted in self._wanted.items() for problem in self._connect.validate(name, wanted)
-            ),
-            warnings=tuple(risks(config, topics)),
+            problems=(*cannot_run(source, target, topics), *refused),
+            warnings=(f"not mirrored, as MirrorMaker's own: {', '.join(aside)}",) if aside else (),
+            stopped=stopped,
         )
 
-    def apply(self) -> None:
-        """Make the connectors what was declared, and start those that are stopped."""
+    def apply(self, *, resume: bool = False) -> None:
+        """Make the connectors what was declared, and start those that are paused or have failed.
+
+        :raises Refused: when one was stopped, as a fail-over does, and *resume* was not said
+        """
+        states = self._states()
+        stopped = [name for name, state in states.items() if state.connector == "STOPPED"]
+        if stopped and not resume:
+            raise Refused(
+                f"{', '.join(stopped)} was stopped, as a fail-over does: copying on would write over what is new on the copy",
+                hint="when the source is in charge again, type the mirror's name to confirm that it copies on",
+            )
         for name, config in self._wanted.items():
             self._connect.put(name, config)
             self._connect.resume(name)
+        for name, state in states.items():
+            if state.failed:
+                self._restart(name)
         for name in self._connect.names():
             if name.startswith(self._prefix) and name not in self._wanted:
                 self._connect.delete(name)
@@ -140,11 +149,11 @@ class KafkaMirror:
 
     def compare(self, cut: Mapping[str, object]) -> Sequence[Check]:
         """Compare the last records before the cut on both sides, byte by byte."""
-        return [self._checked("records", lambda: self._compare(msgspec.convert(cut, MirrorCut)))]
+        return [self._proof.records(msgspec.convert(cut, MirrorCut))]
 
     def move_groups(self, cut: Mapping[str, object]) -> Sequence[Check]:
         """Put every group of the source on the mirror at the very record that it would read next."""
-        return [self._checked("groups", lambda: self._move(msgspec.convert(cut, MirrorCut)))]
+        return [self._proof.groups(msgspec.convert(cut, MirrorCut))]
 
     def stop(self) -> None:
         """Stop copying; how far it was stays known."""
@@ -157,6 +166,23 @@ class KafkaMirror:
     def _prefix(self) -> str:
         return f"mainstay-{self.name}-"
 
+    def _states(self) -> dict[str, Status]:
+        """Give the states of our connectors that are there."""
+        found = {}
+        for name in self._wanted:
+            try:
+                found[name] = self._connect.status(name)
+            except NotFound:
+                continue
+        return found
+
+    def _restart(self, name: str) -> None:
+        """Restart what has failed, and wait until it says so no longer: whoever waits next would take it for the end."""
+        self._connect.restart_failed(name)
+        deadline = time.monotonic() + _RESTART
+        while self._connect.status(name).failed and time.monotonic() < deadline:
+            time.sleep(0.2)
+
     def _with_records(self, missing: Sequence[Lag]) -> list[Lag]:
         """Leave out lags that hold markers and aborted records alone: they are never copied, so they would last for ever."""
         with Side(librdkafka_settings(self._source)) as source:
@@ -165,103 +191,3 @@ class KafkaMirror:
                 for lag in missing
                 if source.digest(TP(lag.topic, lag.partition), lag.position, lag.end, lag.offsets)[0]
             ]
-
-    def _checked(self, name: str, look: Callable[[], tuple[Verdict, str]]) -> Check:
-        began = time.monotonic()
-        try:
-            verdict, detail = look()
-        except TransientError as error:
-            verdict, detail = Verdict.UNVERIFIED, str(error)
-        except MainstayError as error:
-            verdict, detail = Verdict.FAIL, str(error)
-        return Check(name=f"{self.name}: {name}", verdict=verdict, detail=detail, seconds=time.monotonic() - began)
-
-    def _compare(self, cut: MirrorCut) -> tuple[Verdict, str]:
-        wrong, count = [], 0
-        with self._sides() as sides:
-            for tp, end in cut.ends().items():
-                if end <= cut.lows()[tp]:
-                    continue
-                known = sides.pairs.get(tp)
-                if not known:
-                    wrong.append(f"{tp} has no record on the mirror")
-                    continue
-                here, there = nearest(known, max(cut.lows()[tp], end - SAMPLE))
-                here, there = (here, there) if here >= cut.lows()[tp] else known[-1]
-                wanted = sides.source.digest(tp, here, end, 1 << 40)
-                found = sides.mirror.digest(tp, there, sides.ends.get(tp, 0), wanted[0]) if wanted[0] else (0, "")
-                count += wanted[0]
-                if wanted[0] and wanted != found:
-                    wrong.append(f"{tp} from {here} on the source and {there} on the mirror")
-        if wrong:
-            return Verdict.FAIL, f"records differ: {'; '.join(wrong[:5])}"
-        return Verdict.PASS, f"the last {count} records of {len(cut.ends())} partitions are the same, byte by byte"
-
-    def _move(self, cut: MirrorCut) -> tuple[Verdict, str]:
-        with open_admin(self._source) as admin:
-            names = [g for g, kind in admin.groups().items() if kind != "share" and not g.startswith(OWN_GROUPS)]
-            groups = admin.committed([name for name in names if matches(self.settings.groups, name)])
-        moved, differing, beyond = 0, [], []
-        with self._sides() as sides, open_admin(self._target) as admin:
-            for group, held in sorted(groups.items()):
-                new: dict[TP, tuple[int, str]] = {}
-                for tp, (position, note) in held.items():
-                    if tp not in cut.ends():
-                        continue
-                    found = _translated(sides, tp, position, cut)
-                    if found is None:
-                        beyond.append(f"{group} {tp}")
-                        continue
-                    new[tp] = (found.offset, note)
-                    if not found.equal:
-                        differing.append(f"{group} {tp} {position} -> {found.offset}")
-                admin.commit(group, new)
-                moved += len(new)
-        if differing:
-            return Verdict.FAIL, f"the next records are not the same: {'; '.join(differing[:5])}"
-        if beyond:
-            return Verdict.UNVERIFIED, f"not on the mirror yet: {', '.join(beyond[:5])}; {moved} positions were moved"
-        return Verdict.PASS, f"{moved} positions of {len(groups)} groups, each at the same record"
-
-    @contextmanager
-    def _sides(self) -> Iterator[_Sides]:
-        notes = f"mm2-offset-syncs.{self.settings.source_alias}.internal"
-        with open_admin(self._target) as admin:
-            topics = admin.topics()
-            if notes not in topics:
-                raise Misconfigured(
-                    f"the mirror has no topic {notes}",
-                    hint="offset-syncs.topic.location must be target; apply the mirror",
-                )
-            partitions = [TP(t.name, p.index) for t in topics.values() for p in t.partitions if not t.internal]
-            ends = admin.offsets(partitions, LATEST)
-        with Side(librdkafka_settings(self._source)) as source, Side(librdkafka_settings(self._target)) as mirror:
-            pairs = read_pairs(mirror, {tp: end for tp, end in ends.items() if tp.topic == notes})
-            yield _Sides(source, mirror, ends, pairs)
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """Both clusters, open for reading, and what MirrorMaker 2 has noted about them."""
-
-    source: Side
-    mirror: Side
-    ends: Mapping[TP, int]
-    pairs: Mapping[TP, Sequence[Pair]]
-
-
-def _translated(sides: _Sides, tp: TP, position: int, cut: MirrorCut) -> Found | None:
-    end = cut.ends()[tp]
-    pairs = sides.pairs.get(tp)
-    if not pairs:
-        # Nothing of the partition was ever copied: right when it is empty, unknown otherwise.
-        return Found(offset=0, compared=False) if end <= cut.lows()[tp] else None
-    return translate(
-        sides.source,
-        sides.mirror,
-        tp,
-        min(position, end),
-        pairs,
-        source_end=end,
-        mirror_end=sides.ends.get(tp, 0),
-    )

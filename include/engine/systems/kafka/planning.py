@@ -14,7 +14,7 @@ from include.engine.systems.kafka.cut import KafkaCut, TopicCut
 from include.engine.systems.kafka.detail import Gap, SegmentRef, TopicDetail
 from include.engine.systems.kafka.ranges import Range
 
-CHUNK = 1_000_000  # offsets that one reader takes at a time: one partition may be most of a cluster
+_PIECE = 20_000  # offsets that are not worth a cut
 
 
 class Previous(Struct, frozen=True, kw_only=True):
@@ -79,13 +79,13 @@ def plan_reads(
                 )
                 since = None
             if since is None:
-                ranges += _chunks(name, partition, low, high)
+                ranges += _range(name, partition, low, high)
                 continue
             kept += [s for s in saved.get(TP(name, partition), []) if keep_expired or s.facts.last >= low]
             gaps += [g for g in torn if (g.topic, g.partition) == (name, partition) and (keep_expired or g.stop > low)]
             if low > since:
                 gaps.append(Gap(topic=name, partition=partition, start=since, stop=low))
-            ranges += _chunks(name, partition, max(low, since), high)
+            ranges += _range(name, partition, max(low, since), high)
     return ReadPlan(ranges=tuple(ranges), kept=tuple(kept), gaps=tuple(gaps), notes=tuple(notes))
 
 
@@ -97,6 +97,28 @@ def shares(ranges: Sequence[Range], readers: int) -> list[list[Range]]:
         least = loads.index(min(loads))
         hands[least].append(wanted)
         loads[least] += wanted.stop - wanted.start
+    return [hand for hand in hands if hand]
+
+
+def runs(ranges: Sequence[Range], readers: int) -> list[list[Range]]:
+    """Lay *ranges* in a line and cut it into as many parts of one length as there are readers; empty hands are left out.
+
+    One partition may be most of a cluster.  Each reader gets neighbours: what it has fetched ahead is what it wants next.
+    """
+    share = max(1, -(-sum(r.stop - r.start for r in ranges) // max(1, readers)))
+    hands: list[list[Range]] = [[]]
+    room = share
+    for wanted in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
+        start = wanted.start
+        while len(hands) < readers and wanted.stop - start >= room:
+            cut = wanted.stop if wanted.stop - start - room < _PIECE else start + room
+            if start < cut:
+                hands[-1].append(Range(topic=wanted.topic, partition=wanted.partition, start=start, stop=cut))
+            hands.append([])
+            start, room = cut, share
+        if start < wanted.stop:
+            hands[-1].append(Range(topic=wanted.topic, partition=wanted.partition, start=start, stop=wanted.stop))
+            room -= wanted.stop - start
     return [hand for hand in hands if hand]
 
 
@@ -129,11 +151,8 @@ def _starts_over(
     return None
 
 
-def _chunks(topic: str, partition: int, low: int, high: int) -> list[Range]:
-    return [
-        Range(topic=topic, partition=partition, start=start, stop=min(start + CHUNK, high))
-        for start in range(low, high, CHUNK)
-    ]
+def _range(topic: str, partition: int, low: int, high: int) -> list[Range]:
+    return [Range(topic=topic, partition=partition, start=low, stop=high)] if low < high else []
 
 
 def _by_partition(segments: Sequence[SegmentRef]) -> dict[TP, list[SegmentRef]]:

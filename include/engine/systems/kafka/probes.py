@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from include.engine.contracts import Clock, Connection, Connections
+from include.engine.errors import MainstayError
 from include.engine.inventory import TargetSettings
 from include.engine.model import Reading, Target
-from include.engine.probing import Probe
+from include.engine.probing import Probe, Recall
 from include.engine.systems.kafka import cut as cuts
 from include.engine.systems.kafka.client import TP, Admin, TopicState, open_admin
 from include.engine.systems.kafka.declared import effective_configs
@@ -25,6 +26,8 @@ from include.engine.systems.kafka.settings import Settings
 
 _OF_GROUPS = ("position", "lag_records", "lost_records", "lag_seconds", "state")
 _WINDOW = 10  # looks at a group that are remembered: Burrow's own number
+_REMEMBERED = timedelta(hours=2)  # looks that are older say nothing of now
+_POSITION, _LAG = "kafka.group.position", "kafka.group.lag_records"
 
 Read = Callable[..., Reading]
 
@@ -89,7 +92,7 @@ class AdminProbe:
 class GroupsProbe:
     """How far the consumer groups are behind, and what they do.
 
-    Opened once and read again and again, it also judges what each group does; one look alone tells only a loss.
+    Read again and again, or with a sweep's history, it also judges what each group does; one look alone tells only a loss.
     """
 
     name = "groups"
@@ -98,6 +101,7 @@ class GroupsProbe:
     source = "lag per group and partition, from the group coordinators and the record that each would read next"
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
+        self.recall: Recall | None = None
         self._connect = connect
         self._seen: dict[tuple[str, TP], deque[Sample]] = {}
 
@@ -107,7 +111,26 @@ class GroupsProbe:
         now = clock()
         with open_admin(connection, patience=timeout) as admin:
             found = group_lags(admin, connection, now, timeout=timeout)
+        if self.recall is not None and not self._seen:
+            self._remember(self.recall, now)
         return list(self._readings(found, now))
+
+    def _remember(self, recall: Recall, now: datetime) -> None:
+        try:
+            past = recall((_POSITION, _LAG), now - _REMEMBERED)
+        except MainstayError:
+            return  # the sweep says so itself; without a past there is no state, and no reading of one
+        looks: dict[tuple[str, TP], dict[datetime, dict[str, float]]] = {}
+        for one in past:
+            where = one.labels["group"], TP(one.labels["topic"], int(one.labels["partition"]))
+            looks.setdefault(where, {}).setdefault(one.at, {})[one.metric] = one.value
+        for where, times in looks.items():
+            samples = (
+                Sample(at=at.timestamp(), committed=int(seen[_POSITION]), end=int(seen[_POSITION] + seen[_LAG]))
+                for at, seen in sorted(times.items())
+                if len(seen) == 2
+            )
+            self._seen[where] = deque(samples, maxlen=_WINDOW)
 
     def _readings(self, found: Sequence[GroupLag], now: datetime) -> Iterator[Reading]:
         read = partial(Reading, at=now)
@@ -121,8 +144,8 @@ class GroupsProbe:
 def lag_readings(lag: GroupLag, state: GroupState, read: Read) -> Iterator[Reading]:
     """Say a lag as readings.  What is not known, the age of a record without a timestamp or a state, gives none."""
     of = partial(read, labels={"group": lag.group, "topic": lag.tp.topic, "partition": str(lag.tp.partition)})
-    yield of(metric="kafka.group.position", value=lag.sample.committed, unit="offset")
-    yield of(metric="kafka.group.lag_records", value=lag.sample.lag, unit="records")
+    yield of(metric=_POSITION, value=lag.sample.committed, unit="offset")
+    yield of(metric=_LAG, value=lag.sample.lag, unit="records")
     yield of(metric="kafka.group.lost_records", value=lag.lost, unit="records")
     if lag.seconds is not None:
         yield of(metric="kafka.group.lag_seconds", value=lag.seconds, unit="s")
@@ -157,9 +180,9 @@ def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     topics = admin.topics()
     partitions = [(topic, p) for topic in topics.values() for p in topic.partitions]
     brokers = len([broker for broker in admin.brokers() if not broker.fenced])
-    own = [topic for topic in topics.values() if not cuts.is_internal(topic)]
-    thin = [topic for topic in topics.values() if any(len(p.isr) < len(p.replicas) for p in topic.partitions)]
-    configs = effective_configs(admin, sorted({topic.name for topic in (*own, *thin)}))
+    own = [topic for topic in topics.values() if cuts.is_lasting(topic)]
+    # Of all topics: one that has fewer replicas than its minimum is whole, and takes no record.
+    configs = effective_configs(admin, topics, ("min.insync.replicas",))
     minimum = {name: int(config["min.insync.replicas"]) for name, config in configs.items()}
     found = (
         [t for t, p in partitions if p.leader < 0],

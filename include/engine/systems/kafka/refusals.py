@@ -1,8 +1,9 @@
-"""Turns what kafka-python raises, and what it only logs, into errors that a person can act on."""
+"""Errors that a person can act on, out of what kafka-python raises, what it only logs, and what we see on a cluster."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,10 @@ from include.engine.errors import (
     Unreachable,
     Unsupported,
 )
+
+_LOGGER = logging.getLogger("kafka")
+_LOCK = threading.Lock()
+_LISTENING: list[bool] = []  # what the logger was before, then one for each listener
 
 
 @contextmanager
@@ -69,19 +74,33 @@ def listening() -> Iterator[list[str]]:
 
     The level also keeps its debug lines away, which quote passwords.
     """
-    logger = logging.getLogger("kafka")
     lines: list[str] = []
     listener = _Listener(lines)
-    propagate = logger.propagate
-    logger.addHandler(listener)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
+    with _hushed():
+        _LOGGER.addHandler(listener)
+        try:
+            yield lines
+        finally:
+            _LOGGER.removeHandler(listener)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the client's lines from everybody else.  Probes listen side by side, and the last one puts back what the first found."""
+    with _LOCK:
+        if not _LISTENING:
+            _LISTENING.append(_LOGGER.propagate)
+        _LISTENING.append(True)
+        _LOGGER.setLevel(logging.WARNING)
+        _LOGGER.propagate = False
     try:
-        yield lines
+        yield
     finally:
-        logger.propagate = propagate
-        logger.setLevel(logging.ERROR)
-        logger.removeHandler(listener)
+        with _LOCK:
+            _LISTENING.pop()
+            if len(_LISTENING) == 1:
+                _LOGGER.propagate = _LISTENING.pop()
+                _LOGGER.setLevel(logging.ERROR)
 
 
 def no_bootstrap(servers: str, said: Sequence[str], error: Exception, *, sasl: bool) -> MainstayError:
@@ -109,4 +128,12 @@ def _not_accepted(reason: str) -> Unauthorized:
     return Unauthorized(
         f"Kafka did not accept the credentials: {reason}",
         hint="check login, password and sasl.mechanism of the connection",
+    )
+
+
+def foreign(where: str) -> Refused:
+    """Say that a partition holds records that are not the restore's."""
+    return Refused(
+        f"{where} holds records that are not those of the backup: somebody else wrote to it, or a second restore runs",
+        hint="stop the producers and the other restore, delete the topic, and restore it again, or under another name",
     )

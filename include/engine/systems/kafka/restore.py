@@ -12,14 +12,13 @@ from pathlib import Path
 import msgspec
 
 from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
-from include.engine.errors import Misconfigured, NotFound, Refused
+from include.engine.errors import Misconfigured, Refused
 from include.engine.model import (
     Check,
     Destination,
     DestinationKind,
     Manifest,
     Moved,
-    PointKind,
     RecoveryPoint,
     Restored,
     RestorePlan,
@@ -30,11 +29,14 @@ from include.engine.model import (
 from include.engine.systems.kafka import checks, groups
 from include.engine.systems.kafka import detail as details
 from include.engine.systems.kafka.by_hand import instructions
-from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
-from include.engine.systems.kafka.decisions import Decisions, Existing, decide, holding
+from include.engine.systems.kafka.client import Admin, open_admin
+from include.engine.systems.kafka.decisions import Decisions, decide, holding
+from include.engine.systems.kafka.declared import topic_defaults
 from include.engine.systems.kafka.detail import Saved
-from include.engine.systems.kafka.loading import MARKER, LoadedPartition, Loading
+from include.engine.systems.kafka.held import reaches
+from include.engine.systems.kafka.loading import LoadedPartition, Loading
 from include.engine.systems.kafka.places import admit_directory, lasting_cluster, new_cluster, sandbox_cluster
+from include.engine.systems.kafka.restore_plan import choose, decided, planned
 
 
 def open_engine(
@@ -75,14 +77,14 @@ class KafkaRestore:
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``)."""
         point = RecoveryPoint.parse(request.point)
-        saved = details.read(_choose(self.target, request, point))
+        saved = details.read(choose(self.target, request, point))
         until = int(point.time.timestamp() * 1000) if point.time is not None else None
         kind = DestinationKind(request.destination_kind)
         destination = Destination(kind=kind, path=request.path, name=request.server)
         if kind is DestinationKind.SERVER:
             with open_admin(self._connection(request.server)) as admin:
                 self._guard(admin, saved, request)
-                decisions = _decide(admin, saved, request, until)
+                decisions = decided(admin, saved, request, until)
         else:
             if kind is DestinationKind.DIRECTORY:
                 admit_directory(request.path)
@@ -97,12 +99,12 @@ class KafkaRestore:
                 resuming=frozenset(),
                 access=request.access is not False,  # nobody else uses the cluster that we start
             )
-        return _plan(self.target, saved, point, destination, decisions)
+        return planned(self.target, saved, point, destination, decisions)
 
     def restore(self, job: RestoreJob) -> Restored:
         """Do what the plan says; the cluster serves afterwards (see ``contracts.RestoreEngine``)."""
         saved = details.read(job.chain[-1])
-        decisions = holding(_decisions(job.plan), saved, job.clock())
+        decisions = _decisions(job.plan)
         destination = job.plan.destination
         if destination.kind is DestinationKind.SERVER:
             connection = self._connection(destination.name)
@@ -118,7 +120,7 @@ class KafkaRestore:
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
         """Restore into a sandbox of one broker and check everything (see ``contracts.RestoreEngine``)."""
         saved = details.read(job.chain[-1])
-        decisions = holding(_decisions(job.plan), saved, job.clock())
+        decisions = _decisions(job.plan)
         began = time.monotonic()
         with sandbox_cluster(self.target, saved.manifest.id) as cluster:
             stages = [Stage(name="start", seconds=time.monotonic() - began)]
@@ -128,8 +130,8 @@ class KafkaRestore:
                 restored=restored,
                 checks=restored.checks,
                 # All that was acknowledged before the cut is in the backup, and all of the backup is back: that is the
-                # newest point, though an idle topic's newest record may be older.
-                newest_record=saved.manifest.cut.at if proved else None,
+                # newest point, though an idle topic's newest record may be older; a hanging transaction holds it back.
+                newest_record=reaches(saved.detail.held, saved.manifest.cut.at) if proved else None,
                 newest_at_source=None,
                 connection=cluster.connection(),
             )
@@ -149,7 +151,8 @@ class KafkaRestore:
         thorough: bool = False,
     ) -> Restored:
         with open_admin(connection) as admin:
-            loaded = _load(admin, connection, saved, _refreshed(admin, decisions), job, thorough=thorough)
+            decisions = holding(_refreshed(admin, decisions), saved, job.clock(), defaults=topic_defaults(admin))
+            loaded = _load(admin, connection, saved, decisions, job, thorough=thorough)
             address = ",".join(f"{broker.host}:{broker.port}" for broker in admin.brokers())
         until = decisions.until
         return Restored(
@@ -204,60 +207,17 @@ def _load(
     groups.apply(admin, moved)
     asked = groups.find(saved, partitions, job, until=decisions.until)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
-    loading.finish()
+    if thorough:
+        began = time.monotonic()
+        until = decisions.until
+        found.append(checks.reading_on(admin, connection, saved, partitions, moved, until=until, reader=job.reader))
+        stages.append(Stage(name="check groups", seconds=time.monotonic() - began, counts=False))
+    loading.put_back()
     if decisions.grants is not None:  # last: from here on they may keep us out
         found += checks.granted(admin, decisions.grants)
     found += checks.after_finish(admin, decisions, moved)
+    loading.forget()
     return _Loaded(partitions=partitions, moved=moved, asked=asked, stages=stages, checks=found)
-
-
-def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:
-    manifests = list(request.manifests)
-    if point.kind in (PointKind.POSITION, PointKind.NAME):
-        raise Misconfigured(f"{point} does not name a point in Kafka", hint="use latest, backup or a time")
-    if request.backup is not None:
-        found = [manifest for manifest in manifests if manifest.id == request.backup]
-        if not found:
-            raise NotFound(f"{target} has no backup {request.backup}", hint="`./mainstay catalog` lists them")
-        manifests = found
-    if point.kind is not PointKind.TIME or point.time is None:
-        return manifests[-1]
-    # The first backup whose cut is not before the point has all of it, and less that retention took later.
-    reaching = [manifest for manifest in manifests if manifest.cut.at >= point.time]
-    if not reaching:
-        raise NotFound(
-            f"no backup of {target} reaches {point.time.isoformat()}",
-            hint=f"the newest goes to {manifests[-1].recoverable_to.isoformat()}",
-        )
-    return reaching[0]
-
-
-def _decide(admin: Admin, saved: Saved, request: PlanRequest, until: int | None) -> Decisions:
-    names = {request.rename.get(topic, topic) for topic in saved.detail.topics}
-    found = admin.topics(names)
-    partitions = [TP(topic.name, p.index) for topic in found.values() for p in topic.partitions]
-    ends, begins = admin.offsets(partitions, LATEST, committed=False), admin.offsets(partitions, EARLIEST)
-    existing = {
-        name: Existing(
-            partitions=len(topic.partitions),
-            records=sum(ends[TP(name, p.index)] - begins[TP(name, p.index)] for p in topic.partitions),
-        )
-        for name, topic in found.items()
-    }
-    marker = f"{MARKER}-{saved.manifest.target.name}"
-    begun = admin.committed([marker]).get(marker, {})
-    note = f"{saved.manifest.id} until {until} "
-    return decide(
-        saved,
-        only=request.only,
-        rename=request.rename,
-        append=request.append,
-        until=until,
-        brokers=len([broker for broker in admin.brokers() if not broker.fenced]),
-        existing=existing,
-        resuming=frozenset(tp.topic for tp, (_, said) in begun.items() if said.startswith(note)),
-        access=bool(request.access),
-    )
 
 
 def _refreshed(admin: Admin, decisions: Decisions) -> Decisions:
@@ -269,32 +229,3 @@ def _refreshed(admin: Admin, decisions: Decisions) -> Decisions:
 
 def _decisions(plan: RestorePlan) -> Decisions:
     return msgspec.convert(plan.detail, Decisions)
-
-
-def _plan(
-    target: Target, saved: Saved, point: RecoveryPoint, destination: Destination, decisions: Decisions
-) -> RestorePlan:
-    names, until = {topic.source for topic in decisions.topics}, decisions.until
-    segments = [
-        s for s in saved.detail.segments if s.facts.topic in names and (until is None or s.facts.oldest <= until)
-    ]
-    into = destination.name or destination.path or "a sandbox"
-    renamed = [f"restored under another name: {t.source} as {t.name}" for t in decisions.topics if t.source != t.name]
-    return RestorePlan(
-        target=target,
-        backup=saved.manifest.id,
-        chain=(saved.manifest.id,),
-        point=point,
-        destination=destination,
-        bytes_to_fetch=sum(saved.entry(s).bytes for s in segments),
-        bytes_needed=sum(s.facts.raw_bytes for s in segments),
-        steps=(
-            f"create {sum(not t.exists for t in decisions.topics)} topics in {into}, retention off",
-            f"load {sum(s.facts.records for s in segments)} records from {len(segments)} segments, in order",
-            f"move {len(saved.cut.groups)} consumer groups to the same records",
-            "put the configurations back",
-            *((f"put back {decisions.grants}",) if decisions.grants else ()),
-        ),
-        warnings=(*decisions.warnings, *renamed, *saved.manifest.notes),
-        detail=msgspec.to_builtins(decisions),
-    )

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
 )
 
 Header = tuple[str, bytes | None]
+_NO_HEADERS = pa.StructArray.from_arrays([pa.array([], pa.string()), pa.array([], pa.binary())], names=["key", "value"])
 
 
 class Columns:
@@ -60,17 +61,18 @@ class Columns:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
-    def raw_bytes(self) -> int:
-        """Count the bytes of keys, values and headers."""
-        size = sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
-        return size + sum(len(k) + len(v or b"") for each in self.headers if each for k, v in each)
-
 
 class Draft:
-    """A segment that grows.  Records are turned and digested in small batches, while they are still in the CPU's cache."""
+    """A segment that grows.  Records are turned and digested in small batches, while they are still in the CPU's cache.
 
-    def __init__(self) -> None:
+    :param keep: hold the records, for :meth:`table`; without, only what is said about them
+    """
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
         self._batches: list[pa.RecordBatch] = []
+        self._first = -1
+        self._oldest = self._newest = 0
         self._digest = ContentDigest()
         self.records = 0
         self.raw_bytes = 0
@@ -79,10 +81,15 @@ class Draft:
     def add(self, columns: Columns) -> None:
         """Add records, at least one."""
         batch = columns.batch()
-        self._batches.append(batch)
+        if self._keep:
+            self._batches.append(batch)
         self._digest.add(batch)
+        oldest, newest = min(columns.times), max(columns.times)
+        if not self.records:
+            self._first, self._oldest, self._newest = columns.offsets[0], oldest, newest
+        self._oldest, self._newest = min(oldest, self._oldest), max(newest, self._newest)
         self.records += batch.num_rows
-        self.raw_bytes += columns.raw_bytes()
+        self.raw_bytes += _content_bytes(batch)
         self.last = columns.offsets[-1]
 
     def table(self) -> pa.Table:
@@ -91,25 +98,23 @@ class Draft:
 
     def facts(self, *, topic: str, partition: int, start: int, stop: int) -> SegmentFacts:
         """Describe it.  It holds at least one record."""
-        table = self.table()
-        times = table["timestamp"]
         return SegmentFacts(
             topic=topic,
             partition=partition,
             start=start,
             stop=stop,
-            first=table["offset"][0].as_py(),
+            first=self._first,
             last=self.last,
             records=self.records,
             raw_bytes=self.raw_bytes,
-            oldest=pc.min(times).as_py(),
-            newest=pc.max(times).as_py(),
+            oldest=self._oldest,
+            newest=self._newest,
             content=self._digest.hexdigest(),
         )
 
 
-def encode(table: pa.Table) -> bytes:
-    """Write a table as a segment."""
+def encode(table: pa.Table) -> memoryview:
+    """Write a table as a segment, and give its bytes without a copy."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -121,11 +126,10 @@ def encode(table: pa.Table) -> bytes:
         row_group_size=_ROW_GROUP,
         store_schema=True,
     )
-    raw: bytes = sink.getvalue().to_pybytes()
-    return raw
+    return memoryview(sink.getvalue())
 
 
-def decode(raw: bytes, *, what: str) -> pa.Table:
+def decode(raw: bytes | memoryview, *, what: str) -> pa.Table:
     """Read a segment.
 
     :raises Corrupt: when it is none
@@ -201,8 +205,21 @@ def _digest_bytes(lengths: Any, contents: Any, column: pa.Array) -> None:
         contents.update(memoryview(content)[first:last])
 
 
+def _content_bytes(batch: pa.RecordBatch) -> int:
+    """Count the bytes of keys, values and headers."""
+    columns = [batch.column("key"), batch.column("value")]
+    headers = batch.column("headers")
+    if len(headers.values):
+        columns += [headers.values.field("key"), headers.values.field("value")]
+    return sum(pc.sum(pc.binary_length(column)).as_py() or 0 for column in columns)
+
+
 def _headers_array(headers: Sequence[Sequence[Header] | None]) -> pa.Array:
-    bounds, keys, values = [0], [], []
+    keys: list[str] = []
+    values: list[bytes | None] = []
+    if not any(headers):
+        return pa.ListArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(headers) + 1), _NO_HEADERS)
+    bounds = [0]
     for each in headers:
         if each:
             for key, value in each:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
+from include.engine.errors import Misconfigured
+from include.engine.loading.naming import OF_A_TEST
 from include.engine.systems.kafka.client import Admin
 from include.engine.systems.kafka.cut import covered
 from include.engine.systems.kafka.settings import Mirror, matches
 
 _MM2 = "org.apache.kafka.connect.mirror"
 _BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
-_SECRET = ("password", "jaas", "secret")
+_NEVER_MIRRORED = (r"mm2.*\.internal", r".*\.replica", "__.*")  # MirrorMaker 2's own default
+_SECRET = ("password", "jaas", "secret", "keystore.key")
 _JAAS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
@@ -48,15 +52,18 @@ def heartbeat_name(name: str) -> str:
 
 
 def mirrored(admin: Admin, mirror: Mirror) -> dict[str, int]:
-    """Give the source's topics that *mirror* covers, with their partitions; never what MirrorMaker 2 itself writes."""
+    """Give the source's topics that *mirror* covers, with their partitions; never what MirrorMaker 2 takes for its own."""
     found = covered(admin, lambda topic: matches(mirror.topics, topic))
-    return {
-        name: len(topic.partitions)
-        for name, topic in found.items()
-        if name != HEARTBEATS
-        and not name.startswith("mm2-")
-        and not name.endswith((".internal", ".replica", "-internal"))
-    }
+    return {name: len(topic.partitions) for name, topic in found.items() if not _is_its_own(name)}
+
+
+def left_out(admin: Admin, mirror: Mirror) -> list[str]:
+    """Name the topics that *mirror* asks for and MirrorMaker 2 does not copy, because of their names."""
+    return sorted(name for name in covered(admin, lambda topic: matches(mirror.topics, topic)) if _is_its_own(name))
+
+
+def _is_its_own(name: str) -> bool:
+    return name == HEARTBEATS or name.startswith("mm2-") or name.endswith((".internal", ".replica", "-internal"))
 
 
 def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[str, dict[str, str]]:
@@ -72,6 +79,7 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
         "connector.class": f"{_MM2}.MirrorSourceConnector",
         "tasks.max": str(mirror.tasks),
         "topics": ",".join(mirror.topics),
+        "topics.exclude": ",".join((*_NEVER_MIRRORED, OF_A_TEST)),
         "replication.factor": str(mirror.replication_factor),
         "offset-syncs.topic.replication.factor": str(mirror.replication_factor),
         "source.consumer.isolation.level": "read_committed",
@@ -110,21 +118,39 @@ def desired(name: str, mirror: Mirror, source: Config, target: Config) -> dict[s
 
 
 def java_settings(access: Config) -> dict[str, str]:
-    """Say in the Java client's words how to connect."""
+    """Say in the Java client's words how to connect.
+
+    The authority's file is read by the worker, where it must lie under the same path; certificate and key go as their content.
+
+    :raises Misconfigured: when the worker could not log in so, or a file cannot be read
+    """
     settings = {"bootstrap.servers": access["bootstrap.servers"]}
     protocol = access.get("security.protocol", "PLAINTEXT").upper()
     if protocol != "PLAINTEXT":
         settings["security.protocol"] = protocol
     if protocol.startswith("SASL"):
         mechanism = access.get("sasl.mechanism", "SCRAM-SHA-512")
-        module = _JAAS.get(mechanism, _JAAS["SCRAM-SHA-512"])
+        if mechanism not in _JAAS:
+            raise Misconfigured(
+                f"a mirror cannot log in by {mechanism}", hint=f"sasl.mechanism is one of {', '.join(_JAAS)}"
+            )
         user, password = _quoted(access.get("sasl.username", "")), _quoted(access.get("sasl.password", ""))
         settings |= {
             "sasl.mechanism": mechanism,
-            "sasl.jaas.config": f"{module} required username={user} password={password};",
+            "sasl.jaas.config": f"{_JAAS[mechanism]} required username={user} password={password};",
         }
+    if not protocol.endswith("SSL"):
+        return settings
     if ca := access.get("ssl.ca.location"):
         settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}
+    if certificate := access.get("ssl.certificate.location"):
+        key = access.get("ssl.key.location", certificate)
+        settings |= {"ssl.keystore.type": "PEM", "ssl.keystore.certificate.chain": _content(certificate)}
+        settings["ssl.keystore.key"] = _content(key)
+        if phrase := access.get("ssl.key.password"):
+            settings["ssl.key.password"] = phrase
+    if (checked := access.get("ssl.endpoint.identification.algorithm")) is not None:
+        settings["ssl.endpoint.identification.algorithm"] = "" if checked.lower() == "none" else checked
     return settings
 
 
@@ -146,11 +172,16 @@ def diff(wanted: Mapping[str, Config], actual: Mapping[str, Config | None]) -> l
     return changes + [Change(kind="delete", connector=name) for name in sorted(actual) if name not in wanted]
 
 
-def risks(config: Config, topics: Sequence[str]) -> list[str]:
-    """Say what would surprise a person about mirroring *topics* with *config*."""
-    said = [] if topics else ["no topic of the source matches: the mirror would copy nothing"]
-    if config["source.cluster.bootstrap.servers"] == config["target.cluster.bootstrap.servers"]:
-        said.append("source and target are the same servers: with names kept, it would copy topics onto themselves")
+def cannot_run(source: str, target: str, topics: Sequence[str]) -> list[str]:
+    """Say why mirroring *topics* between the clusters of these ids would be none.  Pure.
+
+    Ids, not addresses: a cluster has many of those.
+    """
+    said = [] if topics else ["no topic of the source matches, so it would copy nothing"]
+    if source == target:
+        said.append(
+            f"source and target are one cluster, {source}: with names kept, topics would be copied onto themselves"
+        )
     return said
 
 
@@ -163,3 +194,13 @@ def _shown(key: str, value: str | None) -> str | None:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, ValueError) as error:
+        raise Misconfigured(
+            f"the TLS file {path} of a Kafka connection cannot be read: {error}",
+            hint="check ssl.certificate.location and ssl.key.location in the connection's extras",
+        ) from error

@@ -37,9 +37,9 @@ class UnsavedProbe:
     """What the inventory wants saved and no backup has."""
 
     name = "unsaved"
-    metrics: Sequence[str] = ("kafka.unsaved.records",)
-    sometimes: Sequence[str] = ("kafka.unsaved.hours_left",)
-    source = "partitions' ends against the newest backup's cut; hours left from retention.ms and the oldest such record"
+    metrics: Sequence[str] = ("kafka.unsaved.records", "kafka.unsaved.lost_records")
+    sometimes: Sequence[str] = ("kafka.unsaved.hours_left", "kafka.transaction.open_seconds")
+    source = "partitions' ends against the newest backup's cut and gaps; hours left from retention.ms and the oldest such record"
 
     def __init__(self, settings: Settings, connections: Connections, newest: Newest) -> None:
         self._settings = settings
@@ -71,24 +71,39 @@ def unsaved(
     """
     topics = cuts.covered(admin, covers)
     partitions = [TP(name, p.index) for name, topic in topics.items() for p in topic.partitions]
-    ends, lows = admin.offsets(partitions, LATEST), admin.offsets(partitions, EARLIEST)
+    # With what waits behind open transactions: no backup has it, and it will be as lost as the rest.
+    stable, ends = admin.offsets(partitions, LATEST), admin.offsets(partitions, LATEST, committed=False)
+    lows = admin.offsets(partitions, EARLIEST)
     begins = {tp: max(saved_to(saved, topics[tp.topic], tp), lows[tp]) for tp in partitions}
     count = sum(max(0, ends[tp] - begins[tp]) for tp in partitions)
-    yield Reading(metric="kafka.unsaved.records", value=count, unit="records", at=now)
+    read = partial(Reading, at=now)
+    yield read(metric="kafka.unsaved.records", value=count, unit="records")
+    lost = sum(gap.stop - gap.start for gap in saved.detail.gaps) if saved else 0
+    yield read(metric="kafka.unsaved.lost_records", value=lost, unit="records")
+    settings = librdkafka_settings(connection)
     waiting = sorted(tp for tp in partitions if begins[tp] < ends[tp])
     limits = _retentions(admin, {tp.topic for tp in waiting})
-    ranges = [
-        Range(topic=tp.topic, partition=tp.partition, start=begins[tp], stop=ends[tp])
-        for tp in waiting
-        if tp.topic in limits
-    ]
-    times = first_times(librdkafka_settings(connection), ranges, timeout=timeout)
-    read = partial(Reading, metric="kafka.unsaved.hours_left", unit="h", at=now)
-    for place in sorted(times):
-        seconds, tp = age(times, place, now), place[0]
+    ranges = [_range(tp, begins[tp], stable[tp]) for tp in waiting if tp.topic in limits and begins[tp] < stable[tp]]
+    times = first_times(settings, ranges, timeout=timeout)
+    held = [_range(tp, stable[tp], ends[tp]) for tp in partitions if stable[tp] < ends[tp]]
+    open_since = first_times(settings, held, timeout=timeout, committed=False)
+    found = {tp: age(open_since, (tp, start), now) for tp, start in open_since}
+    ages = found | {tp: age(times, (tp, start), now) for tp, start in times}
+    for tp, seconds in sorted(found.items()):
         if seconds is not None:
-            labels = {"topic": tp.topic, "partition": str(tp.partition)}
-            yield read(value=(limits[tp.topic] - seconds) / 3600, labels=labels)
+            yield read(metric="kafka.transaction.open_seconds", value=seconds, unit="s", labels=_labels(tp))
+    for tp, seconds in sorted(ages.items()):
+        if seconds is not None and tp.topic in limits:
+            left = (limits[tp.topic] - seconds) / 3600
+            yield read(metric="kafka.unsaved.hours_left", value=left, unit="h", labels=_labels(tp))
+
+
+def _range(tp: TP, start: int, stop: int) -> Range:
+    return Range(topic=tp.topic, partition=tp.partition, start=start, stop=stop)
+
+
+def _labels(tp: TP) -> dict[str, str]:
+    return {"topic": tp.topic, "partition": str(tp.partition)}
 
 
 def saved_to(saved: Saved | None, topic: TopicState, tp: TP) -> int:
@@ -101,7 +116,7 @@ def saved_to(saved: Saved | None, topic: TopicState, tp: TP) -> int:
 
 def _retentions(admin: Admin, topics: set[str]) -> dict[str, float]:
     """Give the seconds after which each topic's records are deleted; topics that delete none by time are left out."""
-    found = effective_configs(admin, topics)
+    found = effective_configs(admin, topics, ("retention.ms", "cleanup.policy"))
     return {
         name: int(configs["retention.ms"]) / 1000
         for name, configs in found.items()

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from include.engine.sections import Section
+from include.engine.loading.workload import LoadWorkload
 
 
-class Workload(Section):
+class Workload(LoadWorkload):
     """Records that are produced to a topic of the test's own."""
 
     payload_bytes: int = Field(200, ge=8, le=1 << 20, description="size of a record's value")

@@ -7,18 +7,20 @@ how late each transaction was sent, from which both latencies follow.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
-from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
-from include.engine.loading.contracts import UNSENT, LoadRun, Measured
+from include.engine.errors import Interrupted, MainstayError, PermanentError, Unreachable
+from include.engine.loading.contracts import CPU_SHARE, UNSENT, CutShort, LoadRun, Measured
 from include.engine.loading.distribution import encoded
+from include.engine.loading.driving import LATE
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
 from include.engine.loading.recording import Recording, step_of
@@ -29,6 +31,7 @@ from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.client import place, sql
+from include.engine.systems.postgres.hands import Hands
 from include.engine.systems.postgres.pgbench_log import transactions
 from include.engine.systems.postgres.workload import Workload
 
@@ -38,8 +41,6 @@ _LOST = (
     "No space left on device",  # a server that is full has had enough, and that is a result
     "perhaps the backend died",  # the only words of some clients: the server's own may be lost with the connection
 )
-_SLEWED = 0.25  # seconds: two clocks are never read at once
-_SLEWING = 0.001  # of the time that has gone by: a time service corrects by at most half of it
 _SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
 
 
@@ -79,14 +80,20 @@ class PostgresLoad:
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Run pgbench once for each steady part of the schedule."""
         recording = Recording(interval_of(schedule))
-        begun = 0.0
+        begun, late, cpu = 0.0, 0, 0.0
         for stage in _steady_parts(schedule):
-            self._one(run, stage, begun, recording)
+            before = _cpu_of_children()
+            try:
+                late = self._one(run, stage, begun, late, recording)
+            except (Interrupted, Unreachable) as error:
+                lasted = recording.last / SECOND
+                if lasted > schedule.warm_up + 1:
+                    error.__cause__ = CutShort(_measured(recording, schedule.until(lasted), cpu))
+                raise
+            jobs = min(self._workload.clients, self._profile.processes)
+            cpu = max(cpu, (_cpu_of_children() - before) / jobs / (stage.seconds + late / SECOND))
             begun += stage.seconds
-        step = step_of(recording, schedule, drawn=True)
-        kept = {"from_intended": recording.intended, "from_sent": recording.sent}
-        histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
-        return Measured(step=step, histograms=histograms)
+        return _measured(recording, schedule, cpu)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Log in and ask for a one."""
@@ -114,43 +121,56 @@ class PostgresLoad:
             for name in names:
                 client.execute(q.SQL("drop database if exists {} with (force)").format(q.Identifier(name)))
 
-    def _one(self, run: LoadRun, stage: Stage, begun: float, recording: Recording) -> None:
+    def _one(self, run: LoadRun, stage: Stage, begun: float, late: int, recording: Recording) -> int:
+        """Run one part, and give by how many nanoseconds it ended after its time.
+
+        :param late: by how much the part before it did: everything in this one was sent by that much later than it was due
+        """
         load = self._workload
         scripts = [part for name, weight in load.scripts.items() for part in ("--builtin", f"{name}@{weight}")]
         # By their number and not by the time: at the end of a time, pgbench forgets the transactions that it is late with.
         each = -(-int(stage.operations) // load.clients)
         began_us = time.time_ns() // 1000
         hands = Hands(run.clock)
+        problem: MainstayError | None = None
         with tempfile.TemporaryDirectory() as folder:
-            ended = self._pgbench(
-                run,
-                Path(folder),
-                [
-                    *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
-                    *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
-                    *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
-                ],
-                timeout=stage.seconds + self._profile.grace.total_seconds(),
-            )
-            found = list(transactions(_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
+            arguments = [
+                *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
+                *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
+                *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
+            ]
+            timeout = stage.seconds + self._profile.grace.total_seconds()
+            try:
+                ended = self._pgbench(run, Path(folder), arguments, timeout=timeout)
+            except (Interrupted, Unreachable) as error:  # what it has logged until then was measured
+                ended, problem = True, error
+            found = list(transactions(_whole_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
         hands.check()
         given_up = time.time_ns() // 1000 - began_us
         # pgbench began some time after we asked for it; its schedule begins with its first transaction, to within one.
         offset = int(begun * SECOND) - min((one.due for one in found), default=0)
         end = int((begun + stage.seconds) * SECOND)
         due = [one for one in found if one.due + offset < end]
+        moved = offset + late
         recording.add_many(
-            (one.due + offset, one.sent + offset, one.answered + offset, one.kind, None)
+            (one.due + offset, one.sent + moved, one.answered + moved, one.kind, None)
             for one in due
             if one.error is None
         )
+        held = [(one.due + offset, one.sent + moved) for one in due if one.sent + late - one.due > LATE]
         for one in due:
             if one.error is not None:  # the log does not say how long it took
                 recording.add_error(one.due + offset, one.error)
         if not ended:  # the last ones of the schedule are those that it still had to make
             for index in range(len(found), int(stage.operations)):
-                late = int((begun + stage.time_of(index)) * SECOND)
-                recording.add_lost(late, max(late, given_up * 1000 + offset), UNSENT)
+                wanted = int((begun + stage.time_of(index)) * SECOND)
+                recording.add_lost(wanted, max(wanted, given_up * 1000 + moved), UNSENT)
+                held.append((wanted, end))
+        note_held(recording, held)
+        if problem is not None:
+            raise problem
+        last = given_up * 1000 + moved if not ended else max((one.answered + moved for one in due), default=0)
+        return max(0, last - end)
 
     def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float = 600.0) -> bool:
         """Run it to its end, or end it after *timeout*; say which."""
@@ -203,30 +223,29 @@ class PostgresLoad:
             return PostgresBinaries.find(17, shelf)  # pgbench talks to servers of other versions
 
 
-class Hands:
-    """Sees whether somebody has set the clock: pgbench's log counts by the time of day."""
+def note_held(recording: Recording, held: Iterable[tuple[int, int]]) -> None:
+    """Note the time in which transactions waited for a client: pgbench has none free only while the server works on all.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._began = clock(), time.monotonic()
-
-    def check(self) -> None:
-        """Compare it with the monotonic clock.
-
-        :raises TransientError: when both have gone apart by more than the slewing of a time service
-        """
-        wall, steady = (self._clock() - self._began[0]).total_seconds(), time.monotonic() - self._began[1]
-        apart = wall - steady
-        if abs(apart) > _SLEWED + steady * _SLEWING:
-            raise TransientError(
-                f"the clock was set by {apart:+,.1f} s while the load was on, and pgbench's log counts by it",
-                hint="run it again; a time service that steps the clock often is worth a look",
-            )
+    :param held: when each of them was due and sent; they overlap
+    """
+    until = 0
+    for due, sent in sorted(held):
+        begin = max(due, until)
+        if sent > begin:
+            recording.note_wait(begin, sent)
+            until = sent
 
 
 def open_load(connection: Connection, profile: Profile) -> PostgresLoad:
     """Give the engine for one cluster.  Asks nothing of it yet."""
     return PostgresLoad(connection, profile)
+
+
+def _measured(recording: Recording, schedule: Schedule, cpu: float) -> Measured:
+    step = step_of(recording, schedule, drawn=True, figures={CPU_SHARE: round(cpu, 3)})
+    kept = {"from_intended": recording.intended, "from_sent": recording.sent}
+    histograms = {name: encoded(recording.distribution(one, step.warm_up_seconds)) for name, one in kept.items()}
+    return Measured(step=step, histograms=histograms)
 
 
 def _steady_parts(schedule: Schedule) -> Iterator[Stage]:
@@ -240,10 +259,16 @@ def _steady_parts(schedule: Schedule) -> Iterator[Stage]:
             yield Stage(rate=stage.rate + (stage.to - stage.rate) * middle, seconds=width)
 
 
-def _lines(folder: Path) -> Iterator[str]:
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _whole_lines(folder: Path) -> Iterator[str]:
+    """Give the lines of the log; one that was being written when pgbench was killed is none."""
     for file in sorted(folder.glob("load.*")):
         with file.open() as stream:
-            yield from stream
+            yield from (line for line in stream if line.endswith("\n"))
 
 
 def _inherited() -> dict[str, str]:

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,7 +153,7 @@ class Receiver:
             start_new_session=True,
             umask=0o077,
         )
-        stop.on_stop(lambda: _interrupt(child))
+        stop.on_stop(lambda: threading.Thread(target=end, args=(child,), name="end pg_receivewal", daemon=True).start())
         said = self._listen(child)
         if not stop.stopped:
             raise self._diagnosed("\n".join(said))
@@ -221,9 +222,19 @@ class Receiver:
                 partial.unlink()
 
 
-def _interrupt(child: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def end(child: subprocess.Popen[str], *, grace: float = _GRACE) -> None:
+    """Interrupt *child* until it has ended, and kill it when it has not after *grace* seconds.
+
+    Once is not enough.  Whoever is started in the background of a shell, or by nohup, has its children born deaf to SIGINT:
+    what comes before the program has set up its own handler is lost, and it would receive for ever.
+    """
+    deadline = time.monotonic() + grace
+    while child.poll() is None:
+        if time.monotonic() >= deadline:
+            child.kill()
+            return
         child.send_signal(signal.SIGINT)
+        time.sleep(0.1)
 
 
 def _parsed(text: str) -> dict[str, object]:

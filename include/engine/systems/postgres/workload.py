@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from include.engine.sections import Section
+from include.engine.loading.workload import LoadWorkload
 
 _ROW_BYTES = 1024  # of a TPC-B transaction with its WAL, about
+_SCALE_BYTES = 32 << 20  # of the accounts of one scale, and as much WAL
 
 
-class Workload(Section):
+class Workload(LoadWorkload):
     """Transactions by pgbench, in a database of the test's own."""
+
+    drawn: ClassVar[bool] = True  # pgbench keeps a rate as a Poisson process
 
     script: Literal["tpcb-like", "simple-update", "select-only"] | None = Field(
         "tpcb-like", description="one of pgbench's own; null when `mix` is given"
@@ -40,3 +43,8 @@ class Workload(Section):
     def operation_bytes(self) -> int:
         """What one operation writes, at most."""
         return 0 if set(self.scripts) == {"select-only"} else _ROW_BYTES
+
+    @property
+    def prepared_bytes(self) -> int:
+        """The accounts."""
+        return self.scale * _SCALE_BYTES

@@ -47,6 +47,7 @@ _SCHEMA = (
     " properties map<text, text>, device frozen<device>, created_at timestamp,"
     " PRIMARY KEY ((event_date, user_id), event_id)) WITH CLUSTERING ORDER BY (event_id DESC)",
 )
+_NO_SNAPSHOT = " AND allow_auto_snapshot = false"  # else what is dropped stays on the nodes' disks, as a snapshot
 
 
 class StreamLoad:
@@ -71,6 +72,7 @@ class StreamLoad:
         self._workload = profile.workload
         self._sides = sides
         self._folder = Home.of(PROJECT).root / "loads"
+        self._measured = False
 
     def environment(self) -> Mapping[str, str]:
         """Say what the job gets, and what both sides are."""
@@ -96,8 +98,8 @@ class StreamLoad:
         for side in self._sides.values():
             side.prepare(run)
         with Tables(self._connection("cassandra")) as tables:
-            for statement in _SCHEMA:
-                tables.session.execute(statement.format(run.name), timeout=120.0)
+            for statement in schema(run.name, version=tables.version):
+                tables.session.execute(statement, timeout=120.0)
         job = self._job(run.name)
         run.progress.say("launching the job")
         job.launch(reason="load test", clock=run.clock)
@@ -106,6 +108,9 @@ class StreamLoad:
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Send, and look for the rows."""
         job = self._job(run.name)
+        if self._measured:
+            self._bring_one_through(job, run)  # behind what the rate before this one has left
+        self._measured = True
         stop = Stop()
         run.stop.on_stop(lambda: stop.stop(run.stop.reason))
         try:
@@ -118,14 +123,18 @@ class StreamLoad:
                     grace=self._profile.grace.total_seconds(),
                     stop=stop,
                     progress=run.progress,
+                    most=run.most,
                 )
-        except Interrupted:
-            run.stop.check()
-            raise _death(job) from None
+        except Interrupted as error:
+            if run.stop.stopped:
+                raise
+            raise _death(job) from error
         if not _lives(job):
             raise _death(job)
         figures = {**measured.step.figures, **growth_of(measured.step)}
-        return msgspec.structs.replace(measured, step=msgspec.structs.replace(measured.step, figures=figures))
+        rate = rate_of(measured.step, figures)
+        step = msgspec.structs.replace(measured.step, figures=figures, achieved_rate=rate)
+        return msgspec.structs.replace(measured, step=step)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Ask both sides."""
@@ -192,6 +201,12 @@ class StreamLoad:
             raise Unreachable(f"Kafka did not take a record: {arrived[0]}", hint="check the brokers")
 
 
+def schema(keyspace: str, *, version: str) -> Sequence[str]:
+    """Give the statements that make the twin's table in *keyspace*, on a Cassandra of *version*."""
+    first, table = (statement.format(keyspace) for statement in _SCHEMA)
+    return first, table + (_NO_SNAPSHOT if int(version.partition(".")[0]) >= 5 else "")
+
+
 def growth_of(step: LoadStep) -> dict[str, float]:
     """Say by how many seconds the latency grows in a second: 0 while the job keeps up.  Nothing when it was too short to say."""
     points = [
@@ -199,6 +214,19 @@ def growth_of(step: LoadStep) -> dict[str, float]:
     ]
     found = trend(points)
     return {} if found is None else {"latency_growth": round(found.slope, 4)}
+
+
+def rate_of(step: LoadStep, figures: Mapping[str, float]) -> float:
+    """Give the rate at which rows became readable, after the warm-up.
+
+    Rows come by the batch, and one more or less of them within the test is a large part of it.  So what is counted is what
+    was sent in the time of the test, and it took as much longer to arrive than to send as the latency has grown meanwhile.
+    """
+    growth = figures.get("latency_growth")
+    if growth is None:
+        return step.achieved_rate
+    arrived = step.from_intended.count - step.error_count
+    return round(arrived / step.seconds / (1 + max(0.0, growth)), 3)
 
 
 def end_job(folder: Path) -> None:

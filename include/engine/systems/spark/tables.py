@@ -61,6 +61,12 @@ class Tables:
         return self
 
     @property
+    def version(self) -> str:
+        """The version of the node that answers."""
+        row = self._session.execute("SELECT release_version FROM system.local").one()
+        return str(getattr(row, "release_version", ""))
+
+    @property
     def session(self) -> Any:
         """The driver's own."""
         return self._session

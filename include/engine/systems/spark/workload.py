@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from include.engine.sections import Section
+from include.engine.loading.workload import LoadWorkload
 
 _DOCUMENT = 260  # bytes of an event besides its payload
 
 
-class Workload(Section):
+class Workload(LoadWorkload):
     """Events that are produced to a topic of the test's own, and looked for in a table of its own."""
 
     payload_bytes: int = Field(200, ge=0, le=1 << 20, description="size of each event, besides its ids and times")

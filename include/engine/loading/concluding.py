@@ -1,0 +1,58 @@
+"""From what was measured to what is said of the whole test.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from include.engine.loading.search import Found
+from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Verdict, worst
+
+_NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
+
+
+def concluded(result: LoadResult, guards: Check, *, stopped: str, lost: str, cleared: bool) -> LoadResult:
+    """Give *result* with all its checks and its verdict.
+
+    :param guards: what they have seen
+    :param stopped: why it was ended early, if it was
+    :param lost: how the target was lost, if it was
+    :param cleared: whether all is removed that the test had created
+    """
+    step = result.step
+    checks = list(step.checks) if step else []
+    if step is None and not result.stopped:
+        checks.append(
+            Check(name="search", verdict=Verdict.FAIL, detail=result.notes[0] if result.notes else "found nothing")
+        )
+    if stopped:
+        checks.append(Check(name="finished", verdict=Verdict.UNVERIFIED, detail=f"it was stopped: {stopped}"))
+    if lost:
+        checks.append(Check(name="finished", verdict=Verdict.FAIL, detail=f"the target was lost: {lost}"))
+    checks.append(guards)
+    detail = "all that the test had created is removed" if cleared else "something is left; the next test removes it"
+    checks.append(Check(name="removed", verdict=Verdict.PASS if cleared else Verdict.UNVERIFIED, detail=detail))
+    verdict = worst([check.verdict for check in checks])
+    return msgspec.structs.replace(result, checks=tuple(checks), verdict=verdict)
+
+
+def notes_of(
+    ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep], removed: Sequence[str]
+) -> list[str]:
+    """Say what a reader should know besides the checks.
+
+    :param removed: what an earlier test had left
+    """
+    notes = [ended.why] if ended.why else []
+    highest = max((step.target_rate for step in steps), default=0.0)
+    if limit is not None and not limit.rate:
+        notes.append("the generator's own limit could not be measured: nothing was answered in a second")
+    elif limit is not None and highest * _NEAR > limit.rate * limit.processes:
+        notes.append(
+            f"the generator's own limit of {limit.rate * limit.processes:,.0f} a second is near the rate:"
+            " what was measured may be the generator"
+        )
+    if removed:
+        notes.append(f"a test that died had left {', '.join(removed)}; it is removed")
+    return notes

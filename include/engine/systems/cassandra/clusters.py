@@ -1,0 +1,109 @@
+"""The clusters that a backup can be restored into: how each is reached, and whether a restore may touch it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from include.engine.contracts import Connections, PlanRequest
+from include.engine.errors import Misconfigured, Refused
+from include.engine.inventory import TargetSettings
+from include.engine.model import Manifest, System, Target
+from include.engine.store.bucket import Bucket
+from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.cut import BackupDetail, detail_of
+from include.engine.systems.cassandra.selection import Method, Selection, StoredFile, choose_method, require_readable
+from include.engine.systems.cassandra.settings import Settings
+
+# Imported by the methods that need it: every seal of a set asks for a text of the module that imports this one.
+if TYPE_CHECKING:
+    from include.engine.systems.cassandra.landing import Destination
+
+
+class Clusters:
+    """Finds the running clusters that *target* is restored into.
+
+    :param connections: gives a cluster's connection by its name
+    :param targets: the inventory's, which say how the nodes of their clusters are reached
+    """
+
+    def __init__(
+        self, target: Target, connections: Connections | None, targets: Mapping[Target, TargetSettings]
+    ) -> None:
+        self._target, self._connections, self._targets = target, connections, targets
+
+    def find(self, server: str, detail: BackupDetail) -> Destination:
+        """Give the cluster behind the connection *server*, and how its nodes are reached where that is known.
+
+        :raises Misconfigured: when none is named
+        """
+        from include.engine.systems.cassandra.landing import Destination
+
+        if not server or self._connections is None:
+            raise Misconfigured("no cluster to restore into is named", hint="name its connection with --server")
+        connection = self._connections.get(server)
+        by_connection = {
+            settings.connection: settings
+            for target, settings in self._targets.items()
+            if target.system is System.CASSANDRA
+        }
+        found = by_connection.get(server)
+        if found is None and self._target in self._targets:
+            # Another login to the cluster that was backed up: its nodes are reached the same way.
+            with Cql(connection) as cql:
+                if {node.host_id for node in cql.ring()} & {node.host_id for node in detail.cut.nodes}:
+                    found = self._targets[self._target]
+        return Destination(connection=connection, settings=cast("Settings | None", found))
+
+    def look(
+        self,
+        bucket: Bucket,
+        request: PlanRequest,
+        manifest: Manifest,
+        selection: Selection,
+        files: Sequence[StoredFile],
+    ) -> tuple[Method, list[str]]:
+        """Look at the cluster: how files get in, and which tables would lose rows.
+
+        :raises Refused: when it holds rows, or is the source, and its name was not typed
+        """
+        from include.engine.systems.cassandra.landing import Landing
+        from include.engine.systems.cassandra.snapshot import require_all_up
+        from include.engine.systems.cassandra.unfinished import Unfinished
+
+        detail = detail_of(manifest)
+        destination = self.find(request.server, detail)
+        with Cql(destination.connection) as cql:
+            landing = Landing(cql, destination, detail.cut.schema, selection)
+            require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
+            require_readable(files, [node.version for node in landing.nodes])
+            differing = landing.differing()
+            if differing:
+                raise Refused(
+                    f"{', '.join(differing)} of {request.server} has other columns than the backup",
+                    hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
+                )
+            method = choose_method(
+                detail.cut.nodes,
+                landing.nodes,
+                reachable=destination.settings is not None,
+                placed_alike=landing.placed_alike(),
+            )
+            # What an attempt at this very restore has brought is not in anybody's way.
+            unfinished = Unfinished(bucket, self._target, manifest.id, request.server, selection)
+            begun = unfinished.find(request.clock()) if request.clock else None
+            holding = [table for table in landing.holding() if begun is None or table not in begun.tables]
+            typed = request.confirm == request.server
+            if holding and not (typed or request.append):
+                raise Refused(
+                    f"{request.server} holds rows in {', '.join(holding)}",
+                    hint=f"type its name to have them replaced (--confirm {request.server}), or use --append or --rename",
+                )
+            elsewhere = all(selection.keyspace(name) != name for name in selection.keyspaces)
+            source = {node.host_id for node in detail.cut.nodes} & {node.host_id for node in landing.nodes}
+            if source and not (elsewhere or typed):
+                raise Refused(
+                    f"{request.server} is the cluster that was backed up",
+                    hint=f"type its name if you mean it (--confirm {request.server}), or restore beside it with --rename",
+                )
+            return method, [] if request.append else holding
