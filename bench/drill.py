@@ -151,8 +151,9 @@ def _require(report: DrillReport) -> None:
 def run(rounds: int, users: int, orders: int) -> dict[str, Any]:
     """Measure both sides in turn."""
     found: dict[str, list[dict[str, Any]]] = {"drill": [], "bare": []}
-    with free_ports(), Home.of(PROJECT).sandbox(f"bench-drill-{os.getpid()}") as sandbox:
-        bench = Bench(sandbox, users, orders)
+    with Home.of(PROJECT).sandbox(f"bench-drill-{os.getpid()}") as sandbox:
+        with free_ports():  # the demo's alone: what is restored from it has servers of the same names
+            bench = Bench(sandbox, users, orders)
         sides = {"drill": lambda _: bench.drill(), "bare": bench.bare}
         for number in range(rounds):
             for name in list(sides)[:: 1 if number % 2 else -1]:
