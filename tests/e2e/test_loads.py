@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -46,17 +45,7 @@ def test_airflow_is_asked_and_runs_tasks_and_nothing_of_it_stays(live: Live, tmp
     assert live.admin.runs(PROBE) == []
 
 
-@pytest.fixture
-def stream_declared(live: Live) -> Iterator[None]:
-    """The demo's inventory has its streaming job, which nobody runs: a load needs the declaration only."""
-    live.demo.stream.install()
-    live.demo.declare(with_stream=True)
-    yield
-    live.demo.declare(with_stream=False)
-
-
 @pytest.mark.timeout(1200)
-@pytest.mark.usefixtures("stream_declared")
 def test_the_dag_loads_every_system_and_the_whole_way_and_keeps_each_result_with_its_page(live: Live) -> None:
     run = live.trigger("load_test", {"kind": "brief", "duration": 3, "reason": "a look"})
     # What a busy machine can take is not what is asked here: a FAIL is a result, too, and fails the run's last task only.

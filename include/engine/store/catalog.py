@@ -125,9 +125,9 @@ class Catalog:
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Make a backup exist.  Give the committed manifest: another attempt's, when that one was first."""
-        if self.bucket.create(self.manifest_key(manifest.target, manifest.id), encode(manifest)):
-            return manifest  # the seal reads back what is there
-        return self.backup(manifest.target, manifest.id)
+        key, raw = self.manifest_key(manifest.target, manifest.id), encode(manifest)
+        made = self.bucket.create(key, raw)  # given as everybody else will read it; the seal reads back what is there
+        return decode(raw, Manifest, where=key) if made else self.backup(manifest.target, manifest.id)
 
     def delete(self, target: Target, backup: str, *, spare: Iterable[str] = ()) -> tuple[str, ...]:
         """Remove a backup: its manifest first, then the objects in its folder that the manifest names.
@@ -197,8 +197,9 @@ class Catalog:
 
     def commit_freeze(self, freeze: Freeze) -> Freeze:
         """Fix the cut of a set.  Give the one that counts: another attempt's, when that one was first."""
-        if self.bucket.create(f"sets/{freeze.id}/freeze.json", encode(freeze)):
-            return freeze  # every copy, and the seal, read what is there
+        key, raw = f"sets/{freeze.id}/freeze.json", encode(freeze)
+        if self.bucket.create(key, raw):
+            return decode(raw, Freeze, where=key)  # every copy, and the seal, read what is there
         found = self.find_freeze(freeze.id)
         if found is None:
             raise Corrupt(f"the freeze of {freeze.id} vanished again", hint="check who deletes in the bucket")
@@ -235,9 +236,8 @@ class Catalog:
 
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""
-        found = self._each(
-            sorted(one.key for one in self.bucket.list("drills")), lambda key: self._read(key, DrillReport)
-        )
+        keys = sorted(found.key for found in self.bucket.list("drills"))
+        found = self._each(keys, lambda key: self._read(key, DrillReport))
         return [report for report in found if report is not None]
 
     def record_verification(self, verification: Verification) -> None:

@@ -644,7 +644,8 @@ def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_a
 ) -> None:
     for n in range(3):
         make_table(cql, f"{keyspace}.t{n}", count=30)
-    cql.rows(f"CREATE INDEX later ON {keyspace}.t2 (v) USING 'sai'")
+    cql.rows(f"ALTER TABLE {keyspace}.t2 ADD n int")
+    cql.rows(f"CREATE INDEX later ON {keyspace}.t2 (n) USING 'sai'", timeout=60)
     then = {n: rows(cql, f"{keyspace}.t{n}") for n in range(3)}
     estate.backup(keyspaces=[keyspace])
     copy = f"{keyspace}_x"

@@ -16,7 +16,7 @@ from include.engine.errors import Corrupt, PermanentError, Refused
 from include.engine.model import DestinationKind, Manifest, Verdict
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
-from include.engine.systems.cassandra import fetch, restore
+from include.engine.systems.cassandra import clusters, fetch
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.selection import Method, StoredFile, files_of, select
@@ -90,7 +90,7 @@ def test_a_backup_that_cannot_be_read_costs_no_row_of_the_living_table(
     key = data_of(backup)
     replace(estate, key, flipped(estate, key))
     then = rows(cql, f"{keyspace}.t")
-    monkeypatch.setattr(restore, "choose_method", lambda *_, **__: Method(way))
+    monkeypatch.setattr(clusters, "choose_method", lambda *_, **__: Method(way))
     with pytest.raises(Corrupt, match=key):
         estate.restore(confirm="cassandra_admin")
     assert rows(cql, f"{keyspace}.t") == then != []

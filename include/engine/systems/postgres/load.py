@@ -10,8 +10,10 @@ import os
 import resource
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from psycopg import sql as q
@@ -180,16 +182,8 @@ class PostgresLoad:
         with (folder / "said").open("w+") as said:
             process = subprocess.Popen(
                 [
-                    *(str(binaries.tool("pgbench")), *arguments),
-                    *(
-                        "--host",
-                        connection.host,
-                        "--port",
-                        str(connection.port or 5432),
-                        "--username",
-                        connection.login,
-                    ),
-                    run.name,
+                    *(str(binaries.tool("pgbench")), *arguments, "--username", connection.login),
+                    *("--host", connection.host, "--port", str(connection.port or 5432), run.name),
                 ],
                 cwd=folder,
                 env={**_inherited(), **binaries.environment, **secret, **_tls(connection)},
@@ -198,7 +192,7 @@ class PostgresLoad:
                 stderr=said,
                 start_new_session=True,
             )
-            run.stop.on_stop(process.kill)
+            run.stop.on_stop(lambda: threading.Thread(target=_end, args=(process,), daemon=True).start())
             try:
                 code = process.wait(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -221,6 +215,14 @@ class PostgresLoad:
             return PostgresBinaries.find(major, shelf)
         except MainstayError:
             return PostgresBinaries.find(17, shelf)  # pgbench talks to servers of other versions
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill pgbench, after the moment in which it finds out by itself that its server is gone: only so it writes its log out."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+        return
+    process.kill()
 
 
 def note_held(recording: Recording, held: Iterable[tuple[int, int]]) -> None:
