@@ -19,7 +19,16 @@ import msgspec
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Corrupt, Incomplete, Interrupted, Refused, Unauthorized, Unreachable
+from include.engine.errors import (
+    Contended,
+    Corrupt,
+    Incomplete,
+    Interrupted,
+    PermanentError,
+    Refused,
+    Unauthorized,
+    Unreachable,
+)
 from include.engine.model import Manifest, Verdict
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import backup as source
@@ -678,7 +687,12 @@ def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_a
 def holds(cql: Cql, keyspace: str, table: str) -> bool:
     """Whether a table is there and has rows."""
     there = cql.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
-    return table in {row["table_name"] for row in there} and bool(rows(cql, f"{keyspace}.{table}"))
+    if table not in {row["table_name"] for row in there}:
+        return False
+    try:
+        return bool(rows(cql, f"{keyspace}.{table}"))
+    except PermanentError:  # the schema's tables have it a moment before it can be asked
+        return False
 
 
 def test_ten_thousand_small_sstables_are_listed_and_sent(estate: Estate, table: str) -> None:

@@ -160,7 +160,7 @@ def test_an_older_manifest_in_the_place_of_the_newest_is_not_restored(
     there = str(tmp_path / "there")
     replace(estate, key, msgspec.json.encode(backup))
     with pytest.raises(Corrupt, match=f"is the manifest of cassandra/main {backup.id}"):
-        estate.restore(destination=DestinationKind.DIRECTORY, path=there)
+        estate.restore(destination=DestinationKind.DIRECTORY, path=there, backup=newest.id)
     # Under the newest one's name, everything in it fits together: only the set knows better.
     replace(estate, key, msgspec.json.encode(msgspec.structs.replace(backup, id=newest.id)))
     with pytest.raises(Corrupt, match=f"{newest.id}: {key} is not what was sealed") as told:

@@ -34,7 +34,7 @@ from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
 from include.engine.systems.kafka.held import reaches
 from include.engine.systems.kafka.raw_produce import RawProducer
-from tests.systems.kafka.stand import TARGET, Stand, send
+from tests.systems.kafka.stand import TARGET, Stand, clock, send
 
 pytestmark = pytest.mark.integration
 
@@ -176,7 +176,7 @@ def test_a_header_key_that_is_no_text_is_told_with_its_topic_and_offsets(stand: 
 
     topic = stand.topic("t", partitions=1)
     with RawProducer({"extra": stand.cluster.connection().extra}) as raw:
-        raw.produce(TP(topic, 0), 1, key=None, value=b"v", headers=[(Bytes("x"), b"v")])
+        raw.produce(TP(topic, 0), int(clock().timestamp() * 1000), key=None, value=b"v", headers=[(Bytes("x"), b"v")])
     with pytest.raises(PermanentError, match=f"{topic}-0.*no UTF-8"):
         stand.backup()
 
