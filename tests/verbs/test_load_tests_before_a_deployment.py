@@ -18,9 +18,14 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("profile", "verdict"), [("kafka-steady", Verdict.PASS), ("kafka-brief", Verdict.FAIL)], ids=["steady", "brief"]
+    ("profile", "verdict", "detail"),
+    [
+        ("kafka-steady", Verdict.PASS, "passed on 2026-11-28"),
+        ("kafka-brief", Verdict.UNVERIFIED, "none was ever recorded; 1 brief load(s) only saw whether all of it works"),
+    ],
+    ids=["steady", "brief"],
 )
-def test_a_brief_look_is_no_load_test(profile: str, verdict: Verdict, tmp_path: Path) -> None:
+def test_a_brief_look_is_no_load_test(profile: str, verdict: Verdict, detail: str, tmp_path: Path) -> None:
     bucket = Bucket.open(f"file://{tmp_path}")
     found = {"profile": profile, "verdict": "PASS", "finished": (NOW - timedelta(days=1)).isoformat()}
     bucket.create("loads/20261128T000000Z.json", json.dumps(found).encode())
@@ -30,4 +35,4 @@ def test_a_brief_look_is_no_load_test(profile: str, verdict: Verdict, tmp_path: 
         now=NOW,
     )
     (item,) = load(seen).items
-    assert item.verdict is verdict
+    assert (item.verdict, item.detail) == (verdict, detail)
