@@ -2,7 +2,7 @@
 
 ::
 
-    home = Home.of(Path("/work/main"))               # .mainstay/, or /var/tmp/… when servers cannot enter that
+    home = Home.of(Path("/srv/mainstay"))            # .mainstay/, or /var/tmp/… when servers cannot enter that
     with home.sandbox("test-4711") as sandbox:       # destroyed at the end, servers first
         where = sandbox.directory("postgres")        # belongs to the account that servers run as
         password = sandbox.secret("postgres")        # made on the first call, 0600
