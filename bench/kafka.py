@@ -134,27 +134,28 @@ class Bench:
             f"version: 1\npipeline: bench\nstore: {{url: {url}, connection: bench_store}}\n"
             f"kafka:\n  bench: {{connection: bench_kafka, topics: ['{topics}'], readers: {self.options.readers}}}\n"
         )
-        full = [] if again else ["--full"]
-        return self._mainstay(["backup", "kafka/bench", "--no-verify", "--inventory", str(inventory), *full])
+        # Neither side reads back, and nothing is asked of the topics of other rounds: `bench.take` seals and is done.
+        command = ["bench.take", "kafka/bench", *(["--again"] if again else [])]
+        return self._mainstay(command, MAINSTAY_INVENTORY=str(inventory))
 
     def _restore(self, url: str, name: str) -> Figures:
-        verb = ["restore", "kafka/bench", "--bucket", url, "--endpoint", self.store.endpoint]
+        verb = ["include.engine.cli", "restore", "kafka/bench", "--bucket", url, "--endpoint", self.store.endpoint]
         verb += ["--store-connection", "bench_store", "--to-server", "bench_kafka", "--rename", f"{TOPIC}={name}"]
         return self._mainstay([*verb, "--confirm", "kafka/bench", "--reason", "side by side measurement", "--yes"])
 
-    def _mainstay(self, verb: list[str]) -> Figures:
+    def _mainstay(self, module: list[str], **more: str) -> Figures:
         store = {
             "login": self.store.access_key,
             "password": self.store.secret_key,
             "extra": {"endpoint_url": self.store.endpoint},
         }
         environment = {
+            **more,
             "PYTHONPATH": str(PROJECT),
             "AIRFLOW_CONN_BENCH_STORE": json.dumps(store),
             "AIRFLOW_CONN_BENCH_KAFKA": json.dumps({"extra": self.cluster.connection().extra}),
         }
-        command = [sys.executable, "-m", "include.engine.cli", *verb]
-        return run(command, servers=self.servers, env=environment, cwd=PROJECT)
+        return run([sys.executable, "-m", *module], servers=self.servers, env=environment, cwd=PROJECT)
 
     def _consume(self) -> Figures:
         arguments = ("--topic", TOPIC, "--num-records", str(self.options.records))

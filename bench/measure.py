@@ -6,6 +6,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def run(
     """Run *command* to its end.
 
     :param servers: pids whose process trees work for the command; their CPU is counted beside its own
-    :raises subprocess.CalledProcessError: when it fails, with the end of what it said
+    :raises subprocess.CalledProcessError: when it fails; the end of what it said is on standard error
     """
     before = sum(tree_cpu(pid) for pid in servers)
     peak = _Peak(scratch)
@@ -77,6 +78,7 @@ def run(
     wall = time.monotonic() - started
     peak.end()
     if child.returncode != 0:
+        print(said[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(child.returncode, command, output=said[-2000:])
     return Figures(
         wall=wall,

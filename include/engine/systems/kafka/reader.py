@@ -30,7 +30,8 @@ CONSUMER = {
     "auto.offset.reset": "error",  # retention that overtakes us must be seen, not skipped
     "isolation.level": "read_committed",
     "check.crcs": True,
-    "fetch.wait.max.ms": 100,
+    # A broker answers one fetch at a time: the one that waits at the end of a partition is waited for by the next partition.
+    "fetch.wait.max.ms": 10,
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 131_072,
     "fetch.message.max.bytes": 8 << 20,
