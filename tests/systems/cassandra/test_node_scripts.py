@@ -59,14 +59,36 @@ def test_what_may_have_been_written_again_is_hashed_while_it_is_listed(snapshot:
     assert listing.digests == {str(mutable): hashlib.sha256(b"statistics").hexdigest()}
 
 
-def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path) -> None:
-    path = str(snapshot / f"{NAME}-Data.db")
+@pytest.mark.parametrize("python", ["", "python3() { return 127; }\n"], ids=["by Python", "on a node without Python"])
+def test_digests_are_sha256_and_cassandras_own_crc(snapshot: Path, python: str) -> None:
+    path, other, odd = (str(snapshot / name) for name in (f"{NAME}-Data.db", f"{NAME}-TOC.txt", "x-Data.db"))
+    Path(odd).write_bytes(b"")
+    Path(f"{snapshot}/x-Digest.crc32").write_text("7")  # is not what Cassandra would have written
+    said = run(python + node_scripts.digests([path, other, odd], [path, odd])).splitlines()
     content = Path(path).read_bytes()
-    said = run(node_scripts.digests([path], [path])).splitlines()
-    assert said == [
-        f"S {hashlib.sha256(content).hexdigest()} {path}",
-        f"C {zlib.crc32(content)} {zlib.crc32(content)} {path}",
-    ]
+    assert sorted(said) == sorted(
+        [
+            *(f"S {hashlib.sha256(Path(one).read_bytes()).hexdigest()} {one}" for one in (path, other, odd)),
+            f"C {zlib.crc32(content)} {zlib.crc32(content)} {path}",
+            f"C 0 7 {odd}",
+        ]
+    )
+
+
+@pytest.mark.parametrize("python", ["", "python3() { return 127; }\n"], ids=["by Python", "on a node without Python"])
+def test_a_data_file_without_a_sum_or_without_itself_stops_no_other(snapshot: Path, python: str) -> None:
+    path, gone = str(snapshot / f"{NAME}-Data.db"), str(snapshot / "gone-Data.db")
+    (snapshot / f"{NAME}-Digest.crc32").unlink()
+    said = run(python + node_scripts.digests([gone, path], [gone, path])).splitlines()
+    assert said == [f"S {hashlib.sha256(Path(path).read_bytes()).hexdigest()} {path}"]
+
+
+def test_what_a_backup_does_on_a_node_gives_way_to_everybody_else(snapshot: Path) -> None:
+    path = str(snapshot / f"{NAME}-Data.db")
+    for script in (node_scripts.digests([path], [path]), node_scripts.uploads([], rate=None)):
+        said = run(f"{script}\nchrt -p $$; ionice -p $$")
+        assert "SCHED_IDLE" in said
+        assert said.endswith("idle")
 
 
 def test_a_tool_that_a_node_lacks_is_named_before_anything_is_believed(tmp_path: Path) -> None:
