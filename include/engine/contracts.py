@@ -203,7 +203,14 @@ class BackupSource(Protocol):
         ...
 
     def inventory_gaps(self) -> Sequence[str]:
-        """Name what is on the live system and is covered by no backup of this target.  Empty when all is covered."""
+        """Name what is on the live system and is covered by no backup of this target, unless it is left out on purpose.
+
+        Empty when all is covered.
+        """
+        ...
+
+    def inventory_exclusions(self) -> Sequence[str]:
+        """Name what is on the live system and what the inventory leaves out on purpose (``exclude``)."""
         ...
 
 

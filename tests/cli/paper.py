@@ -93,6 +93,9 @@ class Paper:
     def inventory_gaps(self) -> Sequence[str]:
         return ()
 
+    def inventory_exclusions(self) -> Sequence[str]:
+        return ()
+
     # the engine
 
     def plan(self, request: PlanRequest) -> RestorePlan:

@@ -194,6 +194,17 @@ def test_gaps_are_failures_and_silence_is_not_green() -> None:
     assert judge_coverage(Coverage(gaps={}, unread={"cassandra/main": "down"})).verdict is Verdict.UNVERIFIED
 
 
+def test_what_is_left_out_on_purpose_is_told_and_is_no_failure() -> None:
+    excluded = {"kafka/main": ("topic debug_1",)}
+    found = judge_coverage(Coverage(gaps={"kafka/main": ()}, excluded=excluded))
+    assert (found.verdict, found.detail) == (
+        Verdict.PASS,
+        "nothing on kafka/main is left out but, on purpose, kafka/main: topic debug_1",
+    )
+    worse = judge_coverage(Coverage(gaps={"kafka/main": ("topic orders",)}, excluded=excluded))
+    assert (worse.verdict, "debug_1" in worse.detail) == (Verdict.FAIL, False)
+
+
 def test_records_are_rows_or_dead_letters_or_lost() -> None:
     found = Reconciled(flow="users", since=None, until=None, records=10, rows=8, dead_letters=2)
     assert judge_reconciliation(found).verdict is Verdict.PASS

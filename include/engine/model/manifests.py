@@ -130,9 +130,10 @@ class Consistency(Struct, frozen=True, kw_only=True):
 
 
 class Coverage(Struct, frozen=True, kw_only=True):
-    """What is on the live systems and in no backup, by target."""
+    """What is on the live systems and in no backup, by target: what nobody declared, and what is left out on purpose."""
 
     gaps: dict[str, tuple[str, ...]]
+    excluded: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what the inventory names under `exclude`
     unread: dict[str, str] = field(default_factory=dict)  # targets that could not be asked, and why
 
 

@@ -174,13 +174,19 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
 def cover(pipeline: Pipeline, targets: Sequence[Target]) -> Coverage:
     """Ask the live systems what is in no backup.  One that does not answer is named, and counts as not covered."""
     gaps: dict[str, tuple[str, ...]] = {}
+    excluded: dict[str, tuple[str, ...]] = {}
     unread: dict[str, str] = {}
     for target in targets:
         try:
-            gaps[str(target)] = tuple(pipeline.lookup.source(target).inventory_gaps())
+            source = pipeline.lookup.source(target)
+            found, on_purpose = tuple(source.inventory_gaps()), tuple(source.inventory_exclusions())
         except MainstayError as error:
             unread[str(target)] = error.message
-    return Coverage(gaps=gaps, unread=unread)
+            continue
+        gaps[str(target)] = found
+        if on_purpose:
+            excluded[str(target)] = on_purpose
+    return Coverage(gaps=gaps, excluded=excluded, unread=unread)
 
 
 def reconcile(pipeline: Pipeline, frozen: Freeze) -> tuple[tuple[Reconciled, ...], tuple[Check, ...]]:

@@ -26,6 +26,7 @@ from include.engine.model import (
 )
 
 COVERAGE = "coverage"  # the check that nothing is left out
+_COVER = "name it in the inventory, or under `exclude` when it is left out on purpose"
 _TOLD = 5  # partitions, gaps or keys that a detail names
 
 
@@ -54,15 +55,20 @@ def judge_consistency(order: Sequence[Frozen], cuts: Mapping[Target, Cut]) -> Co
 
 
 def judge_coverage(coverage: Coverage) -> Check:
-    """Judge what is in no backup: a gap is a failure, a target that could not be asked leaves it open."""
+    """Judge what is in no backup: a gap is a failure, a target that could not be asked leaves it open.
+
+    What the inventory leaves out on purpose is told, and is no failure.
+    """
     gaps = [f"{target}: {gap}" for target, found in sorted(coverage.gaps.items()) for gap in found]
     if gaps:
-        return Check(name=COVERAGE, verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}")
+        return Check(name=COVERAGE, verdict=Verdict.FAIL, detail=f"in no backup: {_some(gaps)}; {_COVER}")
     if coverage.unread:
         unread = [f"{target}: {why}" for target, why in sorted(coverage.unread.items())]
         return Check(name=COVERAGE, verdict=Verdict.UNVERIFIED, detail=f"could not be asked: {_some(unread)}")
     asked = ", ".join(sorted(coverage.gaps))
-    return Check(name=COVERAGE, verdict=Verdict.PASS, detail=f"nothing on {asked} is left out")
+    excluded = [f"{target}: {one}" for target, found in sorted(coverage.excluded.items()) for one in found]
+    told = f"is left out but, on purpose, {_some(excluded)}" if excluded else "is left out"
+    return Check(name=COVERAGE, verdict=Verdict.PASS, detail=f"nothing on {asked} {told}")
 
 
 def judge_reconciliation(found: Reconciled) -> Check:

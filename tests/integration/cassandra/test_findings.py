@@ -86,6 +86,8 @@ def test_a_keyspace_that_nobody_saves_is_found_until_it_is_covered(
     eventually(lambda: uncovered() == [f"keyspace {keyspace}"], what="it is found")
     sweeping.declare("cassandra", main=target | {"keyspaces": ["user_events", keyspace]})
     eventually(lambda: uncovered() == [], what="it is covered")
+    sweeping.declare("cassandra", main=target | {"keyspaces": ["user_events"], "exclude": [keyspace]})
+    eventually(lambda: uncovered() == [], what="it is left out on purpose")
 
 
 def test_a_disk_of_a_node_is_told_with_its_place(sweeping: Sweeping) -> None:

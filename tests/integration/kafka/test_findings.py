@@ -164,6 +164,8 @@ def test_a_topic_and_a_group_that_nobody_saves_are_found_until_they_are_covered(
     awaited(f"group {group}")
     sweeping.declare("kafka", main=target)
     awaited()
+    sweeping.declare("kafka", main={**target, "exclude": [topic]})
+    awaited()  # left out on purpose
 
 
 def test_a_disk_of_a_broker_is_told_with_its_place(sweeping: Sweeping) -> None:

@@ -120,11 +120,19 @@ class CassandraSource:
             snapshot.release(cql, self._settings, self._connection, backup)
 
     def inventory_gaps(self) -> Sequence[str]:
-        """Name the keyspaces that no backup of this target holds."""
+        """Name the keyspaces that no backup of this target holds, but those that are left out on purpose."""
         if not self._settings.keyspaces:
             return ()
+        known = {*self._settings.keyspaces, *self._settings.exclude}
         with session(self._connection) as cql:
-            return [f"keyspace {name}" for name in user_keyspaces(cql) if name not in self._settings.keyspaces]
+            return [f"keyspace {name}" for name in user_keyspaces(cql) if name not in known]
+
+    def inventory_exclusions(self) -> Sequence[str]:
+        """Name the keyspaces of `exclude` that are there."""
+        if not self._settings.exclude:
+            return ()
+        with session(self._connection) as cql:
+            return [f"keyspace {name}" for name in user_keyspaces(cql) if name in self._settings.exclude]
 
     def _still_there(self, cql: Cql, cut: SnapshotCut) -> list[Node]:
         """Give the nodes of the cut as they are addressed now.

@@ -29,6 +29,7 @@ class Settings(TargetSettings):
     """One Cassandra cluster."""
 
     keyspaces: tuple[str, ...] = Field((), description="which keyspaces to back up; all but the system's when empty")
+    exclude: tuple[str, ...] = Field((), description="keyspaces that are left out on purpose, and are no gap")
     replication: dict[str, dict[str, int]] = Field(
         {}, description="copies of each keyspace by datacenter, as they should be; the probes tell what differs"
     )

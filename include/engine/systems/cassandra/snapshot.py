@@ -203,14 +203,17 @@ def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str
 
 def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
     there = user_keyspaces(cql)
-    wanted = sorted(set(settings.keyspaces)) or there
+    wanted = [name for name in sorted(set(settings.keyspaces)) or there if name not in settings.exclude]
     missing = sorted(set(wanted) - set(there))
     if missing:
         raise NotFound(
             f"the cluster has no keyspace {', '.join(missing)}", hint=f"it has: {', '.join(there) or 'none of its own'}"
         )
     if not wanted:
-        raise Incomplete("the cluster has no keyspace besides the system's", hint="check that it is the right cluster")
+        besides = " and those that `exclude` names" if settings.exclude else ""
+        raise Incomplete(
+            f"the cluster has no keyspace besides the system's{besides}", hint="check that it is the right cluster"
+        )
     return wanted
 
 

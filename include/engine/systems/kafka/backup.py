@@ -54,8 +54,7 @@ class KafkaSource:
         """Fix the cut; nothing is left on the server, so *backup* is not needed."""
         del backup
         with open_admin(self.connection) as admin:
-            keeps = self.settings.groups
-            return cuts.take(admin, covers=self.settings.covers, keeps=lambda group: matches(keeps, group), clock=clock)
+            return cuts.take(admin, covers=self.settings.covers, keeps=self.settings.keeps, clock=clock)
 
     def copy(self, job: CopyJob) -> Manifest:
         """Read what is new up to the cut, store it, and describe the whole (see ``contracts.BackupSource``)."""
@@ -100,20 +99,35 @@ class KafkaSource:
         """Do nothing: a backup leaves nothing on the brokers."""
 
     def inventory_gaps(self) -> Sequence[str]:
-        """Name the topics and the groups that the patterns leave out."""
+        """Name the topics and the groups that no pattern names."""
+        topics, groups = self._left_out(on_purpose=False)
+        return [f"{one} is in no backup of {self.target}" for one in sorted([*topics, *groups])]
+
+    def inventory_exclusions(self) -> Sequence[str]:
+        """Name the topics of `exclude` and the groups of `exclude_groups` that are there."""
+        if not (self.settings.exclude or self.settings.exclude_groups):
+            return ()
+        topics, groups = self._left_out(on_purpose=True)
+        return sorted([*topics, *groups])
+
+    def _left_out(self, *, on_purpose: bool) -> tuple[list[str], list[str]]:
+        settings = self.settings
         with open_admin(self.connection) as admin:
             topics = [
-                f"topic {name} is in no backup of {self.target}"
+                f"topic {name}"
                 for name, topic in admin.topics().items()
-                if cuts.is_lasting(topic) and not self.settings.covers(name)
+                if cuts.is_lasting(topic)
+                and not settings.covers(name)
+                and matches(settings.exclude, name) is on_purpose
             ]
-            left_out = cuts.positions_of(admin, lambda group: not matches(self.settings.groups, group))
+            left_out = cuts.positions_of(admin, lambda group: not settings.keeps(group))
             groups = [
-                f"group {name} is in no backup of {self.target}"
+                f"group {name}"
                 for name, held in left_out.items()
-                if any(self.settings.covers(position.topic) for position in held)
+                if matches(settings.exclude_groups, name) is on_purpose
+                and any(settings.covers(position.topic) for position in held)
             ]
-        return sorted([*topics, *groups])
+        return topics, groups
 
     def _plan(
         self, job: CopyJob, cut: KafkaCut, previous: Previous | None, described: dict[str, TopicDetail]

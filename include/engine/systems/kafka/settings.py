@@ -34,9 +34,14 @@ class Settings(TargetSettings):
     """A Kafka cluster."""
 
     topics: tuple[str, ...] = Field((".*",), description="regular expressions of the topics to back up, whole names")
-    exclude: tuple[str, ...] = Field((), description="regular expressions of topics that are left out")
+    exclude: tuple[str, ...] = Field(
+        (), description="regular expressions of topics that are left out on purpose, and are no gap"
+    )
     groups: tuple[str, ...] = Field(
         (".*",), description="regular expressions of consumer groups whose offsets are kept"
+    )
+    exclude_groups: tuple[str, ...] = Field(
+        (), description="regular expressions of consumer groups that are left out on purpose, and are no gap"
     )
     keep_expired: bool = Field(
         False, description="let new backups keep records that the topic's own retention has deleted meanwhile"
@@ -48,7 +53,7 @@ class Settings(TargetSettings):
     )
     mirrors: dict[str, Mirror] = Field(default_factory=dict, description="running copies on other clusters, by name")
 
-    @field_validator("topics", "exclude", "groups")
+    @field_validator("topics", "exclude", "groups", "exclude_groups")
     @classmethod
     def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         return _patterns(patterns)
@@ -56,6 +61,10 @@ class Settings(TargetSettings):
     def covers(self, topic: str) -> bool:
         """Say whether *topic* is backed up."""
         return matches(self.topics, topic) and not matches(self.exclude, topic)
+
+    def keeps(self, group: str) -> bool:
+        """Say whether the offsets of *group* are kept."""
+        return matches(self.groups, group) and not matches(self.exclude_groups, group)
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
