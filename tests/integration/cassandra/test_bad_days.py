@@ -630,7 +630,7 @@ def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, c
     then = rows(cql, f"{keyspace}.t")
     manifest = estate.backup(keyspaces=[keyspace])
     cql.rows(f"DROP TABLE {keyspace}.t", timeout=60)
-    estate.pipeline(bandwidth="128KiB")
+    estate.pipeline(restore_bandwidth="128KiB")
     staging = estate.server.nodes[0].directory / "staging" / manifest.id
     child = beside(
         estate,

@@ -34,6 +34,7 @@ def test_copying_keeps_to_its_window(window: str | None, now: time, open_: bool)
     "wrong",
     [
         {"bandwidth": "fast"},
+        {"restore_bandwidth": "20"},
         {"window": "22-6"},
         {"snapshot_ttl": "1h"},
         {"transport": "telnet"},
@@ -56,4 +57,7 @@ def test_a_node_may_differ_from_the_others() -> None:
 
 def test_sizes_are_bytes() -> None:
     assert settings(bandwidth="20MiB").bandwidth_bytes == 20 << 20
-    assert settings().bandwidth_bytes is None
+    assert settings(bandwidth=None).bandwidth_bytes is None
+    assert settings().bandwidth_bytes == 50 << 20  # readers come first unless somebody says otherwise
+    assert settings(bandwidth="20MiB").restore_bandwidth_bytes is None  # in a restore everybody waits for it
+    assert settings(restore_bandwidth="20MiB").restore_bandwidth_bytes == 20 << 20

@@ -146,7 +146,7 @@ class Restoration:
                 progress=progress,
                 stop=self.job.stop,
                 timeout=settings.timeout.total_seconds(),
-                rate=settings.bandwidth_bytes,
+                rate=settings.restore_bandwidth_bytes,
             )
 
         with self._stage(_FETCH, size):

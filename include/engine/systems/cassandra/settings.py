@@ -61,14 +61,19 @@ class Settings(TargetSettings):
         timedelta(hours=24), description="snapshots vanish by themselves after this, whatever happens to us"
     )
     uploads_at_once: int = Field(4, ge=1, le=64, description="transfers of each node at the same time")
-    bandwidth: str | None = Field(None, description="limit for each node, a second: 20MiB; none when not given")
+    bandwidth: str | None = Field(
+        "50MiB", description="what each node sends a second in a backup, at most, for its readers' sake; null for no limit"
+    )
+    restore_bandwidth: str | None = Field(
+        None, description="what each node fetches a second in a restore, at most; no limit when not given"
+    )
     window: str | None = Field(None, description="copy only between these times, UTC: 22:00-06:00")
     multipart_above: str = Field("4GiB", description="larger files go in parts; S3 takes up to 5 GiB in one piece")
     check_data: bool = Field(default=True, description="compare each new Data.db with Cassandra's own CRC on the node")
     sample_ranges: int = Field(4, ge=0, le=256, description="token ranges sampled per table, for the drill to compare")
     sample_rows: int = Field(200, ge=1, le=10_000, description="rows in each of them, at most")
 
-    @field_validator("bandwidth", "multipart_above")
+    @field_validator("bandwidth", "restore_bandwidth", "multipart_above")
     @classmethod
     def _rate(cls, value: str | None) -> str | None:
         if value is not None and not _RATE.match(value):
@@ -100,8 +105,13 @@ class Settings(TargetSettings):
 
     @property
     def bandwidth_bytes(self) -> int | None:
-        """Bytes a second that one node may send; None without a limit."""
+        """Bytes a second that one node may send in a backup; None without a limit."""
         return size(self.bandwidth) if self.bandwidth else None
+
+    @property
+    def restore_bandwidth_bytes(self) -> int | None:
+        """Bytes a second that one node may fetch in a restore; None without a limit."""
+        return size(self.restore_bandwidth) if self.restore_bandwidth else None
 
     @property
     def multipart_bytes(self) -> int:

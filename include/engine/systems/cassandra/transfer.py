@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.contracts import Progress, Stop
@@ -161,7 +162,10 @@ def send(sender: Sender, todo: Sequence[Piece]) -> None:
     :raises Corrupt: when a file is not what was hashed: the store compared
     :raises Unauthorized: when the store refuses signed requests that are fresh
     """
-    side_by_side(lambda batch: _send_batch(sender, batch), list(batches(todo, sender.at_once)), at_once=sender.at_once)
+    groups = list(batches(todo, sender.at_once))
+    at_once = max(1, min(sender.at_once, len(groups)))
+    sharing = msgspec.structs.replace(sender, at_once=at_once)  # one large file gets all of the rate
+    side_by_side(lambda batch: _send_batch(sharing, batch), groups, at_once=at_once)
 
 
 def batches(todo: Sequence[Piece], at_once: int) -> Iterator[list[Piece]]:
