@@ -203,14 +203,7 @@ class BackupSource(Protocol):
         ...
 
     def inventory_gaps(self) -> Sequence[str]:
-        """Name what is on the live system and is covered by no backup of this target, unless it is left out on purpose.
-
-        Empty when all is covered.
-        """
-        ...
-
-    def inventory_exclusions(self) -> Sequence[str]:
-        """Name what is on the live system and what the inventory leaves out on purpose (``exclude``)."""
+        """Name what is on the live system and is neither covered by a backup of this target nor left out on purpose."""
         ...
 
 

@@ -93,9 +93,6 @@ class Paper:
     def inventory_gaps(self) -> Sequence[str]:
         return ()
 
-    def inventory_exclusions(self) -> Sequence[str]:
-        return ()
-
     # the engine
 
     def plan(self, request: PlanRequest) -> RestorePlan:

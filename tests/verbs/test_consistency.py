@@ -195,7 +195,7 @@ def test_gaps_are_failures_and_silence_is_not_green() -> None:
 
 
 def test_what_is_left_out_on_purpose_is_told_and_is_no_failure() -> None:
-    excluded = {"kafka/main": ("topic debug_1",)}
+    excluded: dict[str, tuple[str, ...]] = {"kafka/main": ("topic debug_1",)}
     found = judge_coverage(Coverage(gaps={"kafka/main": ()}, excluded=excluded))
     assert (found.verdict, found.detail) == (
         Verdict.PASS,

@@ -17,6 +17,7 @@ import msgspec
 
 from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
+from include.engine.excluding import Excludes
 from include.engine.model import (
     Check,
     Coverage,
@@ -179,7 +180,8 @@ def cover(pipeline: Pipeline, targets: Sequence[Target]) -> Coverage:
     for target in targets:
         try:
             source = pipeline.lookup.source(target)
-            found, on_purpose = tuple(source.inventory_gaps()), tuple(source.inventory_exclusions())
+            found = tuple(source.inventory_gaps())
+            on_purpose = tuple(source.inventory_exclusions()) if isinstance(source, Excludes) else ()
         except MainstayError as error:
             unread[str(target)] = error.message
             continue

@@ -62,7 +62,8 @@ class Settings(TargetSettings):
     )
     uploads_at_once: int = Field(4, ge=1, le=64, description="transfers of each node at the same time")
     bandwidth: str | None = Field(
-        "50MiB", description="what each node sends a second in a backup, at most, for its readers' sake; null for no limit"
+        "50MiB",
+        description="what each node sends a second in a backup, at most, for its readers' sake; null for no limit",
     )
     restore_bandwidth: str | None = Field(
         None, description="what each node fetches a second in a restore, at most; no limit when not given"

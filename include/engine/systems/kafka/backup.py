@@ -28,9 +28,10 @@ from include.engine.systems.kafka.declared import read_declared, topic_configs
 from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, Saved, SegmentRef, TopicDetail
 from include.engine.systems.kafka.held import hanging, held, reaches
 from include.engine.systems.kafka.isolation import Child
+from include.engine.systems.kafka.left_out import left_out
 from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, runs
 from include.engine.systems.kafka.ranges import Range, SegmentFacts
-from include.engine.systems.kafka.settings import Settings, matches
+from include.engine.systems.kafka.settings import Settings
 
 _WORTH_A_READER = 200_000  # offsets
 _UPLOADS = 4  # segments on their way to the store at once, per run; each is held in memory
@@ -100,34 +101,15 @@ class KafkaSource:
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the topics and the groups that no pattern names."""
-        topics, groups = self._left_out(on_purpose=False)
-        return [f"{one} is in no backup of {self.target}" for one in sorted([*topics, *groups])]
+        return [f"{one} is in no backup of {self.target}" for one in self._left_out(on_purpose=False)]
 
     def inventory_exclusions(self) -> Sequence[str]:
         """Name the topics of `exclude` and the groups of `exclude_groups` that are there."""
-        if not (self.settings.exclude or self.settings.exclude_groups):
-            return ()
-        topics, groups = self._left_out(on_purpose=True)
-        return sorted([*topics, *groups])
+        return self._left_out(on_purpose=True)
 
-    def _left_out(self, *, on_purpose: bool) -> tuple[list[str], list[str]]:
-        settings = self.settings
+    def _left_out(self, *, on_purpose: bool) -> list[str]:
         with open_admin(self.connection) as admin:
-            topics = [
-                f"topic {name}"
-                for name, topic in admin.topics().items()
-                if cuts.is_lasting(topic)
-                and not settings.covers(name)
-                and matches(settings.exclude, name) is on_purpose
-            ]
-            left_out = cuts.positions_of(admin, lambda group: not settings.keeps(group))
-            groups = [
-                f"group {name}"
-                for name, held in left_out.items()
-                if matches(settings.exclude_groups, name) is on_purpose
-                and any(settings.covers(position.topic) for position in held)
-            ]
-        return topics, groups
+            return left_out(admin, self.settings, on_purpose=on_purpose)
 
     def _plan(
         self, job: CopyJob, cut: KafkaCut, previous: Previous | None, described: dict[str, TopicDetail]

@@ -133,10 +133,6 @@ class PostgresBackup:
         """Give nothing: a physical backup holds the whole cluster, whatever databases and tablespaces are added."""
         return ()
 
-    def inventory_exclusions(self) -> Sequence[str]:
-        """Give nothing: a physical backup cannot leave anything out."""
-        return ()
-
     def _plain_cut(self, backup: str, clock: Clock, reason: str) -> Cut:
         with ReplicationSession(self._connection, application=application_name(backup), stop=Stop()) as session:
             found = session.identify()

@@ -142,10 +142,6 @@ class SparkSource:
         unknown = sorted(name for name in found - set(self.settings.flows) if not name.startswith(("_", ".")))
         return [f"the checkpoint of {name} is in no backup of {self.target}" for name in unknown]
 
-    def inventory_exclusions(self) -> Sequence[str]:
-        """Give nothing: a flow that is not declared is one that nobody knows of."""
-        return ()
-
     def reconcile(self, cut: Cut) -> Sequence[Reconciled]:
         """Look for what became of the newest records before *cut* (see ``replaying.Reconciles``)."""
         log, tables = self._connections.get(self.settings.kafka), self._connections.get(self.settings.cassandra)
