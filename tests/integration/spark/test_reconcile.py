@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from include.engine.model import Reconciled, Verdict
 from include.engine.systems.spark import recount
 from include.engine.systems.spark.reconcile import consuming, ends, reconcile
+from include.engine.systems.spark.records import Key, compared_columns, key_columns
 from include.engine.systems.spark.tables import Tables
 from tests.integration.spark.brook import Brook
 from tests.integration.spark.test_stream import person
@@ -33,6 +34,29 @@ def look(brook: Brook, *, restored: bool = False) -> Reconciled:
         upto = ends(consumer, brook.users)
     log, tables = connections.get("kafka"), connections.get("cassandra")
     return reconcile("users", flow, upto, log=log, tables=tables, restored=restored)
+
+
+@pytest.mark.parametrize("shape", ["users", "events"])
+def test_a_table_that_is_read_whole_gives_the_rows_that_are_found_by_their_keys(brook: Brook, shape: str) -> None:
+    table = {"users": brook.users_table, "events": brook.events_table}[shape]
+    columns, wanted = key_columns(shape), compared_columns(shape)[:1]
+    write(brook, range(2_500))  # more than a page
+    day = "2026-11-30"
+    made = [(day, uuid.UUID(int=n, version=4), uuid.UUID(int=n, version=1), "seen") for n in range(20)]
+    with brook.cassandra.connect() as cql:
+        names = "event_date, user_id, event_id, event_type"
+        cql.many(f"INSERT INTO {brook.events_table} ({names}) VALUES (?, ?, ?, ?)", made)
+    keys: list[Key] = [(uuid.UUID(str(person(n)["id"])),) for n in range(300)]
+    if shape == "events":
+        keys = [one[:3] for one in made]
+    absent = (*keys[0][:-1], uuid.uuid1())
+    with Tables(brook.connections.get("cassandra")) as session:
+        counted = session.count(table)
+        by_key = session.rows(table, columns, [*keys, absent], wanted=wanted)
+        whole = session.rows(table, columns, [*keys, absent], wanted=wanted, count=counted)
+    assert by_key[-1] is None
+    assert sum(row is not None for row in by_key) == len(keys)
+    assert whole == by_key
 
 
 def write(brook: Brook, numbers: range) -> None:

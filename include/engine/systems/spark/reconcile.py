@@ -46,6 +46,7 @@ def reconcile(
     tables: Connection,
     window: int = WINDOW,
     restored: bool = False,
+    count: int | None = None,
 ) -> Reconciled:
     """Look for what became of the newest *window* records of *flow* before *upto*.
 
@@ -54,6 +55,7 @@ def reconcile(
     :param upto: by partition, exclusive
     :param restored: nobody writes here but the job.  Then a row has to say what one of the records with its key says; of two in
         different partitions nobody knows which was the last.  And dead letters name offsets of another topic: their content tells
+    :param count: rows of the table, about, when somebody has counted them
     :raises Unreachable: when the log or the table could not be read
     """
     each = max(1, window // max(1, len(upto)))
@@ -66,7 +68,7 @@ def reconcile(
         records = living(found, session.lifetime(flow.table), time.time())
         by_key, broken = _sorted(flow.shape, records)
         keys = sorted(by_key, key=str)
-        rows = session.rows(flow.table, columns, keys, wanted=wanted) if keys else []
+        rows = session.rows(flow.table, columns, keys, wanted=wanted, count=count) if keys else []
     there = {
         key
         for key, row in zip(keys, rows, strict=True)

@@ -160,7 +160,16 @@ def _watch(
             )
     for name, flow in flows.items():
         started = time.monotonic()
-        found = reconcile(name, flow, upto[name], log=log, tables=tables, window=_CHECKED, restored=True)
+        found = reconcile(
+            name,
+            flow,
+            upto[name],
+            log=log,
+            tables=tables,
+            window=_CHECKED,
+            restored=True,
+            count=counted[name].rows,
+        )
         lost = f"; {found.lost} are missing or differ, such as {'; '.join(found.missing[:3])}" if found.lost else ""
         old = f", {found.expired} more are older than its rows live" if found.expired else ""
         told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table} that say the same"

@@ -15,6 +15,8 @@ from include.engine.systems.spark.records import Key
 _AT_ONCE = 64
 _TIMEOUT = 30.0  # seconds
 _RANGES = 64  # that a table is counted by, so that no question takes long
+_PAGE = 2_000  # rows of an answer when a table is read whole
+_WORTH_A_SCAN = 10  # rows that are read whole in the time that one takes to be looked for by its key
 _COUNTS = "counts"
 _COUNTED_WITHIN = 900.0  # seconds for one of them
 _TOKENS = range(-(2**63), 2**63, 2**64 // _RANGES)
@@ -72,18 +74,27 @@ class Tables:
         return self._session
 
     def rows(
-        self, table: str, columns: Sequence[str], keys: Sequence[Key], *, wanted: Sequence[str] = ()
+        self,
+        table: str,
+        columns: Sequence[str],
+        keys: Sequence[Key],
+        *,
+        wanted: Sequence[str] = (),
+        count: int | None = None,
     ) -> list[dict[str, Any] | None]:
         """Give the row of each of *keys*, or nothing where there is none.
 
         :param columns: of the key
         :param wanted: the columns to give
+        :param count: rows of the table, about, when that is known: a table of not many more than are asked for is read whole
         :raises Unreachable: when one of them could not be looked for
         """
         from cassandra import ConsistencyLevel
         from cassandra.concurrent import execute_concurrent_with_args
 
         chosen = ", ".join([*columns, *wanted])
+        if count is not None and count <= _WORTH_A_SCAN * len(keys):
+            return self._scanned(f"SELECT {chosen} FROM {table}", table, columns, keys)  # noqa: S608 - names of the inventory
         where = " AND ".join(f"{column} = ?" for column in columns)
         try:
             statement = self._session.prepare(f"SELECT {chosen} FROM {table} WHERE {where}")  # noqa: S608 - names of the inventory
@@ -92,6 +103,25 @@ class Tables:
             return [row._asdict() if (row := result.one()) is not None else None for _, result in found]
         except Exception as error:
             raise _unread(table, error) from error
+
+    def _scanned(
+        self, question: str, table: str, columns: Sequence[str], keys: Sequence[Key]
+    ) -> list[dict[str, Any] | None]:
+        from cassandra import ConsistencyLevel
+        from cassandra.query import SimpleStatement
+
+        asked = {_spelled(key) for key in keys}
+        found: dict[tuple[str, ...], dict[str, Any]] = {}
+        try:
+            statement = SimpleStatement(question, fetch_size=_PAGE, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
+            for row in self._session.execute(statement):
+                told = row._asdict()
+                key = _spelled(tuple(told[column] for column in columns))
+                if key in asked:
+                    found[key] = told
+        except Exception as error:
+            raise _unread(table, error) from error
+        return [found.get(_spelled(key)) for key in keys]
 
     def count(self, table: str) -> int:
         """Give the number of rows, range by range.
@@ -140,6 +170,11 @@ class Tables:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cluster.shutdown()
+
+
+def _spelled(key: Key) -> tuple[str, ...]:
+    """Spell a key so that the driver's own types for dates compare with ours."""
+    return tuple(map(str, key))
 
 
 def _unread(table: str, error: Exception) -> Unreachable:
