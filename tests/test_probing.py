@@ -9,6 +9,7 @@ import pytest
 
 from include.engine.contracts import Stop
 from include.engine.errors import Unreachable
+from include.engine.model import Manifest, Target
 from include.engine.probing import Once
 from include.engine.verbs import backup, proofs
 from tests.cli import paper
@@ -17,7 +18,12 @@ from tests.estate import Quiet, clock
 
 def test_probes_that_come_together_ask_once_and_all_hear_it() -> None:
     together, asked = threading.Barrier(4), list[int]()
-    once = Once(lambda: asked.append(1) or 7)
+
+    def answer() -> int:
+        asked.append(1)
+        return 7
+
+    once = Once(answer)
 
     def ask() -> int:
         together.wait()
@@ -49,7 +55,12 @@ def test_the_manifests_of_a_target_are_read_once_for_all_its_probes(monkeypatch:
     backup.copy(pipeline, set_id, paper.TARGET, progress=Quiet(), stop=Stop(), clock=clock)
     read: list[str] = []
     find = pipeline.catalog.find
-    monkeypatch.setattr(pipeline.catalog, "find", lambda target, name: read.append(name) or find(target, name))
+
+    def found(target: Target, name: str) -> Manifest | None:
+        read.append(name)
+        return find(target, name)
+
+    monkeypatch.setattr(pipeline.catalog, "find", found)
     monkeypatch.setattr(pipeline.lookup, "archive", lambda _target: Archived())
     probes = {one.name: one for one in proofs.of_target(paper.TARGET, lambda: pipeline)}
     told = [one for name in ("backups", "log archive") for one in probes[name].read(clock, timeout=1)]

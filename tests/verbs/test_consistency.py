@@ -216,9 +216,16 @@ def sealed(whole: Mapping[Target, Cut], *more: Check) -> SetManifest:
     silent = without_records(whole)
     nothing = Reconciled(flow="users", since=None, until=None, records=0, rows=0, dead_letters=0)
     checks = (*judge_consistency(orders(whole), whole).checks, judge_reconciliation(nothing, silent), *more)
-    times = dict.fromkeys(("started", "frozen", "finished"), START)
-    names = nothing_to_look_at(whole)
-    return SetManifest(id="x", pipeline="p", parts=(), checks=checks, nothing_to_look_at=names, **times)
+    return SetManifest(
+        id="x",
+        pipeline="p",
+        started=START,
+        frozen=START,
+        finished=START,
+        parts=(),
+        checks=checks,
+        nothing_to_look_at=nothing_to_look_at(whole),
+    )
 
 
 def silent(reads: Mapping[int, int], ends: Mapping[int, int], begins: Mapping[int, int]) -> dict[Target, Cut]:
