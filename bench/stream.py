@@ -37,7 +37,8 @@ from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark import positions
 from include.engine.systems.spark.ingest import Ingest, pour
 from include.engine.systems.spark.people import Record, user
-from tests.integration.spark.brook import Brook, clock
+from tests.estate import clock
+from tests.integration.spark.brook import Brook
 
 PROJECT = Path(__file__).resolve().parent.parent
 RATE = 500.0

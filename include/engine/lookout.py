@@ -21,7 +21,7 @@ from include.engine.health import rules
 from include.engine.health.rules import CustomProbe, RuleBook
 from include.engine.inventory import Inventory
 from include.engine.model import Reading, System, Target
-from include.engine.probing import Probe, Recalling
+from include.engine.probing import Once, Probe, Recalling
 from include.engine.watching import CUSTOM
 
 if TYPE_CHECKING:  # the history's and the store's clients are loaded when a sweep is made: DAG files import this module
@@ -207,9 +207,7 @@ def _openers(
 def _proofs(inventory: Inventory, connections: Connections) -> Iterator[tuple[str, Opener]]:
     from include.engine.verbs import proofs
 
-    def pipeline() -> Pipeline:
-        return wiring.open_pipeline(inventory, connections)
-
+    pipeline: Once[Pipeline] = Once(lambda: wiring.open_pipeline(inventory, connections))
     yield f"{BACKUPS}/{inventory.pipeline}", lambda: proofs.of_pipeline(pipeline)
     for target in sorted(inventory.targets):
         yield f"{BACKUPS}/{target}", lambda target=target: proofs.of_target(target, pipeline)  # type: ignore[misc]

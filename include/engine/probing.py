@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from include.engine.contracts import Clock
 from include.engine.model import Reading
+
+Answer = TypeVar("Answer")
 
 
 class Probe(Protocol):
@@ -42,3 +46,26 @@ class Recalling(Protocol):
     """A probe that judges by what was read before, too.  Probes are made anew for every sweep, so they remember nothing."""
 
     recall: Recall | None  # set by the sweep; it raises when the history does not answer
+
+
+class Once(Generic[Answer]):
+    """An answer that several probes of one sweep need: whoever comes first asks, and the others wait for what it hears.
+
+    An error is an answer, too: a system that is away is not asked by each of them, one after the other.
+    """
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._heard: Future[Answer] | None = None
+
+    def __call__(self) -> Answer:
+        """Give it, or raise what was raised."""
+        with self._lock:
+            if self._heard is None:
+                self._heard = Future()
+                try:
+                    self._heard.set_result(self._ask())
+                except BaseException as error:  # noqa: BLE001 - raised below, for this one and for the others
+                    self._heard.set_exception(error)
+        return self._heard.result()

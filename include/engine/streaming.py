@@ -62,6 +62,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     ended: float | None = None
     launches: tuple[float, ...] = ()  # of the last hour
     flows: tuple[FlowSeen, ...] = ()
+    unread: str = ""  # why nothing is known of its flows, when only a person can mend that: a topic is not there
 
     @property
     def position(self) -> int:

@@ -21,8 +21,9 @@ class Journal:
         self._root = checkpoint.rstrip("/")
 
     def names(self, folder: str) -> list[str]:
-        """Give the documents of *folder* below the checkpoint, in order; hidden ones are none."""
-        return sorted(name for name in self._documents.names(f"{self._root}/{folder}", self._hadoop) if name[0] != ".")
+        """Give the documents of *folder* below the checkpoint, in order; hidden ones and drafts (``000002.json#1``) are none."""
+        found = self._documents.names(f"{self._root}/{folder}", self._hadoop)
+        return sorted(name for name in found if name[0] != "." and "#" not in name)
 
     def text(self, path: str) -> str | None:
         """Give the text at *path* below the checkpoint; None when there is none."""

@@ -89,7 +89,9 @@ def load(kafka: Mapping[str, str], found: DataFrame, names: Mapping[str, str]) -
 
 def exported(spark: SparkSession, place: str) -> DataFrame:
     """Read what :func:`export` has written."""
-    return spark.read.parquet(place).withColumn("topic", F.col("topic").cast("string"))
+    # Else Spark guesses what names mean: the topic `0012` would be the number 12.
+    spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
+    return spark.read.parquet(place)
 
 
 def backed_up(spark: SparkSession, bucket: str, manifest: str) -> DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +26,11 @@ from include.jobs.shapes import SHAPES, SOURCE, rows
 DOCUMENT = "MAINSTAY_STREAM"  # the environment variable that says what to do; passwords are in it, so no argument is it
 
 _LOST = ("data may have been lost", "data may have been missed", "DATA_LOSS", "offset was changed from")
-_DAMAGED = ("malformed", "doesn't exist", "Incomplete log file", "ChecksumException", "Checksum error")
+# Of the checkpoint's own notes: a value that cannot be cast is "malformed" as well, and much else "doesn't exist".
+_DAMAGED = re.compile(
+    r"Log file was malformed|Incomplete log file|ChecksumException|Checksum error|required to restart the query"
+    r"|\bbatch(es)? [^:]{1,60} do(es)?n't exist"
+)
 _PAUSE = 1.0  # seconds between two looks at what is wished
 _LOG = logging.getLogger("mainstay.stream")
 
@@ -46,7 +51,7 @@ def classified(text: str) -> str:
     """Say in one word what an error of Spark means: ``lost`` records, a ``damaged`` checkpoint, or just ``failed``."""
     if any(sign in text for sign in _LOST):
         return "lost"
-    return "damaged" if any(sign in text for sign in _DAMAGED) else "failed"
+    return "damaged" if _DAMAGED.search(text) else "failed"
 
 
 class Stream:
@@ -80,7 +85,10 @@ class Stream:
                 kind, reason = self._recreated() or (kind, reason)
             _LOG.exception("the stream ends: %s", kind)
         for query in self.queries:
-            query.stop()
+            try:
+                query.stop()
+            except Exception:  # noqa: BLE001 - how it ended is noted all the same
+                _LOG.exception("the query %s did not stop in good order", query.name)
         if kind != "fenced":  # the name belongs to the launch that is newer
             end = {"kind": kind, "reason": reason[:2000], "at": time.time()}
             self.journal.create(f"ends/{self.generation:06d}.json", end)

@@ -70,15 +70,13 @@ class Live:
         return self.demo.sandbox.root / f"restored-{name}"
 
 
-def airflow_sweeps(
-    live: Live, folder: Path, *, late_after: str = "30d", late: str = "backup", processes: int = 1
-) -> Sweeping:
+def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", late: str = "backup") -> Sweeping:
     """Sweeps of the live Airflow alone, remembered apart from those of the demo."""
     watch = {"connection": "airflow_api", "must_run": ["drill"], "late_after": {late: late_after}}
     settings: dict[str, object] = {
         "postgres": {"main": {"connection": "postgres_main"}},
         "sweep": {"airflow": {"main": watch}, "timeout": "60s"},
-        "expect": {"airflow": dict.fromkeys(("schedulers", "triggerers", "dag_processors"), processes)},
+        "expect": {"airflow": dict.fromkeys(("schedulers", "triggerers", "dag_processors"), 1)},
     }
     return Sweeping(folder, live.demo.connections(), settings)
 

@@ -113,6 +113,20 @@ def test_one_that_keeps_coming_back_must_be_quiet_for_longer() -> None:
     assert life.told.count("opened") < 4
 
 
+def test_a_spike_does_not_make_anybody_forget_how_often_it_came_back() -> None:
+    life = Life(book("    for: 10m\n"), settle=STEP)
+    for value in (6, 6, 6, 1, 1):
+        life.load(value)
+    assert (life.told, life.states()) == (["opened", "closed"], ["closed"])
+    for value in (6, 1):
+        life.load(value)
+    assert (life.told, life.states()) == (["opened", "closed"], ["closed"])  # nobody hears of a suspicion
+    for value in (6, 6, 6):
+        life.load(value)
+    (finding,) = life.known.values()
+    assert (life.told, finding.openings, finding.closed) == (["opened", "closed", "opened"], 2, None)
+
+
 def test_a_warning_is_less_urgent_than_what_is_critical() -> None:
     life = Life()
     life.load(6)

@@ -42,6 +42,40 @@ def test_a_line_with_a_date_of_no_calendar_counts_with_those_that_carry_no_time(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "password=SECRET1 failed",
+        "passwd: 'SECRET1 and more' failed",
+        'config {"user": "ada", "password": "SECRET1", "host": "db"}',
+        "AWS_SECRET_ACCESS_KEY=SECRET1",
+        "sasl.jaas.password = SECRET1;",
+        "cannot connect to postgresql://ada:SECRET1@db:5432/shop",
+        "401 for Authorization: Bearer SECRET1234.abc-def",
+        "x-api-key: SECRET1",
+    ],
+)
+def test_a_secret_in_somebody_elses_log_does_not_get_into_the_report(line: str) -> None:
+    (group,) = grouped("log", [f"ERROR {line}"], SINCE)
+    assert "SECRET1" not in str(group)
+    assert "***" in group.example
+
+
+def test_a_file_that_is_rotated_away_meanwhile_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).write_text(f"ERROR {name}\n")
+    there = Path.is_file
+
+    def vanishes(path: Path) -> bool:
+        found = there(path)
+        if path.name == "a.log":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", vanishes)
+    assert list(tails(f"{tmp_path}/*.log", datetime(2020, 1, 1, tzinfo=UTC))) == ["ERROR b.log\n"]
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("task 4711 failed after 12.5 s", "task <n> failed after <n> s"),

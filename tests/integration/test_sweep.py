@@ -135,6 +135,25 @@ def test_a_standby_that_does_not_replay_is_late(sweeping: Sweeping, pair: Pair) 
     sweeping.until(lambda rules: not rules, "postgres")
 
 
+def test_a_replay_that_stands_still_is_late_by_more_with_every_sweep(sweeping: Sweeping, pair: Pair) -> None:
+    """The primary would tell the last delay that it has measured, however long ago."""
+
+    def lag(clock: Clock = clock) -> float:
+        looks = sweeping.sweep("postgres", clock=clock).looks
+        (found,) = [one for look in looks for one in look.readings if one.metric == "postgres.replication.lag"]
+        return found.value
+
+    pair.sql("create table if not exists late (n int)", "insert into late values (4)")
+    with pair.standby.connect() as standby:
+        standby.execute("select pg_wal_replay_pause()")
+        pair.segments(1)
+        assert lag() < 60
+        assert lag(later(400)) >= 400
+        assert "postgres-replication-lag" in sweeping.rules("postgres", clock=later(700))
+        standby.execute("select pg_wal_replay_resume()")
+    sweeping.until(lambda rules: not rules, "postgres")
+
+
 def test_a_standby_that_replays_late_is_found_with_its_seconds(sweeping: Sweeping, pair: Pair) -> None:
     sweeping.tolerate("postgres-replication-lag", 1)
 

@@ -20,7 +20,7 @@ from include.engine.systems.cassandra.workload import Workload as CassandraWorkl
 from include.engine.systems.kafka.workload import Workload
 from include.engine.systems.postgres.workload import Workload as PostgresWorkload
 from include.engine.verbs.load import Wish, admitted
-from tests.integration.spark.brook import Named
+from tests.integration.sweeping import Known
 
 WRONG = """\
 system: kafka
@@ -149,7 +149,7 @@ def test_a_stream_is_guarded_by_the_probes_of_both_clusters_that_it_connects(
     path = tmp_path / "inventory.yaml"
     path.write_text(yaml.safe_dump(document))
     monkeypatch.setattr(wiring, "open_probes", lambda _inventory, _connections, target: [str(target)])
-    found = load_wiring.load_probes(wiring.load_inventory(path), Named({}), "spark/main")
+    found = load_wiring.load_probes(wiring.load_inventory(path), Known({}), "spark/main")
     assert [str(one) for one in found] == ["spark/main", "cassandra/events", "kafka/main"]
 
 

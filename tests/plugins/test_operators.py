@@ -12,6 +12,7 @@ import pytest
 from tests.plugins.conftest import RUN_AFTER, context  # isort: skip  # sets Airflow up
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
 from include.engine.errors import Corrupt, Incomplete, Interrupted, NotFound, PermanentError, Refused, Unreachable
 from include.engine.model import Check, Moved, Position, Verdict, backup_id
@@ -96,6 +97,20 @@ def test_a_set_whose_parts_do_not_fit_together_fails_a_task_of_its_own(
         run(judging(sealed))
     run(VerifyOperator(task_id="verify"))  # what was copied is read back and announced all the same
     assert pipeline.catalog.set(SET).verdict is Verdict.FAIL
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_set_that_only_waits_for_its_first_record_is_not_green_and_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    early = Check(name="reconciliation of users", verdict=Verdict.UNVERIFIED, detail="users has had no record yet")
+    monkeypatch.setattr(backup, "judge_coverage", lambda _: early)
+    monkeypatch.setattr(backup, "nothing_to_look_at", lambda _: (early.name,))
+    a_set()
+    sealed = run(SealOperator(task_id="seal"))
+    assert sealed["verdict"] == "UNVERIFIED"
+    with pytest.raises(AirflowSkipException, match=r"UNVERIFIED.*users has had no record yet"):
+        run(judging(sealed))
 
 
 def test_a_retry_keeps_the_cut_and_the_copy_of_the_first_try(pipeline: Pipeline, paper: Paper) -> None:
@@ -310,6 +325,11 @@ def test_many_problems_stay_a_small_summary(paper: Paper) -> None:
     summary, _ = drilled()
     assert summary["checks"] > 200
     assert summary["problems"][-1] == "and 180 more"
+
+
+def test_judge_fails_when_there_is_nothing_to_judge() -> None:
+    with pytest.raises(NotProved, match="nothing to judge"):
+        run(judging(None))
 
 
 def test_judge_fails_when_nobody_says_what_was_wrong() -> None:

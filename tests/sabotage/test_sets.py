@@ -14,12 +14,12 @@ from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import DestinationKind, Restored, SetManifest, System, Target, Verdict, backup_id
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
-from include.engine.store.retention import Policy
 from include.engine.systems.spark.backup import NOTES, SparkSource, open_source
 from include.engine.systems.spark.restore import SparkRestore, open_engine
 from include.engine.systems.spark.settings import Settings
 from include.engine.verbs import backup, restore, verify
-from include.engine.verbs.pipeline import Pipeline, Terms
+from include.engine.verbs.pipeline import Pipeline
+from tests.alone import alone
 from tests.estate import Quiet, clock
 from tests.systems.spark.test_checkpoint import files
 
@@ -59,14 +59,7 @@ class Pond:
 
     @property
     def pipeline(self) -> Pipeline:
-        return Pipeline(
-            name="test",
-            terms={TARGET: Terms()},
-            catalog=self.catalog,
-            lookup=self,
-            policy=Policy(),
-            objectives=Terms().objectives,
-        )
+        return alone(TARGET, self, self.catalog)
 
     def take(self, last: int) -> SetManifest:
         """Let the stream finish batch *last*, and take a set."""

@@ -100,6 +100,11 @@ def test_segments_go_through_spark_both_ways(sandbox: Sandbox, home: Home, tmp_p
     again = stand.topic("again", given=LOADING)
     told = run(installation, cluster.bootstrap, "load", "--from", f"file://{out}", "--topic", f"{topic}={again}")
     assert timeless(stand.seen(again)) == timeless(now)
+    (folder,) = out.glob("topic=*")
+    folder.rename(out / "topic=0012")  # a name is a name, though it looks like a number
+    numbered = stand.topic("numbered", given=LOADING)
+    told = run(installation, cluster.bootstrap, "load", "--from", f"file://{out}", "--topic", f"0012={numbered}")
+    assert timeless(stand.seen(numbered)) == timeless(now)
     assert "there is no topic" in str(
         run(installation, cluster.bootstrap, "load", "--from", f"file://{out}", "--topic", "x=y")
     )

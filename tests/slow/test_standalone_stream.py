@@ -19,8 +19,8 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark import probes
 from include.engine.systems.spark.server import SparkCluster
-from tests.estate import eventually
-from tests.integration.spark.brook import TARGET, Brook, clock
+from tests.estate import clock, eventually
+from tests.integration.spark.brook import TARGET, Brook
 from tests.integration.spark.keeping import Sent, require_all, traffic
 from tests.integration.spark.test_stream import person
 

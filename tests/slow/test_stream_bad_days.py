@@ -21,7 +21,8 @@ from include.engine.streaming import Life
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.object_store.server import ObjectStoreServer
-from tests.integration.spark.brook import Brook, clock
+from tests.estate import clock
+from tests.integration.spark.brook import Brook
 from tests.integration.spark.keeping import kept_until, require_all, traffic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -35,10 +36,12 @@ import msgspec
 from include.engine.contracts import Connection
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream
-from tests.integration.spark.brook import TARGET, Named, clock
+from tests.integration.spark.brook import TARGET
+from tests.integration.sweeping import Known
+from tests.estate import clock
 told = json.loads(os.environ["LAUNCH"])
 known = {name: msgspec.convert(one, Connection) for name, one in told["connections"].items()}
-SparkStream(TARGET, Settings(**told["settings"]), Named(known)).launch(reason="a test", clock=clock)
+SparkStream(TARGET, Settings(**told["settings"]), Known(known)).launch(reason="a test", clock=clock)
 """
 
 

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from include.engine import wiring
+from include.engine.errors import Unreachable
 from include.engine.health.history import History
 from include.engine.inventory import Inventory
-from include.engine.model import Chapter, DrillReport, Item, Reading, System, Target, Verdict
+from include.engine.model import Chapter, Check, DrillReport, Item, Reading, SetManifest, System, Target, Verdict
 from include.engine.verbs import checklist, checklist_chapters, predeployment, proofs, sweep
 from include.engine.verbs.checklist import Inspection
 from include.engine.verbs.looking import Asked
@@ -55,6 +56,7 @@ class Desk:
             "pipeline": "paper",
             "store": {"url": "memory://x"},
             "postgres": {"main": {"connection": "x"}},
+            "sweep": {"airflow": {"main": {"connection": "x"}}},
         }
         self.pipeline: Pipeline = paper.pipeline(paper.Paper())
         self.probes = [Told()]
@@ -178,6 +180,55 @@ def test_a_drill_of_one_target_is_no_drill_of_the_pipeline(desk: Desk) -> None:
     assert desk.sees(predeployment.recovery)["drill"].verdict is Verdict.PASS
     record(drilled(1, Verdict.FAIL, OTHER))
     assert read_drills(desk)["backups.drill.passed"] == 0
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.UNVERIFIED])
+def test_a_drill_that_passed_before_one_that_did_not_is_no_recovery_plan(desk: Desk, verdict: Verdict) -> None:
+    desk.pipeline.catalog.record_drill(drilled(5, Verdict.PASS))
+    desk.pipeline.catalog.record_drill(drilled(1, verdict))
+    line = desk.sees(predeployment.recovery)["drill"]
+    assert (line.verdict, "has passed before it" in line.detail) == (verdict, True)
+
+
+def test_an_audit_of_a_day_to_come_is_none(desk: Desk) -> None:
+    for days, verdict in ((-30, Verdict.PASS), (30, Verdict.FAIL)):
+        passed = (clock() + timedelta(days=days)).date()
+        (desk.folder / "audit.md").write_text("fine")
+        desk.document["deployment"] = {"security_audit": {"document": "audit.md", "passed": passed, "by": "ada"}}
+        assert desk.sees(predeployment.security)["audit"].verdict is verdict
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.FAIL, Verdict.UNVERIFIED])
+def test_backups_that_are_good_one_by_one_have_to_fit_together(desk: Desk, verdict: Verdict) -> None:
+    check = Check(name="read up to", verdict=verdict, detail="it is another topic")
+    at = paper.past(1)
+    sealed = SetManifest(
+        id=f"{at:%Y%m%dT%H%M%SZ}", pipeline="paper", started=at, frozen=at, finished=at, parts=(), checks=(check,)
+    )
+    desk.pipeline.catalog.commit_set(sealed)
+    for chapter in (predeployment.backups, checklist_chapters.last_set):
+        line = desk.sees(chapter)["parts fit together"]
+        assert (line.verdict, bool(line.evidence)) == (verdict, verdict is not Verdict.PASS)
+
+
+@dataclass
+class Away(Told):
+    """A probe that cannot read what it should."""
+
+    def read(self, clock: Callable[[], datetime], *, timeout: float) -> list[Reading]:
+        raise Unreachable("it is away", hint="wait")
+
+
+def test_a_line_is_not_green_when_one_of_its_numbers_could_not_be_read(desk: Desk) -> None:
+    """The other numbers are within their limits: the one that was not read may be the one that matters."""
+    desk.watch = replace(desk.watch, systems=["box", "spark"])
+    desk.probes = [Told("spark.application.running"), Told("spark.flow.freshness")]
+    assert desk.sees(checklist_chapters.data_flow)["stream"].verdict is Verdict.PASS
+    desk.probes[1] = Away("spark.flow.freshness")
+    assert desk.sees(checklist_chapters.data_flow)["stream"].verdict is Verdict.UNVERIFIED
+    desk.probes = [Told("airflow.dags"), Told("airflow.tasks.waiting"), Away("airflow.component.up")]
+    lines = desk.sees(checklist_chapters.dags)
+    assert (lines["components"].verdict, lines["queue"].verdict) == (Verdict.UNVERIFIED, Verdict.PASS)
 
 
 def test_of_a_pipeline_with_one_target_its_drill_is_a_drill_of_everything(desk: Desk) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.engine.model import (
+    Check,
     Consistency,
     Coverage,
     Cut,
@@ -26,7 +27,13 @@ from include.engine.model import (
     encode,
     worst,
 )
-from include.engine.verbs.consistency import judge_consistency, judge_coverage, judge_reconciliation
+from include.engine.verbs.consistency import (
+    judge_consistency,
+    judge_coverage,
+    judge_reconciliation,
+    nothing_to_look_at,
+    without_records,
+)
 
 SPARK, CASSANDRA, KAFKA, POSTGRES = map(Target.parse, ("spark/users", "cassandra/main", "kafka/main", "postgres/main"))
 START = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -213,6 +220,79 @@ def test_records_are_rows_or_dead_letters_or_lost() -> None:
     lost = judge_reconciliation(msgspec.structs.replace(found, rows=7, missing=("4711",)))
     assert lost.verdict is Verdict.FAIL
     assert "4711" in lost.detail
+
+
+def sealed(whole: Mapping[Target, Cut], *more: Check) -> SetManifest:
+    """A set of *whole*, in which nothing was found to reconcile."""
+    silent = without_records(whole)
+    nothing = Reconciled(flow="users", since=None, until=None, records=0, rows=0, dead_letters=0)
+    checks = (*judge_consistency(orders(whole), whole).checks, judge_reconciliation(nothing, silent), *more)
+    return SetManifest(
+        id="x",
+        pipeline="p",
+        started=START,
+        frozen=START,
+        finished=START,
+        parts=(),
+        checks=checks,
+        nothing_to_look_at=nothing_to_look_at(whole),
+    )
+
+
+def silent(reads: Mapping[int, int], ends: Mapping[int, int], begins: Mapping[int, int]) -> dict[Target, Cut]:
+    whole = cuts(reads, ends, begins=begins)
+    return whole if reads else whole | {SPARK: msgspec.structs.replace(whole[SPARK], offsets={})}
+
+
+def test_on_the_first_day_of_a_pipeline_its_set_waits_for_a_record_and_is_not_green() -> None:
+    found = sealed(silent({}, {0: 0, 1: 0}, {0: 0, 1: 0}))
+    assert found.verdict is Verdict.UNVERIFIED
+    assert found.waits == (
+        "spark/users: read up to: users has had no record yet",
+        "reconciliation of users: users has had no record yet",
+    )
+    read = sealed(silent({0: 0, 1: 0}, {0: 0, 1: 0}, {0: 0, 1: 0}))
+    assert read.waits == ("reconciliation of users: users has had no record yet",)
+    expired = sealed(silent({0: 7, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 9}))
+    assert (expired.verdict, expired.waits) == (
+        Verdict.UNVERIFIED,
+        ("reconciliation of users: the log of users is empty",),
+    )
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        silent({}, {0: 3}, {0: 0}),
+        silent({0: 3}, {0: 3}, {0: 0}),
+        silent({0: 2}, {0: 3}, {0: 3}),
+        {target: cut for target, cut in silent({}, {0: 0}, {0: 0}).items() if target is not KAFKA},
+    ],
+    ids=[
+        "a job that reads nothing",
+        "records that nobody found",
+        "records that expired unread",
+        "a log that is in no set",
+    ],
+)
+def test_a_set_that_could_be_proved_and_was_not_waits_for_nothing(whole: dict[Target, Cut]) -> None:
+    found = sealed(whole)
+    assert found.verdict is not Verdict.PASS
+    assert found.waits == ()
+
+
+def test_whatever_else_is_not_proved_or_wrong_is_no_waiting() -> None:
+    whole = silent({}, {0: 0}, {0: 0})
+    for verdict in (Verdict.FAIL, Verdict.UNVERIFIED):
+        assert sealed(whole, Check(name="coverage", verdict=verdict, detail="x")).waits == ()
+
+
+def test_of_two_flows_of_one_name_both_have_to_be_without_records() -> None:
+    other = Target.parse("spark/twin")
+    flow = msgspec.structs.replace(FLOW, topic="other")
+    whole = silent({}, {0: 0}, {0: 0})
+    assert set(without_records(whole)) == {"users"}
+    assert without_records(whole | {other: msgspec.structs.replace(whole[SPARK], flows=(flow,))}) == {}
 
 
 def test_a_set_of_an_older_mainstay_is_read_and_is_not_green() -> None:

@@ -98,6 +98,9 @@ CASES = {
     ),
     "a topic made anew is a person's business": (gone(end="recreated", ended=NOW - 5), stood(0), Act.PAGE),
     "so are records that retention took": (gone(end="lost", ended=NOW - 5), stood(0), Act.PAGE),
+    "a topic that is not there is one, too": (gone(flows=(), unread="Kafka has no topic t"), stood(0), Act.PAGE),
+    "also of a job that runs": (seen(flows=(), unread="Kafka has no topic t"), stood(0), Act.PAGE),
+    "but not of one that is to rest": (gone(wish="stop", flows=(), unread="Kafka has no topic t"), stood(0), Act.KEEP),
     "until the person says that it is mended": (
         gone(end="lost", ended=NOW - 500, wish_at=NOW - 5),
         stood(0),

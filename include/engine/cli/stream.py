@@ -65,4 +65,6 @@ def _tell(seen: StreamSeen) -> None:
         for flow in seen.flows
     ]
     headings = ("flow", "topic", "behind", "oldest", "batch", "took", "rate", "lost")
+    if seen.unread:
+        show(f"How far it is cannot be told: {seen.unread}")
     show(table(headings, rows, title=f"{seen.job}: {state}{ended}; wished: {seen.wish}"))

@@ -165,6 +165,7 @@ def _again(
             detail=symptom.detail,
             since=now,
             seen=now,
+            closed=finding.closed if came_back and finding is not None else None,
             openings=finding.openings + 1 if came_back and finding is not None else 1,
         )
     severity = rule.severity if symptom.level is Level.CRITICAL or rule.critical is None else _softer(rule.severity)
@@ -196,6 +197,7 @@ def _again(
         detail=symptom.detail,
         seen=now,
         quiet=quiet,
+        closed=None if state is State.OPEN else finding.closed,
         verified=True,
     )
 
@@ -212,7 +214,10 @@ def _without(
     if not gone and rule is not None and not judgement.knows(rule, finding.subject):
         return msgspec.structs.replace(finding, verified=False)  # nobody could look: it stays as it was
     if finding.state is State.PENDING:
-        return None
+        if finding.closed is None:
+            return None
+        # It was open lately, and was only suspected of being back: how often it has come back is not forgotten for that.
+        return msgspec.structs.replace(finding, state=State.CLOSED, openings=finding.openings - 1)
     quiet = finding.quiet if finding.state is State.RECOVERING and finding.quiet else now
     if gone or now - quiet >= patience(finding, settle):
         return msgspec.structs.replace(finding, state=State.CLOSED, closed=now, quiet=quiet, verified=True)
@@ -222,7 +227,8 @@ def _without(
 def _change(before: Finding | None, after: Finding) -> ChangeKind | None:
     told = Level.FINE if before is None or before.state is State.CLOSED else before.told
     if after.state is State.CLOSED:
-        return ChangeKind.CLOSED if before is not None and before.state is not State.CLOSED else None
+        lived = before is not None and before.state in (State.OPEN, State.RECOVERING)
+        return ChangeKind.CLOSED if lived else None
     if after.told == told:
         return None
     if told is Level.FINE:

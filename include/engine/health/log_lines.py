@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -26,7 +27,14 @@ _PARTS = (
     (re.compile(r"[-+]?\b\d+(?:\.\d+)?"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
-_SECRET = re.compile(r"(?i)\b(password|passwd|secret|token|api_?key)\b(\s*[=:]\s*)\S+")
+# `password=x`, `"secret": "x"`, `AWS_SECRET_ACCESS_KEY=x`, and what stands before the `@` of a URL.
+_VALUE = r"""(?:"[^"]*"?|'[^']*'?|[^\s"',;}\]]+)"""
+_SECRET = re.compile(
+    r"(?i)([\w.-]{0,40}(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)[\w.-]{0,40}[\"']?\s{0,3}[=:]\s{0,3})"
+    + _VALUE
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+_LOGIN = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(@)")
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -38,6 +46,11 @@ class Group(Struct, frozen=True, kw_only=True):
     count: int
     first: datetime | None
     last: datetime | None
+
+
+def without_secrets(line: str) -> str:
+    """Give a line without what looks like one: other systems' logs are none of ours, and the report goes to the bucket."""
+    return _LOGIN.sub(r"\1***\2", _BEARER.sub(r"\1 ***", _SECRET.sub(r"\1***", line)))
 
 
 def template(line: str) -> str:
@@ -56,7 +69,7 @@ def grouped(source: str, lines: Iterable[str], since: datetime) -> list[Group]:
         at = _moment(line)
         if at is not None and at < since:
             continue
-        shown = _SECRET.sub(r"\1\2***", line.strip())[:_LONGEST]
+        shown = without_secrets(line.strip()[: _LONGEST * 4])[:_LONGEST]
         key = template(shown)
         before = found.get(key)
         times = [moment for moment in (at, before.first if before else None, before.last if before else None) if moment]
@@ -87,10 +100,14 @@ def tails(pattern: str, since: datetime) -> Iterator[str]:
     """
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - the pattern is absolute
         path = Path(name)
-        if not path.is_file() or path.stat().st_mtime < since.timestamp():
+        try:
+            if not path.is_file() or path.stat().st_mtime < since.timestamp():
+                continue
+            file = path.open("rb")
+        except FileNotFoundError:  # rotated away since we looked
             continue
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with file:
+            size = os.fstat(file.fileno()).st_size
             if size > MOST_BYTES:
                 file.seek(size - MOST_BYTES)
                 file.readline()  # the rest of a line that begins before

@@ -6,6 +6,7 @@ PagerDuty's Events API v2.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ _HEADLINE = {
     ChangeKind.EASED: "BETTER",
     ChangeKind.CLOSED: "OVER",
 }
+_LONGEST_KEY = 255  # characters, of what PagerDuty tells incidents by
 _PAGERDUTY = {Severity.PAGE: "critical", Severity.TODAY: "error", Severity.WEEK: "warning"}
 
 
@@ -68,13 +70,19 @@ def slack(texts: Sequence[str]) -> dict[str, Any]:
     return {"text": f"```{told}```"}
 
 
-def pagerduty(change: Change, full: str, runbook: Runbook, *, key: str) -> dict[str, Any]:
-    """Give an event: the same finding is the same incident, from its opening to its end."""
+def pagerduty(change: Change, full: str, runbook: Runbook, *, key: str, pipeline: str) -> dict[str, Any]:
+    """Give an event: the same finding of the same pipeline is the same incident, from its opening to its end.
+
+    Two pipelines may tell one service: the end of a finding of one must not close the other's incident.
+    """
     finding = change.finding
+    name = f"mainstay|{pipeline}|{finding.key}"
+    if len(name) > _LONGEST_KEY:  # cut off, two that differ at their ends would be one
+        name = f"{name[: _LONGEST_KEY - 33]}|{hashlib.sha256(name.encode()).hexdigest()[:32]}"
     event: dict[str, Any] = {
         "routing_key": key,
         "event_action": "resolve" if change.kind is ChangeKind.CLOSED else "trigger",
-        "dedup_key": f"mainstay|{finding.key}"[:255],
+        "dedup_key": name,
     }
     if change.kind is not ChangeKind.CLOSED:
         event["payload"] = {

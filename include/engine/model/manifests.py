@@ -144,7 +144,7 @@ class Reconciled(Struct, frozen=True, kw_only=True):
     :param rows: of these, found in the table, saying what the record says
     :param dead_letters: of these, found among the dead letters
     :param missing: keys of some that are in neither, or whose row says something else
-    :param expired: records that were left out, because their rows may have reached the end of their life (TTL) since
+    :param expired: records that were left out, because their rows (TTL) or dead letters (retention) may have come to their end
     """
 
     flow: str
@@ -179,11 +179,23 @@ class SetManifest(Struct, frozen=True, kw_only=True):
     consistency: Consistency | None = None
     coverage: Coverage | None = None
     reconciled: tuple[Reconciled, ...] = ()
+    nothing_to_look_at: tuple[str, ...] = ()  # names of checks that are not proved for want of a record
 
     @property
     def verdict(self) -> Verdict:
         """Whether its parts fit together and are all there is, as far as that could be told."""
         return worst([check.verdict for check in self.checks])
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """What keeps it from being proved, when that is only that no record has come yet; nothing when it is anything else.
+
+        It is not proved then, and there is nothing that anybody could mend.
+        """
+        open_ = [check for check in self.checks if check.verdict is not Verdict.PASS]
+        if any(check.verdict is Verdict.FAIL or check.name not in self.nothing_to_look_at for check in open_):
+            return ()
+        return tuple(f"{check.name}: {check.detail}" for check in open_)
 
     @property
     def bytes(self) -> int:

@@ -37,7 +37,13 @@ from include.engine.store.lease import hold
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
-from include.engine.verbs.consistency import judge_consistency, judge_coverage, judge_reconciliation
+from include.engine.verbs.consistency import (
+    judge_consistency,
+    judge_coverage,
+    judge_reconciliation,
+    nothing_to_look_at,
+    without_records,
+)
 from include.engine.verbs.pipeline import Pipeline
 
 
@@ -143,11 +149,11 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
         for manifest in manifests.values()
         if manifest is not None
     )
-    consistency = judge_consistency(
-        frozen.order, {manifest.target: manifest.cut for manifest in manifests.values() if manifest is not None}
-    )
+    cuts = {manifest.target: manifest.cut for manifest in manifests.values() if manifest is not None}
+    consistency = judge_consistency(frozen.order, cuts)
     coverage = cover(pipeline, [Target.parse(name) for name in frozen.cuts])
     reconciled, unread = reconcile(pipeline, frozen)
+    silent = without_records(cuts)
     return catalog.commit_set(
         SetManifest(
             id=set_id,
@@ -165,9 +171,10 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
             checks=(
                 *consistency.checks,
                 judge_coverage(coverage),
-                *(judge_reconciliation(one) for one in reconciled),
+                *(judge_reconciliation(one, silent) for one in reconciled),
                 *unread,
             ),
+            nothing_to_look_at=nothing_to_look_at(cuts),
         )
     )
 

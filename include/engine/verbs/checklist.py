@@ -56,6 +56,22 @@ class Inspection:
             if one.state is State.OPEN and one.rule in rules and rules[one.rule].metric.startswith(metrics)
         ]
 
+    def read(self, *metrics: str) -> bool:
+        """Say whether every metric that begins so could be read, and there was one: what failed may be what matters."""
+        given = any(one.metric.startswith(metrics) for look in self.report.looks for one in look.readings)
+        return given and not self.missed(*metrics)
+
+    def missed(self, *metrics: str) -> bool:
+        """Say whether a metric that begins so should have been told, and was not."""
+        return any(_misses(look, metrics) for look in self.report.looks)
+
+
+def _misses(look: Look, metrics: tuple[str, ...]) -> bool:
+    """Whether a look should have told something of such metrics, and did not."""
+    read = {one.metric for one in look.readings}
+    wanted = {*look.metrics, *look.sometimes} if look.trouble is not None else {*look.metrics} - read
+    return any(one.startswith(metrics) for one in wanted)
+
 
 Chapters = Callable[[Inspection], Sequence[Chapter]]
 

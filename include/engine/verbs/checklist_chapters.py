@@ -14,7 +14,7 @@ from include.engine.health.scaling import scaling
 from include.engine.health.trends import soon
 from include.engine.model import Chapter, Item, Plot, Reading, Table, Verdict, worst
 from include.engine.verbs.checklist import Inspection, judged, within
-from include.engine.verbs.predeployment import PREDEPLOYMENT
+from include.engine.verbs.predeployment import PREDEPLOYMENT, fits
 
 _DAY = timedelta(days=1)
 _MOST_GROUPS, _MOST_PLOTS, _MOST_POINTS = 15, 6, 150
@@ -45,7 +45,7 @@ def data_flow(seen: Inspection) -> Chapter:
         readings = _readings(seen, prefix)
         if system in seen.watch.systems:
             fine = f"{len(readings)} readings within their limits"
-            items.append(judged(name, seen.findings(prefix), fine=fine, read=bool(readings)))
+            items.append(judged(name, seen.findings(prefix), fine=fine, read=seen.read(prefix)))
     plots = _plots(seen, ("kafka.group.lag_seconds", "postgres.replication.lag", "spark.flow.batch_duration"))
     return Chapter(
         title="", items=tuple(items or [_nothing("no system that moves data is in the inventory")]), plots=plots
@@ -58,30 +58,30 @@ def dags(seen: Inspection) -> Chapter:
         return Chapter(title="", items=(_nothing("the inventory watches no Airflow (sweep.airflow)"),))
     paused = _readings(seen, "airflow.dag.paused")
     evidence = [f"{one.labels.get('dag')}: {'paused' if one.value else 'unpaused'}" for _, one in paused]
-    read = bool(_readings(seen, "airflow.dags"))
+    there = bool(_readings(seen, "airflow.dags"))
+    asked = {
+        "unpaused": (("airflow.dag.paused",), "all that must run", evidence),
+        "runs": (
+            ("airflow.dag.failed", "airflow.dag.overdue", "airflow.dag.late"),
+            "none failed last, none is late",
+            (),
+        ),
+        "components": (("airflow.component",), "all send heartbeats", ()),
+        "queue": (("airflow.tasks",), "tasks do not pile up", ()),
+    }
     return Chapter(
         title="",
-        items=(
-            judged(
-                "unpaused", seen.findings("airflow.dag.paused"), fine="all that must run", read=read, evidence=evidence
-            ),
-            judged(
-                "runs",
-                seen.findings("airflow.dag.failed", "airflow.dag.overdue", "airflow.dag.late"),
-                fine="none failed last, none is late",
-                read=read,
-            ),
-            judged("components", seen.findings("airflow.component"), fine="all send heartbeats", read=read),
-            judged("queue", seen.findings("airflow.tasks"), fine="tasks do not pile up", read=read),
+        items=tuple(
+            judged(name, seen.findings(*metrics), fine=fine, read=there and not seen.missed(*metrics), evidence=more)
+            for name, (metrics, fine, more) in asked.items()
         ),
     )
 
 
 def disks(seen: Inspection) -> Chapter:
     """Whether disks fill, and when."""
-    read = bool(_readings(seen, ("host.disk.used", "cassandra.disk.used", "kafka.disk")))
-    found = seen.findings("host.disk", "host.inodes", "cassandra.disk", "kafka.disk")
-    item = judged("disks", found, fine="all have room", read=read)
+    metrics = ("host.disk", "host.inodes", "cassandra.disk", "kafka.disk")
+    item = judged("disks", seen.findings(*metrics), fine="all have room", read=seen.read(*metrics))
     return Chapter(title="", items=(item,), plots=_plots(seen, ("host.disk.used", "cassandra.disk.used")))
 
 
@@ -122,15 +122,14 @@ def last_set(seen: Inspection) -> Chapter:
             evidence=tuple(f"without {name}" for name in newest.left_out),
         )
     ]
+    items.append(fits(newest))
     for part in newest.parts:
         last = seen.pipeline.catalog.last_verification(part.target, part.backup)
         detail = "it was never read back" if last is None else f"read back {_hours(seen.now - last.at)} ago"
         verdict = Verdict.UNVERIFIED if last is None else last.verdict
         problems = tuple(last.problems[:5]) if last else ()
         items.append(Item(name=f"{part.target} verified", verdict=verdict, detail=detail, evidence=problems))
-    items.append(
-        judged("coverage", seen.findings("coverage"), fine="all is covered", read=bool(_readings(seen, "coverage.")))
-    )
+    items.append(judged("coverage", seen.findings("coverage"), fine="all is covered", read=seen.read("coverage.")))
     return Chapter(title="", items=tuple(items))
 
 
@@ -153,7 +152,7 @@ def replication(seen: Inspection) -> Chapter:
         if system in seen.watch.systems:
             readings = _readings(seen, prefixes)
             fine = f"{len(readings)} readings within their limits"
-            items.append(judged(system, seen.findings(*prefixes), fine=fine, read=bool(readings)))
+            items.append(judged(system, seen.findings(*prefixes), fine=fine, read=seen.read(*prefixes)))
             rows += [(subject, one.metric, _value(one), _labels(one)) for subject, one in readings]
     tables = (Table(title="As read", columns=("subject", "metric", "value", "of"), rows=tuple(rows)),) if rows else ()
     return Chapter(title="", items=tuple(items or [_nothing("no system with replication")]), tables=tables)

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from include.engine.errors import MainstayError
-from include.engine.model import Chapter, Item, Verdict
+from include.engine.model import Chapter, Item, SetManifest, Verdict
 from include.engine.verbs.checklist import Inspection, within
 from include.engine.verbs.proofs import whole
 
 _MONITORED = timedelta(minutes=20)
+_TIME_ZONES = timedelta(hours=14)  # that a day may begin before it does in Greenwich
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -29,10 +30,12 @@ def security(seen: Inspection) -> Chapter:
         local = "://" not in audit.document
         there = not local or (seen.project / audit.document).is_file()
         counts = within(passed, audit.valid_for, seen.now)
-        verdict = Verdict.PASS if there and counts else Verdict.FAIL
+        yet = passed - seen.now <= _TIME_ZONES
+        verdict = Verdict.PASS if there and counts and yet else Verdict.FAIL
         why = "" if there else "; its document is not there"
         old = "" if counts else f"; it counts for {audit.valid_for.days} days only"
-        first = Item(name="audit", verdict=verdict, detail=f"passed on {audit.passed} by {audit.by}{why}{old}")
+        when = "" if yet else "; that day is to come"
+        first = Item(name="audit", verdict=verdict, detail=f"passed on {audit.passed} by {audit.by}{why}{old}{when}")
     sealed = [target for target in seen.inventory.targets if seen.inventory.encryption_of(target).recipients]
     locked = seen.inventory.store.lock is not None
     plain = sorted(str(target) for target in set(seen.inventory.targets) - set(sealed))
@@ -67,11 +70,24 @@ def backups(seen: Inspection) -> Chapter:
         else:
             verdict, detail = last.verdict, f"{found[-1].id} was read back on {last.at:%Y-%m-%d}"
         items.append(Item(name=str(target), verdict=verdict, detail=detail))
+    sets = seen.pipeline.catalog.sets()
+    items += [fits(sets[-1])] if sets else [Item(name="set", verdict=Verdict.FAIL, detail="there is no set at all")]
     items.append(_without_findings(seen, "coverage", "coverage.", "all that is live is covered"))
     keeps = seen.inventory.retention.model_dump(exclude_defaults=True)
     detail = f"keeps {', '.join(sorted(keeps))}" if keeps else "nothing is declared, so everything is kept"
     items.append(Item(name="retention", verdict=Verdict.PASS if keeps else Verdict.UNVERIFIED, detail=detail))
     return Chapter(title="", items=tuple(items))
+
+
+def fits(newest: SetManifest) -> Item:
+    """Whether the parts of a set fit together: backups that are good one by one may give no pipeline."""
+    wrong = tuple(f"{one.verdict} {one.name}: {one.detail}" for one in newest.checks if one.verdict is not Verdict.PASS)
+    detail = (
+        f"{len(wrong)} of its {len(newest.checks)} checks did not pass"
+        if wrong
+        else f"{len(newest.checks)} checks passed"
+    )
+    return Item(name="parts fit together", verdict=newest.verdict, detail=f"{newest.id}: {detail}", evidence=wrong)
 
 
 def monitoring(seen: Inspection) -> Chapter:
@@ -124,6 +140,9 @@ def recovery(seen: Inspection) -> Chapter:
         detail = "no drill of the whole pipeline has ever passed"
         return Chapter(title="", items=(Item(name="drill", verdict=Verdict.FAIL, detail=detail),))
     last = passed[-1]
+    if drills[-1].verdict is not Verdict.PASS:  # what came back last week does not today
+        detail = f"the newest, {drills[-1].id}, is {drills[-1].verdict}; {last.id} has passed before it"
+        return Chapter(title="", items=(Item(name="drill", verdict=drills[-1].verdict, detail=detail),))
     counts = within(last.finished, limit, seen.now)
     measured = tuple(
         f"{name} {achieved:.0f} s of {promised:.0f} s"
@@ -142,23 +161,33 @@ def load(seen: Inspection) -> Chapter:
     """A load test that has passed lately, from the bucket."""
     limit = seen.inventory.deployment.load_test_within
     reports = [found.key for found in seen.pipeline.catalog.bucket.list("loads") if found.key.endswith(".json")]
-    passed: list[tuple[datetime, str]] = []
+    ended: dict[str, tuple[datetime, Verdict, str]] = {}  # of every profile, the newest
     looks = 0  # brief loads: they only see whether all of it works
     for key in sorted(reports):
         try:
             document: Any = msgspec.json.decode(seen.pipeline.catalog.bucket.read(key))
-            if str(document.get("profile")).endswith("-brief"):
+            profile = str(document.get("profile"))
+            if profile.endswith("-brief"):
                 looks += 1
-            elif document.get("verdict") == Verdict.PASS:
-                passed.append((datetime.fromisoformat(document["finished"]), key))
+                continue
+            found = (datetime.fromisoformat(document["finished"]), Verdict(document["verdict"]), key)
+            ended[profile] = max(found, ended.get(profile, found))
         except (MainstayError, msgspec.MsgspecError, KeyError, ValueError, AttributeError):
             continue  # what cannot be read proves nothing
     asked = len(reports) - looks
+    passed = [(at, key) for at, verdict, key in ended.values() if verdict is Verdict.PASS]
+    open_ = tuple(
+        f"{profile}: {verdict} on {at:%Y-%m-%d}"
+        for profile, (at, verdict, _) in sorted(ended.items())
+        if verdict is not Verdict.PASS and within(at, limit, seen.now)
+    )
     if not asked:
         also = f"; {looks} brief load(s) only saw whether all of it works" if looks else ""
         item = Item(name="load test", verdict=Verdict.UNVERIFIED, detail=f"none was ever recorded{also}")
     elif not passed:
         item = Item(name="load test", verdict=Verdict.FAIL, detail=f"none of {asked} has passed")
+    elif open_:  # that another system bears its load says nothing about this one
+        item = Item(name="load test", verdict=Verdict.FAIL, detail="not all passed last", evidence=open_)
     else:
         at, key = max(passed)
         counts = within(at, limit, seen.now)
@@ -203,8 +232,7 @@ def documents(seen: Inspection) -> Chapter:
 def _without_findings(seen: Inspection, name: str, prefix: str, fine: str) -> Item:
     from include.engine.verbs.checklist import judged
 
-    read = any(one.metric.startswith(prefix) for look in seen.report.looks for one in look.readings)
-    return judged(name, seen.findings(prefix), fine=fine, read=read)
+    return judged(name, seen.findings(prefix), fine=fine, read=seen.read(prefix))
 
 
 PREDEPLOYMENT: Mapping[str, Callable[[Inspection], Chapter]] = {

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from include.engine.contracts import Clock
 from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
-from include.engine.probing import Probe
+from include.engine.probing import Once, Probe
+from include.engine.store.catalog import Survey
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
 
@@ -61,13 +62,14 @@ def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
 
 
 def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
-    """Give the probes of one target's backups."""
+    """Give the probes of one target's backups, whose manifests are read once for all of them."""
+    survey = Once(lambda: pipeline().catalog.survey(target))
 
     def backups(opened: Pipeline, now: datetime) -> Sequence[Reading]:
-        return _backups(opened, target, now)
+        return _backups(opened, survey(), now)
 
     def archive(opened: Pipeline, now: datetime) -> Sequence[Reading]:
-        return _archive(opened, target, now)
+        return _archive(opened, target, survey, now)
 
     def coverage(opened: Pipeline, now: datetime) -> Sequence[Reading]:
         return _coverage(opened, target, now)
@@ -101,7 +103,8 @@ def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
 def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
     """Say how each check of the newest set ended: 0 passed, 1 could not be made, 2 failed.
 
-    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).
+    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).  So are checks of flows
+    that have had no record: they are not proved, and nobody can do anything about it.
     """
     # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
     checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
@@ -109,6 +112,7 @@ def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
         _reading("backups.set.check", _DOUBT[check.verdict], "1", now, check=check.name)
         for check in checks
         if check.name != COVERAGE
+        and (check.verdict is not Verdict.UNVERIFIED or check.name not in newest.nothing_to_look_at)
     ]
 
 
@@ -140,8 +144,7 @@ def newest(drills: Sequence[DrillReport], targets: Sequence[Target]) -> list[Dri
     return list(found.values())
 
 
-def _backups(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
-    survey = pipeline.catalog.survey(target)
+def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Reading]:
     found = [
         _reading("backups.count", len(survey.manifests), "backups", now),
         _reading("backups.unreadable", len(survey.unreadable), "backups", now),
@@ -165,11 +168,11 @@ def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Verificatio
     return None
 
 
-def _archive(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Reading]:
+def _archive(pipeline: Pipeline, target: Target, survey: Callable[[], Survey], now: datetime) -> Sequence[Reading]:
     archive = pipeline.lookup.archive(target)
     if archive is None:
         return ()
-    kept = pipeline.catalog.survey(target).manifests[-1:]
+    kept = survey().manifests[-1:]
     checks = archive.audit(kept, lambda: now)
     failed = sum(check.verdict is Verdict.FAIL for check in checks)
     unproved = sum(check.verdict is Verdict.UNVERIFIED for check in checks)

@@ -38,7 +38,7 @@ class Act(StrEnum):
 
     KEEP = "keep"  # nothing: it runs, rests because a person wished it, or waits for its back-off
     LAUNCH = "launch"
-    RESTART = "restart"  # end it, and launch it when its back-off is over
+    RESTART = "restart"  # end it, and launch it
     END = "end"  # a person wished it, and it did not listen
     PAGE = "page"
 
@@ -98,6 +98,8 @@ def decide(seen: StreamSeen, watched: Watched, policy: StreamPolicy) -> Decision
     """
     if seen.wish != "run":
         return _resting(seen)
+    if seen.unread:
+        return Decision(act=Act.PAGE, why=f"nobody knows how far it is: {seen.unread}")
     if seen.life is Life.ABSENT:
         return _absent(seen, policy)
     launched = seen.launched or 0.0

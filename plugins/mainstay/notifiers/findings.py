@@ -91,7 +91,7 @@ class FindingsNotifier(BaseNotifier):
             sending.send_slack(connection, messages.slack(texts), timeout=_PATIENCE)
         else:
             events = [
-                messages.pagerduty(one, full, runbook, key=connection.password)
+                messages.pagerduty(one, full, runbook, key=connection.password, pipeline=inventory.pipeline)
                 for one, full in zip(changes, texts, strict=True)
             ]
             sending.send_events(connection, events, timeout=_PATIENCE)

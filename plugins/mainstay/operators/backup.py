@@ -9,7 +9,7 @@ from include.engine.cli import figures
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import Manifest, Target, Verdict, Verification, worst
 from mainstay.assets import BACKUPS, backups_of, sets_of
-from mainstay.operators.judge import require_checks, told
+from mainstay.operators.judge import LONGEST_DETAIL, MOST_TOLD, require_checks, told
 from mainstay.operators.step import Step, Summary, clock, run_name
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class SealOperator(Step):
             "report": self.report,
             "verdict": str(sealed.verdict),
             "problems": told(sealed.checks),
+            "waits": [line[:LONGEST_DETAIL] for line in sealed.waits[:MOST_TOLD]],
             "parts": [str(part.target) for part in sealed.parts],
             "left_out": list(sealed.left_out),
             "bytes": sealed.bytes,

@@ -234,6 +234,38 @@ def test_a_set_without_the_stream_that_is_declared_proves_nothing_about_the_pipe
     assert [line.partition(":")[0] for line in failed(report.checks)] == ["UNVERIFIED pipeline"]
 
 
+def test_on_its_first_day_a_pipeline_has_a_set_that_waits_for_a_record_and_comes_back(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with Brook(stage.kafka, stage.cassandra) as brook:
+        river = River(stage, brook, tmp_path)
+        pipeline = river.pipeline()
+        with (
+            brook.cassandra.connect() as cql
+        ):  # a Cassandra without a single row is refused: its backup would be of 0 files
+            cql.rows(
+                f"INSERT INTO {brook.events_table} (event_date, user_id, event_id) VALUES ('2026-11-30', uuid(), now())"
+            )
+        stream = brook.stream(flows={"users": {"shape": "users", "topic": brook.users, "table": brook.users_table}})
+        stream.launch(reason="a test", clock=clock)
+        brook.until(stream, lambda seen: seen.begun, "it has begun, and has nothing to do")
+        sealed = river.take(pipeline)
+        stream.end(kill=True)
+        assert sealed.nothing_to_look_at == ("spark/river: read up to", "reconciliation of users")
+        # The servers are shared with other tests: what these have is in no backup of this pipeline.
+        assert [line for line in failed(sealed.checks) if "coverage" not in line] == [
+            f"UNVERIFIED {name}: users has had no record yet" for name in sealed.nothing_to_look_at
+        ]
+
+        report = river.drill(pipeline, sealed)
+        wrong = failed(report.checks)
+        assert not [line for line in wrong if line.startswith("FAIL")]  # the job takes the restored topic as its own
+        assert "UNVERIFIED set: spark/river: read up to: users has had no record yet" in wrong
+        verdicts = {check.name: check.verdict for check in report.checks}
+        assert verdicts["spark/river: a marked record of users"] is Verdict.PASS
+        assert report.verdict is Verdict.UNVERIFIED
+
+
 def test_a_sink_that_writes_other_rows_on_a_replay_makes_no_set_and_no_drill_that_passes(
     stage: Stage, tmp_path: Path
 ) -> None:

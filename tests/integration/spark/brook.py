@@ -7,19 +7,17 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import Consumer, Producer
 
-from include.engine.contracts import Connection, Stop
+from include.engine.contracts import Stop
 from include.engine.model import Freeze, Manifest, System, Target
 from include.engine.sandbox.accounts import ourselves
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
-from include.engine.store.retention import Policy
 from include.engine.streaming import Life, StreamSeen
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.client import TopicPlan, open_admin
@@ -31,36 +29,14 @@ from include.engine.systems.spark.restore import SparkRestore, open_engine
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream
 from include.engine.verbs import backup
-from include.engine.verbs.pipeline import Pipeline, Terms
-from tests.integration.sweeping import Sweeping
+from include.engine.verbs.pipeline import Pipeline
+from tests.alone import alone
+from tests.estate import Quiet, clock
+from tests.integration.sweeping import Known, Sweeping
 
 TARGET = Target(System.SPARK, "brook")
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 PATIENCE = 240.0  # seconds; under load a driver alone takes a minute
-
-
-def clock() -> datetime:
-    return datetime.now(UTC)
-
-
-class Said:
-    """A progress that nobody reads."""
-
-    def stage(self, name: str, total_bytes: int | None = None) -> None: ...
-
-    def advance(self, bytes_: int) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-
-class Named:
-    """Connections by name."""
-
-    def __init__(self, known: dict[str, Connection]) -> None:
-        self.known = known
-
-    def get(self, name: str) -> Connection:
-        return self.known[name]
 
 
 class Brook:
@@ -73,7 +49,7 @@ class Brook:
         self.users, self.events = f"{self.prefix}_users", f"{self.prefix}_events"
         self.users_table, self.events_table = f"{self.prefix}.created_users", f"{self.prefix}.user_events"
         self.directory = Path(kafka.sandbox.directory(self.prefix, account=ourselves()))
-        self.connections = Named({"kafka": kafka.connection(), "cassandra": cassandra.connection()})
+        self.connections = Known({"kafka": kafka.connection(), "cassandra": cassandra.connection()})
         self._producer = self._sender()
         self.streams: list[SparkStream] = []
         self.catalog = Catalog(Bucket.open(f"memory://{self.prefix}"))
@@ -142,14 +118,7 @@ class Brook:
 
     @property
     def pipeline(self) -> Pipeline:
-        return Pipeline(
-            name="test",
-            terms={TARGET: Terms()},
-            catalog=self.catalog,
-            lookup=self,
-            policy=Policy(),
-            objectives=Terms().objectives,
-        )
+        return alone(TARGET, self, self.catalog)
 
     def engine(self, target: Target) -> SparkRestore:
         return open_engine(target, self.catalog, connections=self.connections)
@@ -161,7 +130,7 @@ class Brook:
         return backup.freeze(self.pipeline, name, [TARGET], clock=clock)
 
     def copy(self, name: str) -> Manifest:
-        return backup.copy(self.pipeline, name, TARGET, progress=Said(), stop=Stop(), clock=clock)
+        return backup.copy(self.pipeline, name, TARGET, progress=Quiet(), stop=Stop(), clock=clock)
 
     def pid(self, stream: SparkStream) -> int:
         newest = stream.journal.newest()

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from include.engine.errors import TransientError
 from include.engine.systems.spark.stream import SparkStream
 from include.engine.verbs.stream import Act, Watched, act, decide
-from tests.integration.spark.brook import Brook, clock
+from tests.estate import clock
+from tests.integration.spark.brook import Brook
 from tests.integration.spark.test_stream import person
 
 PATIENCE = 600.0  # seconds

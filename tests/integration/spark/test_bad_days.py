@@ -19,8 +19,9 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark.local import LocalEngine
 from include.engine.systems.spark.stream import SparkStream
-from tests.estate import eventually
-from tests.integration.spark.brook import Brook, clock
+from include.engine.verbs.stream import Act, Watched, decide
+from tests.estate import clock, eventually
+from tests.integration.spark.brook import Brook
 from tests.integration.spark.keeping import kept_until, require_all, traffic
 from tests.integration.spark.test_stream import person
 
@@ -151,6 +152,28 @@ def test_two_launches_at_once_make_one_job_and_a_driver_that_wakes_up_writes_not
     with pytest.raises(Refused, match=f"is about the topic {brook.users}"):
         other.launch(reason="somebody renamed a topic", clock=clock)
     assert len(stream.journal.launches()) == 2  # what is refused is no launch
+
+
+def test_a_topic_that_is_not_there_calls_a_person_once_and_its_job_can_be_stopped(brook: Brook) -> None:
+    missing = f"{brook.prefix}_later"
+    stream = brook.stream(flows={"users": {"shape": "users", "topic": missing, "table": brook.users_table}})
+    seen = stream.look(clock)
+    assert missing in seen.unread
+    decision = decide(seen, Watched(), stream.policy)
+    assert (decision.act, decision.waits(seen)) == (Act.PAGE, False)
+    stream.call(seen, decision.why, clock)
+    again = stream.look(clock)
+    assert decide(again, Watched(), stream.policy).waits(again)  # the next run of the DAG calls nobody
+
+    stream.say("stop", reason="its topics come next week", by="tests", clock=clock)
+    assert decide(stream.look(clock), Watched(), stream.policy).act is Act.KEEP
+    stream.say("run", reason="its topics are to come now", by="tests", clock=clock)
+    waits = stream.look(clock)
+    stream.call(waits, "it is not there", clock)
+    brook.make(missing, f"{missing}.dead")
+    there = stream.look(clock)
+    assert (there.unread, there.paged) == ("", 0)
+    assert decide(there, Watched(), stream.policy).act is Act.LAUNCH  # at once: nobody has to say that it is mended
 
 
 def launched_at_once(streams: list[SparkStream]) -> tuple[list[str], list[Contended]]:

@@ -12,7 +12,8 @@ import pytest
 from include.engine.systems.spark.ingest import Ingested, ingest, topics_of
 from include.engine.systems.spark.people import user
 from include.engine.systems.spark.reconcile import consuming, ends, read
-from tests.integration.spark.brook import Brook, clock
+from tests.estate import clock
+from tests.integration.spark.brook import Brook
 from tests.systems.http.serving import serving
 
 pytestmark = pytest.mark.integration

@@ -27,7 +27,9 @@ from include.engine.systems.kafka.declared import create_topics
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark.flow_load import PHASES
 from include.engine.systems.spark.workload import Workload
-from tests.integration.spark.brook import QUICK, Named, clock
+from tests.estate import clock
+from tests.integration.spark.brook import QUICK
+from tests.integration.sweeping import Known
 from tests.loading.range import ALLOWED, Told
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -74,7 +76,7 @@ def process(path: Path) -> ServerProcess:
 def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
     kafka: KafkaCluster, cassandra: CassandraServer, tmp_path: Path
 ) -> None:
-    connections = Named({"kafka_load": kafka.connection(), "cassandra_load": cassandra.connection()})
+    connections = Known({"kafka_load": kafka.connection(), "cassandra_load": cassandra.connection()})
     engine = load_wiring.open_load(inventory(tmp_path), connections, TARGET, profile(grace="120s"))
     # A test that was killed has left a job that still runs, and a topic.
     loads = Home.of(wiring.PROJECT).root / "loads"
@@ -120,6 +122,6 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
 
 def test_a_job_that_is_not_of_this_machine_is_refused(tmp_path: Path) -> None:
     declared = {"engine": "standalone", "cluster": "master"}
-    nobody = Named({"kafka_load": Connection(), "cassandra_load": Connection()})
+    nobody = Known({"kafka_load": Connection(), "cassandra_load": Connection()})
     with pytest.raises(Unsupported, match="runs on standalone"):
         load_wiring.open_load(inventory(tmp_path, **declared), nobody, TARGET, profile())

@@ -8,8 +8,10 @@ import uuid
 
 import pytest
 from confluent_kafka import Producer
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from include.engine.model import Reconciled, Verdict
+from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.spark import recount
 from include.engine.systems.spark.reconcile import consuming, ends, reconcile
 from include.engine.systems.spark.records import Key, compared_columns, key_columns
@@ -101,6 +103,20 @@ def test_rows_that_have_come_to_their_end_are_not_lost_and_rows_without_a_record
     assert (check.verdict, "3 are of no record" in check.detail) == (Verdict.FAIL, True)
     with Tables(tables) as session:
         assert session.count(brook.users_table) == brook.count(brook.users_table) == 9
+
+
+def test_a_broken_record_that_is_older_than_dead_letters_are_kept_is_not_lost(brook: Brook) -> None:
+    """A topic of few letters loses them while the records that they are about lie in a segment that goes on being written."""
+    send(brook, [b"{old"], age=2 * HOUR)
+    send(brook, [b"{new"])
+    for restored in (False, True):
+        assert look(brook, restored=restored).lost == 2
+    with open_admin(brook.kafka.connection()) as admin:
+        change = {"retention.ms": str(1000 * HOUR)}
+        admin.client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, f"{brook.users}.dead", configs=change)])
+    for restored in (False, True):
+        found = look(brook, restored=restored)
+        assert (found.records, found.lost, found.expired) == (1, 1, 1)
 
 
 def test_in_a_restored_log_a_broken_record_is_told_by_its_content_and_each_needs_a_letter(brook: Brook) -> None:

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from include.engine.streaming import Life, StreamSeen
 from include.engine.systems.spark.stream import SparkStream
+from tests.estate import clock
 from tests.faults import Gate
-from tests.integration.spark.brook import Brook, clock
+from tests.integration.spark.brook import Brook
 from tests.integration.spark.test_stream import person
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import TopicPartition as Place
+from kafka.errors import NoError
 
 from include.engine import lookout
 from include.engine.contracts import Connection, Stop
@@ -21,9 +23,11 @@ from include.engine.model import DestinationKind, Verdict
 from include.engine.streaming import Life
 from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.object_store.server import ObjectStoreServer
+from include.engine.systems.spark.stream import SparkStream
 from include.engine.verbs import restore
 from include.engine.verbs.stream import Act, Watched, decide
-from tests.integration.spark.brook import TARGET, Brook, Said, clock
+from tests.estate import Quiet, clock
+from tests.integration.spark.brook import TARGET, Brook
 from tests.integration.sweeping import Sweeping
 
 SET = "20261123T020000Z"
@@ -77,10 +81,6 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert (letters_found.labels["flow"], letters_found.value) == ("users", 3)
     sweeping.tolerate("spark-dead-letters", 3)
     sweeping.gone("spark-dead-letters", "spark")
-    sweeping.declare("expect", spark={"batch_seconds": 0.0001})
-    sweeping.until(lambda rules: rules == {"spark-batch"}, "spark")
-    sweeping.declare("expect", spark={"batch_seconds": 3600})
-    sweeping.until(lambda rules: not rules, "spark")
 
     # kill -9 in the middle of traffic: nothing is lost, nothing doubled.
     dice = random.Random(7)
@@ -118,7 +118,13 @@ def test_a_job_lives_dies_and_loses_nothing(
     there: Any = {"destination": DestinationKind.SERVER, "server": f"store={place}"}
     plan = restore.plan(brook.pipeline, TARGET, **there)
     restored = restore.restore(
-        brook.pipeline, plan, reason="a replay is to be the same", by="tests", progress=Said(), stop=Stop(), clock=clock
+        brook.pipeline,
+        plan,
+        reason="a replay is to be the same",
+        by="tests",
+        progress=Quiet(),
+        stop=Stop(),
+        clock=clock,
     )
     assert restored.verdict is Verdict.PASS, restored.checks
     with pytest.raises(Refused, match="not empty"):
@@ -144,14 +150,23 @@ def test_a_job_lives_dies_and_loses_nothing(
     try:
         began = time.time()
         brook.send(brook.users, [person(n) for n in range(8001, 8301)])
+        brook.send(brook.events, [event(500)])  # alone in its batch
         sent = time.time()
         seen = brook.until(again, lambda seen: seen.behind and seen.seconds > 12, "records wait")
         assert seen.life is Life.RUNNING
         assert began - 1 < seen.at - seen.seconds < sent + 1  # when the first that waits was sent, to the second
     finally:
         os.kill(node, signal.SIGCONT)
-    brook.caught_up(again, 8807)
+    brook.caught_up(again, 8808)
     assert brook.count(brook.users_table) == 8301
+    sweeping.declare("expect", spark={"batch_seconds": 5})
+    (slow,) = sweeping.awaited("spark-batch", "spark", flow="events")
+    assert slow.value is not None
+    assert slow.value > 5
+    brook.send(brook.events, [event(501)])
+    brook.caught_up(again, 8809)
+    sweeping.gone("spark-batch", "spark", flow="events")
+    forgotten_by_kafka(brook, again)
 
     # The topic is made anew under the job: it ends at once, and says why, rather than reading on.
     brook.remake(brook.users)
@@ -160,6 +175,17 @@ def test_a_job_lives_dies_and_loses_nothing(
     assert seen.end == "recreated", seen.end_reason
     assert decide(seen, Watched(), again.policy).act is Act.PAGE
     assert brook.count(brook.users_table) == 8301
+
+
+def forgotten_by_kafka(brook: Brook, stream: SparkStream) -> None:
+    """A group without members is forgotten a week after its last commit: the idle job says it again, and has no backlog."""
+    group = brook.settings().group_of(TARGET.name)
+    with open_admin(brook.kafka.connection()) as admin:
+        places = [Place(*tp) for tp in admin.committed([group])[group]]
+        assert set(admin.client.delete_group_offsets(group, places).values()) == {NoError}
+    seen = brook.until(stream, lambda seen: not seen.behind, "the job has committed what it had committed")
+    assert (seen.seconds, seen.generation) == (0, 1)
+    assert {flow.batch is not None for flow in seen.flows} == {True}
 
 
 def what_only_a_checkpoint_shows(brook: Brook, sweeping: Sweeping) -> None:

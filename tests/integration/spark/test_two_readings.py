@@ -12,7 +12,8 @@ from collections import Counter
 import pytest
 
 from include.engine.systems.spark.records import Key, key_of
-from tests.integration.spark.brook import Brook, clock
+from tests.estate import clock
+from tests.integration.spark.brook import Brook
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

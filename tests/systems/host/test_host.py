@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_a_disk_that_is_not_there_is_named(tmp_path: Path) -> None:
     disks, _ = open_probes(HostWatch(disks=(tmp_path / "gone",)))
     with pytest.raises(NotFound, match="gone is no directory"):
         disks.read(clock, timeout=5)
+
+
+def test_a_disk_that_is_not_there_hides_no_other(tmp_path: Path) -> None:
+    gone, here, _ = open_probes(HostWatch(disks=(tmp_path / "gone", tmp_path)))
+    assert gone.name != here.name
+    assert {one.metric for one in here.read(clock, timeout=5)} == set(here.metrics)
+    with pytest.raises(NotFound):
+        gone.read(clock, timeout=5)
 
 
 def test_a_node_exporter_says_the_same_without_what_is_no_disk() -> None:
@@ -149,6 +158,30 @@ def test_a_command_that_is_not_there_fails_or_hangs_gives_no_number(
 ) -> None:
     with pytest.raises(error):
         open_declared(declared(*command)).read(clock, timeout=2)
+
+
+def test_a_command_that_hangs_leaves_nothing_behind() -> None:
+    """A script waits for what it has started, and that holds the pipe: ended alone, it would keep the probe waiting for ever."""
+    seconds = f"300.{os.getpid()}"
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="did not end in time"):
+        open_declared(declared("sh", "-c", f"sleep {seconds}; echo 1")).read(clock, timeout=0.5)
+    assert time.monotonic() - began < 20
+
+    def left() -> list[str]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                found.append(path.read_text().replace("\0", " "))
+        return [line for line in found if line.startswith(f"sleep {seconds}")]
+
+    eventually(lambda: not left(), within=10, what="what it had started has ended")
+
+
+def test_a_command_that_may_not_be_executed_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "check").write_text("echo 1")
+    with pytest.raises(PermanentError, match=r"cannot run .*check: Permission denied"):
+        open_declared(declared(str(tmp_path / "check"))).read(clock, timeout=2)
 
 
 def test_the_memory_of_each_server_of_a_sandbox_is_a_series_of_one_life(sandbox: Sandbox) -> None:

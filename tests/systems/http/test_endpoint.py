@@ -12,7 +12,7 @@ import pytest
 
 from include.engine import lookout
 from include.engine.contracts import Connection
-from include.engine.errors import Corrupt, MainstayError, Unreachable
+from include.engine.errors import Corrupt, MainstayError, Misconfigured, Unreachable
 from include.engine.health.rules import CustomProbe, load
 from include.engine.systems.http.declared import open_declared
 from include.engine.systems.http.probes import open_probes
@@ -45,6 +45,17 @@ def found(readings: dict[str, float]) -> set[str]:
     rules = load([lookout.RULES], runbooks=lookout.RUNBOOKS)
     seen = look(*(reading(value, metric) for metric, value in readings.items()), subject="http/page", metrics=())
     return {one.rule for one in judged(seen, rules=rules).bad.values() if one.rule.startswith("http-")}
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_a_file_of_authorities_that_cannot_be_read_says_nothing_about_the_endpoint(
+    tmp_path: Path, text: str | None
+) -> None:
+    ca = tmp_path / "ca.pem"
+    if text is not None:
+        ca.write_text(text)
+    with pytest.raises(Misconfigured, match=r"ca\.pem cannot be read"):
+        read("https://127.0.0.1:1/health", ca=str(ca))
 
 
 def test_superset_and_its_like_are_up_when_status_and_body_are_as_declared() -> None:

@@ -15,7 +15,6 @@ from include.engine.errors import NotFound
 from include.engine.model import DestinationKind, DrillReport, Manifest, Restored, System, Target, backup_id
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
-from include.engine.store.retention import Policy
 from include.engine.systems.kafka.backup import KafkaSource, open_source
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.declared import create_topics, delete_topics
@@ -24,7 +23,8 @@ from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.settings import Settings
 from include.engine.verbs import backup, drill, restore, verify
 from include.engine.verbs.drill import Exercise
-from include.engine.verbs.pipeline import Pipeline, Terms
+from include.engine.verbs.pipeline import Pipeline
+from tests.alone import alone
 from tests.systems.kafka.hostile import Hostile
 
 TARGET = Target(System.KAFKA, "main")
@@ -89,14 +89,7 @@ class Stand:
 
     @property
     def pipeline(self) -> Pipeline:
-        return Pipeline(
-            name="test",
-            terms={TARGET: Terms()},
-            catalog=self.catalog,
-            lookup=self,
-            policy=Policy(),
-            objectives=Terms().objectives,
-        )
+        return alone(TARGET, self, self.catalog)
 
     def source(self, target: Target) -> KafkaSource:
         return open_source(target, self.settings, self.cluster.connection())

@@ -206,16 +206,32 @@ def test_an_incident_opens_and_is_resolved_under_the_same_key() -> None:
     with serving() as server:
         known = Connection(host=f"http://127.0.0.1:{server.port}/v2/enqueue", password="routing-key")
         events = [
-            messages.pagerduty(one, full, lambda slug: RUNBOOK + slug, key=known.password)
+            messages.pagerduty(one, full, lambda slug: RUNBOOK + slug, key=known.password, pipeline="shop")
             for one, full in zip(found, texts(found), strict=True)
         ]
         sending.send_events(known, events, timeout=10)
         opened, closed = (json.loads(body) for _, _, body in server.seen)
     assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
-    assert opened["dedup_key"] == closed["dedup_key"] == "mainstay|load|box/one|"
+    assert opened["dedup_key"] == closed["dedup_key"] == "mainstay|shop|load|box/one|"
     assert opened["payload"]["severity"] == "critical"
     assert opened["links"] == [{"href": RUNBOOK + "system-down", "text": "runbook"}]
     assert "payload" not in closed
+
+
+def test_incidents_with_long_names_and_those_of_two_pipelines_are_told_apart() -> None:
+    def keys(pipeline: str, *labels: str) -> set[str]:
+        change = changes()[0]
+        found = [
+            msgspec.structs.replace(change, finding=msgspec.structs.replace(change.finding, key=f"gap|{label}"))
+            for label in labels
+        ]
+        told = [messages.pagerduty(one, "", lambda slug: slug, key="k", pipeline=pipeline) for one in found]
+        return {one["dedup_key"] for one in told}
+
+    long = keys("shop", *(f"{'topic ' * 60}{number}" for number in range(3)))
+    assert len(long) == 3
+    assert max(map(len, long)) <= 255
+    assert not keys("shop", "a") & keys("bank", "a")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -87,6 +88,15 @@ def test_machines_that_refuse_are_masters_that_are_dead() -> None:
 def test_a_page_that_is_no_masters_counts_for_nothing(pair: tuple[Serving, Serving], page: Any) -> None:
     tells(pair[1], page)
     assert read([one.port for one in pair])["spark.masters.alive"] == 1
+
+
+def test_masters_that_are_silent_take_no_time_from_one_that_answers(pair: tuple[Serving, Serving]) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        began = time.monotonic()
+        found = read([*(one.getsockname()[1] for one in silent), pair[0].port])
+        assert time.monotonic() - began < 2  # seconds; one time-out is 1
+    assert found == WHOLE | {"spark.masters.alive": 1}
 
 
 def test_of_masters_that_are_silent_nothing_is_known() -> None:

@@ -12,18 +12,18 @@ import pytest
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Refused
-from include.engine.model import DestinationKind, Moved, Position, Restored, System, Target
+from include.engine.model import DestinationKind, Moved, Position, Restored, System, Target, Verdict
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.process import ServerProcess, ServerSpec
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
-from include.engine.store.retention import Policy
 from include.engine.systems.spark.backup import SparkSource, open_source
 from include.engine.systems.spark.journal import Journal
 from include.engine.systems.spark.restore import SparkRestore, open_engine
 from include.engine.systems.spark.settings import Settings
 from include.engine.verbs import backup, restore
-from include.engine.verbs.pipeline import Pipeline, Terms
+from include.engine.verbs.pipeline import Pipeline
+from tests.alone import alone
 from tests.estate import Quiet
 from tests.systems.spark.test_checkpoint import files
 
@@ -70,15 +70,7 @@ class Paper:
 
     @property
     def pipeline(self) -> Pipeline:
-        terms = Terms()
-        return Pipeline(
-            name="paper",
-            terms={TARGET: terms},
-            catalog=self.catalog,
-            lookup=self,
-            policy=Policy(),
-            objectives=terms.objectives,
-        )
+        return alone(TARGET, self, self.catalog)
 
     def take(self) -> None:
         backup.freeze(self.pipeline, SET, [TARGET], clock=clock)
@@ -113,6 +105,16 @@ def test_the_cut_tells_which_topic_the_checkpoint_is_about_and_the_restored_one_
     there = paper.folder / "restored"
     paper.restored(str(there))
     assert json.loads((there / "_mainstay" / "flows" / "users.json").read_text()) == {"topic": "t", "id": ID}
+
+
+def test_a_checkpoint_that_has_read_nothing_is_about_no_topic(tmp_path: Path) -> None:
+    """On the first day of a pipeline no position tells that its log is a restored one: the job would refuse it."""
+    paper = Paper(tmp_path)
+    paper.live.delete([one.key for one in paper.live.list("users") if one.key != "users/metadata"])
+    paper.take()
+    there = paper.folder / "restored"
+    assert paper.restored(str(there)).verdict is Verdict.PASS
+    assert sorted(str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()) == ["users/metadata"]
 
 
 def test_beside_a_restored_topic_the_checkpoint_is_about_that_one(paper: Paper) -> None:

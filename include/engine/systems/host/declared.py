@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 
@@ -34,28 +35,37 @@ class CommandProbe:
         command = list(self._declared.command or ())
         kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         try:
-            done = subprocess.run(
+            running = subprocess.Popen(
                 command,
                 env=kept,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                timeout=timeout,
-                check=False,
+                start_new_session=True,
             )
         except FileNotFoundError as error:
             raise NotFound(
                 f"the probe {self.name} wants to run {command[0]}, which is not here", hint="install it"
             ) from error
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(
-                f"the command of the probe {self.name} did not end in time", hint="see why it hangs"
+        except OSError as error:
+            raise PermanentError(
+                f"the probe {self.name} cannot run {command[0]}: {error.strerror}", hint="see that it may be executed"
             ) from error
-        if done.returncode != 0:
-            said = " ".join(done.stderr.split())[:200]
+        with running:
+            try:
+                output, errors = running.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                # With all that it has started: one would be left by every sweep, and its pipe would keep us waiting.
+                os.killpg(running.pid, signal.SIGKILL)
+                raise Unreachable(
+                    f"the command of the probe {self.name} did not end in time", hint="see why it hangs"
+                ) from error
+        if running.returncode != 0:
+            said = " ".join(errors.split())[:200]
             raise PermanentError(f"the command of the probe {self.name} failed: {said}", hint="run it by hand")
-        return [reading_in(self._declared, done.stdout, clock())]
+        return [reading_in(self._declared, output, clock())]
 
 
 def open_declared(declared: CustomProbe) -> Probe:

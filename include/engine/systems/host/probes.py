@@ -25,23 +25,24 @@ def open_probes(watch: HostWatch) -> Sequence[Probe]:
     """Give all probes of one machine (see ``probing.Probe``)."""
     if watch.node_exporter:
         return [ExporterProbe(watch.node_exporter)]
-    probes: list[Probe] = [DiskProbe(watch.disks), MemoryProbe()]
+    # One for each: a mount that hangs or is gone must not hide that another one fills.
+    probes: list[Probe] = [*map(DiskProbe, watch.disks), MemoryProbe()]
     return [*probes, SandboxProbe(watch.sandbox)] if watch.sandbox else probes
 
 
 class DiskProbe:
-    """Reads file systems by statvfs."""
+    """Reads a file system by statvfs."""
 
-    name = "disks"
-    source = "the file systems of this machine"
     metrics: Sequence[str] = ("host.disk.used", "host.disk.free", "host.inodes.used")
 
-    def __init__(self, disks: Sequence[Path]) -> None:
-        self._disks = disks
+    def __init__(self, disk: Path) -> None:
+        self.name = f"disk {disk}"
+        self.source = f"the file system of {disk} on this machine"
+        self._disk = disk
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:  # noqa: ARG002 - nothing here waits
         """Read it (see ``probing.Probe``)."""
-        return [reading for disk in self._disks for reading in self._one(disk, clock())]
+        return list(self._one(self._disk, clock()))
 
     def _one(self, disk: Path, now: datetime) -> Iterator[Reading]:
         try:

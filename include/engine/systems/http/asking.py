@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from include.engine.errors import Unreachable
+from include.engine.errors import Misconfigured, Unreachable
 
 _MOST_BYTES = 1 << 20
 _CHUNK = 1 << 16
@@ -38,12 +38,14 @@ def ask(url: str, *, timeout: float, login: tuple[str, str] | None = None, ca: P
 
     :param timeout: seconds for all of it
     :raises Unreachable: no such name, nobody there, no answer in time, or no HTTP
+    :raises Misconfigured: when the file with the authorities cannot be read
     """
     parts = urlsplit(url)
+    trusting = _trusting(ca) if parts.scheme == "https" else None
     began = time.monotonic()
     deadline = began + timeout
     try:
-        expires, trusted = _certificate(parts, timeout, ca) if parts.scheme == "https" else (None, None)
+        expires, trusted = _certificate(parts, timeout, trusting) if trusting is not None else (None, None)
         headers = {"User-Agent": "mainstay", "Accept": "*/*", "Connection": "close"}
         if login and login[0] and trusted is not False:
             headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
@@ -87,7 +89,18 @@ def _blind() -> ssl.SSLContext:
     return context
 
 
-def _certificate(parts: SplitResult, timeout: float, ca: Path | None) -> tuple[datetime, bool]:
+def _trusting(ca: Path | None) -> ssl.SSLContext:
+    """Trust who signs for *ca*.  What is wrong with that file is not wrong with the endpoint."""
+    try:
+        return ssl.create_default_context(cafile=str(ca) if ca else None)
+    except OSError as error:  # also one of TLS: a file that holds no certificate
+        raise Misconfigured(
+            f"the certificates in {ca} cannot be read: {error.strerror or error}",
+            hint="see `ca` of the endpoint in the inventory (sweep.endpoints)",
+        ) from error
+
+
+def _certificate(parts: SplitResult, timeout: float, trusting: ssl.SSLContext) -> tuple[datetime, bool]:
     from cryptography import x509
 
     address = (parts.hostname or "", parts.port or 443)
@@ -97,10 +110,9 @@ def _certificate(parts: SplitResult, timeout: float, ca: Path | None) -> tuple[d
     ):
         der = tls.getpeercert(binary_form=True) or b""
     expires = x509.load_der_x509_certificate(der).not_valid_after_utc
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
     try:
         with socket.create_connection(address, timeout) as raw:
-            context.wrap_socket(raw, server_hostname=address[0]).close()
+            trusting.wrap_socket(raw, server_hostname=address[0]).close()
     except ssl.SSLError:
         return expires, False
     return expires, True

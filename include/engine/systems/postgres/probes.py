@@ -18,8 +18,8 @@ from psycopg.rows import dict_row
 from include.engine.contracts import Clock, Connection, Connections
 from include.engine.errors import MainstayError, Unreachable
 from include.engine.model import Reading, Target
-from include.engine.probing import Probe
-from include.engine.systems.postgres import questions
+from include.engine.probing import Probe, Recall
+from include.engine.systems.postgres import questions, replays
 from include.engine.systems.postgres.client import conninfo, diagnosed, place, sql
 from include.engine.systems.postgres.settings import PostgresSettings
 
@@ -108,8 +108,9 @@ class Session:
 class Asking:
     """The session while it is one probe's turn."""
 
-    def __init__(self, session: Session, timeout: float) -> None:
+    def __init__(self, session: Session, timeout: float, past: Sequence[Reading] = ()) -> None:
         self._session, self._timeout = session, timeout
+        self.past = past  # what earlier sweeps have read
 
     def rows(self, query: LiteralString) -> list[Row]:
         """Ask in the target's own database."""
@@ -131,14 +132,25 @@ class PostgresProbe:
         self.name, self.source = name, source
         self.metrics: Sequence[str] = tuple(f"postgres.{metric}" for metric in metrics)
         self.sometimes: Sequence[str] = tuple(f"postgres.{metric}" for metric in _SOMETIMES.get(name, ()))
+        self.recall: Recall | None = None  # of the metrics in _RECALLED
         self._take, self._session = take, session
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Read it (see ``probing.Probe``)."""
+        past = self._past(clock())  # while the others ask: the history may be away
         with self._session.turn(timeout):
             pen = Pen(clock)
-            self._take(Asking(self._session, timeout), pen)
+            self._take(Asking(self._session, timeout, past), pen)
             return pen.readings
+
+    def _past(self, now: datetime) -> Sequence[Reading]:
+        metrics = _RECALLED.get(self.name)
+        if self.recall is None or not metrics:
+            return ()
+        try:
+            return self.recall(metrics, now - replays.REMEMBERED)
+        except MainstayError:
+            return ()  # the sweep says so itself
 
 
 def open_probes(
@@ -183,6 +195,10 @@ def _replication(ask: Asking, pen: Pen) -> None:
         pen.write("replication.lag_bytes", row["bytes"], "bytes", standby=row["name"])
         # The server forgets the delay when there is nothing to replay: then there is none.
         seconds = 0.0 if row["seconds"] is None and row["bytes"] == 0 else row["seconds"]
+        if row["replayed"] is not None:
+            pen.write("replication.replayed", row["replayed"], "bytes", standby=row["name"])
+            stood = replays.stood(ask.past, row["name"], row["replayed"], pen.at) if row["bytes"] else 0.0
+            seconds = max(seconds or 0.0, stood) if stood else seconds
         pen.write("replication.lag", seconds, "s", standby=row["name"])
     if ask.row(questions.SERVER)["standby"]:
         pen.write("replication.lag", ask.row(questions.BEHIND)["seconds"], "s", standby="itself")
@@ -232,11 +248,12 @@ def _checkpoints(ask: Asking, pen: Pen) -> None:
 
 # What there is nothing of: no standby, no slot, no archive; a standby makes restart points, which nothing forces.
 _SOMETIMES = {
-    "replication": ("replication.lag", "replication.lag_bytes"),
+    "replication": ("replication.lag", "replication.lag_bytes", "replication.replayed"),
     "slots": ("slots.retained",),
     "archiver": ("archive.age",),
     "checkpoints": ("checkpoints.forced", "checkpoints.age"),
 }
+_RECALLED = {"replication": (replays.REPLAYED, replays.BEHIND)}
 _MOST_DATABASES = 8  # the largest; each takes a connection of its own, one after the other
 _SESSIONS = ("used", "active", "idle", "idle_in_transaction", "reserved")
 _PROBES: tuple[tuple[str, str, Sequence[str], Take], ...] = (

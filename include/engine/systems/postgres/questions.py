@@ -43,6 +43,7 @@ STANDBYS: LiteralString = """
 select application_name as name, state, sync_state,
        pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end,
                        replay_lsn)::float8 as bytes,
+       pg_wal_lsn_diff(replay_lsn, '0/0')::float8 as replayed,
        extract(epoch from replay_lag)::float8 as seconds
   from pg_stat_replication
  where application_name not like 'mainstay%' and application_name not like 'pg_basebackup%'

@@ -52,7 +52,7 @@ class End(Struct, frozen=True, kw_only=True):
 class Page(Struct, frozen=True, kw_only=True):
     """That a person was called about a launch, as it was then.
 
-    :param end: how it had ended; empty when it ran, or was killed
+    :param end: how it had ended; empty when it ran, or was killed, and ``unread`` when nobody could tell how far it was
     """
 
     generation: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from include.engine.contracts import Connection
 from include.engine.errors import MainstayError, NotFound, Unauthorized, Unreachable
+from include.engine.probing import Once
 from include.engine.streaming import FlowSeen
 from include.engine.systems.spark.access import python_settings
 
@@ -53,6 +54,22 @@ def read(connection: Connection, group: str, topics: Sequence[str], *, timeout: 
     with _consumer(connection, group, timeout) as consumer:
         found = {topic: _places(consumer, topic) for topic in topics}
         return {topic: _waiting(consumer, topic, places, timeout) for topic, places in found.items()}
+
+
+class Places:
+    """Where a group is, read once for all probes of a sweep that need it.
+
+    :param connect: gives the connection to Kafka
+    """
+
+    def __init__(self, connect: Callable[[], Connection], group: str, topics: Sequence[str]) -> None:
+        self._timeout = 30.0
+        self._places = Once(lambda: read(connect(), group, topics, timeout=self._timeout))
+
+    def read(self, timeout: float) -> dict[str, list[Place]]:
+        """Read it, or give what another probe has read (see :func:`read`)."""
+        self._timeout = timeout
+        return self._places()
 
 
 def seen(flow: str, topic: str, places: Sequence[Place], now: float) -> FlowSeen:

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +15,9 @@ from include.engine.errors import Unreachable
 from include.engine.inventory import TargetSettings
 from include.engine.model import Reading, Target
 from include.engine.probing import Probe
-from include.engine.streaming import Life
+from include.engine.streaming import FlowSeen, Life
 from include.engine.systems.spark import checkpoint, positions
+from include.engine.systems.spark.letters import Letters
 from include.engine.systems.spark.retention import Retention
 from include.engine.systems.spark.settings import Settings
 from include.engine.systems.spark.stream import SparkStream, open_stream
@@ -25,11 +27,16 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
     """Give all probes of a job.  Asks nobody yet."""
     assert isinstance(settings, Settings)
     stream = open_stream(target, settings, connections)
-    found: list[Probe] = [Progress(stream, connections), Application(stream), Audit(stream, connections)]
-    found.append(Retention(stream, connections))
+    topics = [flow.topic for flow in settings.flows.values()]
+    places = positions.Places(lambda: connections.get(settings.kafka), settings.group_of(stream.job), topics)
+    found: list[Probe] = [Progress(stream, places), Application(stream), Audit(stream, connections)]
+    found += [Retention(stream, connections, places), Letters(stream, connections)]
     if settings.engine == "standalone":
         found.append(Cluster(settings, connections))
     return found
+
+
+_RESTS_AFTER = 120.0  # seconds without a batch, and without a record that waits
 
 
 class Progress:
@@ -50,31 +57,19 @@ class Progress:
     )
     source = "the group that the job commits to, and the first record that waits, from Kafka"
 
-    def __init__(self, stream: SparkStream, connections: Connections) -> None:
+    def __init__(self, stream: SparkStream, places: positions.Places) -> None:
         self._stream = stream
-        self._connections = connections
+        self._places = places
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
-        """Read it.  Figures of batches are absent before the first batch."""
-        settings = self._stream.settings
-        flows = settings.flows
-        topics = [flow.topic for flow in flows.values()]
-        group = settings.group_of(self._stream.job)
-        places = positions.read(self._connections.get(settings.kafka), group, topics, timeout=timeout)
+        """Read it.  Figures of batches are absent before the first batch, and 0 while there is nothing to do."""
+        flows = self._stream.settings.flows
+        places = self._places.read(timeout)
         at = clock()
         found: list[Reading] = []
         for name, flow in flows.items():
             seen = positions.seen(name, flow.topic, places[flow.topic], at.timestamp())
-            values = {
-                "spark.flow.behind": (seen.behind, "records"),
-                "spark.flow.freshness": (seen.seconds, "s"),
-                "spark.flow.lost": (seen.lost, "records"),
-                "spark.flow.batch_duration": (seen.batch_seconds, "s"),
-                "spark.flow.input_rate": (seen.input_rate, "1/s"),
-                "spark.flow.processed_rate": (seen.processed_rate, "1/s"),
-                "spark.flow.state": (seen.state_bytes, "bytes"),
-                "spark.flow.dead_letters": (seen.dead_letters, "records"),
-            }
+            values = figures(seen, at.timestamp())
             labels = {"flow": name, "topic": flow.topic}
             found += [
                 _reading(metric, value, unit, at, labels)
@@ -82,6 +77,28 @@ class Progress:
                 if value is not None
             ]
         return found
+
+
+def figures(seen: FlowSeen, now: float) -> dict[str, tuple[float | None, str]]:
+    """Give what is told of a flow, by metric, with its unit; None for what is not known yet.  Pure.
+
+    The last batch says nothing about a flow that has done nothing since and has nothing to do: one slow batch before a quiet
+    night would be told until the morning.
+
+    :param now: seconds since the epoch
+    """
+    rests = seen.at is not None and not seen.behind and now - seen.at > _RESTS_AFTER
+    took, comes, done = (0.0, 0.0, 0.0) if rests else (seen.batch_seconds, seen.input_rate, seen.processed_rate)
+    return {
+        "spark.flow.behind": (seen.behind, "records"),
+        "spark.flow.freshness": (seen.seconds, "s"),
+        "spark.flow.lost": (seen.lost, "records"),
+        "spark.flow.batch_duration": (took, "s"),
+        "spark.flow.input_rate": (comes, "1/s"),
+        "spark.flow.processed_rate": (done, "1/s"),
+        "spark.flow.state": (seen.state_bytes, "bytes"),
+        "spark.flow.dead_letters": (seen.dead_letters, "records"),
+    }
 
 
 # With these a read at a quorum sees what was written, whichever node is down.
@@ -172,7 +189,8 @@ class Cluster:
         :raises Unreachable: when none answers, and one of them is silent
         """
         pages = self._connections.get(self._settings.cluster).extra.get("page", "").split(",")
-        told = [_page(page.strip(), timeout) for page in pages]
+        with ThreadPoolExecutor(len(pages)) as together:  # one that hangs would take the time of all
+            told = list(together.map(lambda page: _page(page.strip(), timeout), pages))
         return _of_masters([one for one in told if one is not _DEAD], clock())
 
 

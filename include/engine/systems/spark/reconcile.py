@@ -16,6 +16,7 @@ from include.engine.errors import MainstayError, Unreachable
 from include.engine.model import Reconciled
 from include.engine.systems.spark.access import python_settings
 from include.engine.systems.spark.records import Key, compared_columns, key_columns, key_of, says
+from include.engine.systems.spark.retention import retentions
 from include.engine.systems.spark.settings import Flow
 from include.engine.systems.spark.tables import Tables
 
@@ -50,7 +51,8 @@ def reconcile(
 ) -> Reconciled:
     """Look for what became of the newest *window* records of *flow* before *upto*.
 
-    Records that are older than rows of the table live are left out: what became of them, nobody can tell any more.
+    Records that are older than rows of the table live are left out, and broken ones that are older than dead letters are kept:
+    what became of them, nobody can tell any more.
 
     :param upto: by partition, exclusive
     :param restored: nobody writes here but the job.  Then a row has to say what one of the records with its key says; of two in
@@ -81,17 +83,20 @@ def reconcile(
     dead_keys = {key for letter in letters if (key := key_of(flow.shape, letter.value))}
     absent = [key for key in keys if key not in there]
     refused = {key for key in absent if key in dead_keys or set(by_key[key]) & dead_places}
+    untold = [record for record in broken if record.at not in told]
+    unexplained = living(untold, _kept(log, flow.letters) if untold else 0, time.time())
     lost = [_named(key) for key in absent if key not in refused]
-    lost += [f"{flow.topic}-{record.at[0]} at {record.at[1]}" for record in broken if record.at not in told]
+    lost += [f"{flow.topic}-{record.at[0]} at {record.at[1]}" for record in unexplained]
+    expired = len(untold) - len(unexplained)
     return Reconciled(
         flow=name,
         since=_moment(since),
         until=_moment(max((record.time for record in records), default=None)),
-        records=len(keys) + len(broken),
+        records=len(keys) + len(broken) - expired,
         rows=len(keys) - len(absent),
         dead_letters=len(refused) + len(told),
         missing=tuple(lost[:_MOST_NAMED]),
-        expired=len(found) - len(records),
+        expired=len(found) - len(records) + expired,
     )
 
 
@@ -124,18 +129,26 @@ def read(consumer: Any, topic: str, ranges: Mapping[int, tuple[int, int]]) -> It
 
 
 @contextmanager
-def consuming(connection: Connection) -> Iterator[Any]:
+def consuming(connection: Connection, *, timeout: float | None = None) -> Iterator[Any]:
     """Give a consumer without a group.
 
+    :param timeout: seconds for each request; Kafka's own when it is not given
     :raises Unreachable: when Kafka does not answer, also in the middle
     """
     from kafka import KafkaConsumer
     from kafka.errors import KafkaError
 
     consumer = None
+    bounds = (
+        {} if timeout is None else dict.fromkeys(("request_timeout_ms", "bootstrap_timeout_ms"), int(1000 * timeout))
+    )
     try:
         consumer = KafkaConsumer(
-            **python_settings(connection), enable_auto_commit=False, isolation_level="read_committed", group_id=None
+            **python_settings(connection),
+            **bounds,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            group_id=None,
         )
         yield consumer
     except MainstayError:
@@ -158,15 +171,20 @@ def ends(consumer: Any, topic: str) -> dict[int, int]:
     return {tp.partition: end for tp, end in found.items()}
 
 
-def living(records: Sequence[Read], lifetime: int, now: float) -> list[Read]:
-    """Give the records whose rows must be there still.  Pure.
+def living(records: Sequence[Read], lifetime: float, now: float) -> list[Read]:
+    """Give the records whose rows, or whose dead letters, must be there still.  Pure.
 
-    A row is written after its record was sent, and lives from then on.
+    They are written after their record was sent, and live from then on.
 
-    :param lifetime: of a row, in seconds; 0 for ever
+    :param lifetime: of a row or a letter, in seconds; 0 for ever
     :param now: seconds since the epoch
     """
     return [one for one in records if not lifetime or one.time / 1000 + lifetime > now + _ASKED_WITHIN]
+
+
+def _kept(log: Connection, topic: str) -> float:
+    """Give for how many seconds a topic keeps a record, at least; 0 for ever."""
+    return retentions(log, [topic]).get(topic, 0)
 
 
 def _with_letters(broken: Sequence[Read], letters: Sequence[Read]) -> Iterator[Read]:

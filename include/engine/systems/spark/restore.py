@@ -190,12 +190,12 @@ class SparkRestore:
         wanted: dict[str, bytes] = {}
         for name, flow in sorted(detail.flows.items()):
             files = flow.read()
-            checkpoint.inspect(name, files, flow.topic)
+            read = checkpoint.inspect(name, files, flow.topic).batch is not None
             state = [entry for entry in manifest.entries if entry.name.startswith(f"{name}/state/")]
             files |= {one.name.removeprefix(f"{name}/"): b"".join(job.reader.read(one)) for one in state}
             if job.moved:
                 files = checkpoint.rewrite(name, files, by_partition(job.moved), renamed(job.moved))
-            elif flow.topic_id:  # so that the job refuses a topic that was made anew since
+            elif flow.topic_id and read:  # so that the job refuses a topic that was made anew since it has read
                 about = Topic(topic=flow.topic, id=flow.topic_id)
                 wanted[Journal.topic_key(name)] = msgspec.json.encode(about)
             wanted |= {f"{name}/{path}": raw for path, raw in files.items()}

@@ -25,9 +25,10 @@ class Retention:
     sometimes: Sequence[str] = (METRIC,)  # a topic that is only compacted deletes nothing for its age
     source = "retention.ms of the topic, and the first record that waits, from Kafka"
 
-    def __init__(self, stream: SparkStream, connections: Connections) -> None:
+    def __init__(self, stream: SparkStream, connections: Connections, places: positions.Places) -> None:
         self._stream = stream
         self._connections = connections
+        self._places = places
 
     def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Read it; nothing waits is 0."""
@@ -35,7 +36,7 @@ class Retention:
         log = self._connections.get(settings.kafka)
         topics = [flow.topic for flow in settings.flows.values()]
         limits = retentions(log, topics, timeout=timeout)
-        places = positions.read(log, settings.group_of(self._stream.job), topics, timeout=timeout)
+        places = self._places.read(timeout)
         at = clock()
         found = []
         for name, flow in settings.flows.items():

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from include.engine.contracts import Clock, Connection, Connections
+from include.engine.errors import PermanentError
 from include.engine.inventory import TargetSettings
 from include.engine.model import Target
 from include.engine.sandbox.distributions import Shelf
@@ -26,6 +27,7 @@ from include.engine.systems.spark.submission import application, in_image, submi
 
 IMAGES = ("kubernetes", "emr-serverless")  # engines that run the job from an image
 _HOUR = 3600.0
+_UNREAD = "unread"  # in place of how it ended, in the note of a call for a person
 
 
 def open_stream(target: Target, settings: TargetSettings, connections: Connections) -> SparkStream:
@@ -86,7 +88,11 @@ class SparkStream:
             end = self.journal.end(newest.generation) if life is Life.ABSENT else None
         page = self.journal.page()
         topics = [flow.topic for flow in self.settings.flows.values()]
-        found = positions.read(self.connections.get(self.settings.kafka), self._group, topics)
+        found, unread = {}, ""
+        try:
+            found = positions.read(self.connections.get(self.settings.kafka), self._group, topics)
+        except PermanentError as error:  # what is wished, and whether it runs, is known all the same
+            unread = f"{error.message}: {error.hint}"
         now = clock().timestamp()
         return StreamSeen(
             job=self.name,
@@ -95,7 +101,7 @@ class SparkStream:
             wish_at=wish.at,
             wish_reason=wish.reason,
             wish_by=wish.by,
-            paged=page.at if page and page.at > wish.at and _same(page, newest, end) else 0.0,
+            paged=page.at if page and page.at > wish.at and _same(page, newest, _ended(end, unread)) else 0.0,
             generation=newest.generation if newest else 0,
             life=life,
             launched=newest.at if newest else None,
@@ -105,8 +111,11 @@ class SparkStream:
             ended=end.at if end else None,
             launches=tuple(one.at for one in self.journal.recent(now - _HOUR)),
             flows=tuple(
-                positions.seen(name, flow.topic, found[flow.topic], now) for name, flow in self.settings.flows.items()
+                positions.seen(name, flow.topic, found[flow.topic], now)
+                for name, flow in self.settings.flows.items()
+                if flow.topic in found
             ),
+            unread=unread,
         )
 
     def launch(self, *, reason: str, clock: Clock) -> str:
@@ -143,7 +152,7 @@ class SparkStream:
 
     def call(self, seen: StreamSeen, why: str, clock: Clock) -> None:
         """Note a call for a person (see ``streaming.StreamJob``)."""
-        self.journal.call(seen.generation, end=seen.end, why=why, clock=clock)
+        self.journal.call(seen.generation, end=_UNREAD if seen.unread else seen.end, why=why, clock=clock)
 
     def logs(self) -> str:
         """Give what it said (see ``streaming.StreamJob``)."""
@@ -169,9 +178,14 @@ class SparkStream:
         return self.settings.group_of(self.job)
 
 
-def _same(page: Page, newest: Launch | None, end: End | None) -> bool:
+def _ended(end: End | None, unread: str) -> str:
+    """In one word, what a person is called for."""
+    return _UNREAD if unread else end.kind if end else ""
+
+
+def _same(page: Page, newest: Launch | None, ended: str) -> bool:
     """Whether it is still as it was when a person was called."""
-    return page.generation == (newest.generation if newest else 0) and page.end == (end.kind if end else "")
+    return page.generation == (newest.generation if newest else 0) and page.end == ended
 
 
 def open_engine_of(stream: SparkStream) -> Engine:

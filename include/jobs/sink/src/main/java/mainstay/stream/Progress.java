@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.spark.sql.streaming.SourceProgress;
 import org.apache.spark.sql.streaming.StateOperatorProgress;
@@ -17,6 +18,9 @@ import org.slf4j.LoggerFactory;
  *
  * <p>So the position and the figures outlive the driver, and any tool that shows a group's lag shows the stream's.  It comes
  * after the batch's own commit: a driver that dies in between has done more than the group says, never less.
+ *
+ * <p>The group has no members, so Kafka forgets its offsets a week (offsets.retention.minutes) after the last commit, and a flow
+ * that was idle for so long would look as if it had never read anything.  So an idle flow's offsets are committed again.
  */
 public final class Progress extends StreamingQueryListener {
     private static final Logger LOG = LoggerFactory.getLogger(Progress.class);
@@ -25,6 +29,10 @@ public final class Progress extends StreamingQueryListener {
     private final Map<String, String> kafka;
     private final String group;
     private final Map<String, long[]> counts = new ConcurrentHashMap<>();
+    private final Map<UUID, String> names = new ConcurrentHashMap<>(); // of the queries, by their runs
+    private final Map<String, Committed> standing = new ConcurrentHashMap<>(); // by query
+
+    private record Committed(Map<String, Map<String, Long>> offsets, String note) {}
 
     public Progress(Map<String, String> kafka, String group) {
         this.kafka = new java.util.HashMap<>(kafka);
@@ -42,11 +50,34 @@ public final class Progress extends StreamingQueryListener {
         note.put("query", query);
         note.put("batch", batch);
         note.put("at", System.currentTimeMillis());
-        Topics.commit(kafka, group, read(offsets), JSON.writeValueAsString(note));
+        commit(query, new Committed(read(offsets), JSON.writeValueAsString(note)));
     }
 
     @Override
-    public void onQueryStarted(QueryStartedEvent event) {}
+    public void onQueryStarted(QueryStartedEvent event) {
+        if (event.name() != null) {
+            names.put(event.runId(), event.name());
+        }
+    }
+
+    @Override
+    public void onQueryIdle(QueryIdleEvent event) {
+        String query = names.getOrDefault(event.runId(), "");
+        Committed last = standing.get(query);
+        if (last == null) {
+            return; // it has never finished a batch
+        }
+        try {
+            commit(query, last);
+        } catch (Exception error) {
+            LOG.warn("the offsets of {}, which is idle, were not committed to {} again", query, group, error);
+        }
+    }
+
+    private void commit(String query, Committed now) throws Exception {
+        Topics.commit(kafka, group, now.offsets(), now.note());
+        standing.put(query, now);
+    }
 
     @Override
     public void onQueryProgress(QueryProgressEvent event) {
@@ -55,7 +86,7 @@ public final class Progress extends StreamingQueryListener {
             String note = JSON.writeValueAsString(note(done));
             for (SourceProgress source : done.sources()) {
                 if (source.endOffset() != null) {
-                    Topics.commit(kafka, group, read(source.endOffset()), note);
+                    commit(done.name(), new Committed(read(source.endOffset()), note));
                 }
             }
         } catch (Exception error) {
