@@ -104,7 +104,7 @@ def failover(
         checks = (_unknown(mirror.name, error),)
     else:
         checks = _brought_over(mirror, cut, patience, progress, stop)
-    checks = (*checks, _stopped(mirror))
+    checks = (*checks, _stopped(mirror, f"failed over at {clock():%Y-%m-%d %H:%M} UTC, {reason.strip()}"))
     return FailoverReport(
         mirror=mirror.name,
         reason=reason,
@@ -138,10 +138,10 @@ def _unknown(name: str, error: MainstayError) -> Check:
     )
 
 
-def _stopped(mirror: Mirror) -> Check:
+def _stopped(mirror: Mirror, why: str) -> Check:
     name = f"{mirror.name}: stopped"
     try:
-        mirror.stop()
+        mirror.stop(why)
     except MainstayError as error:
         return Check(name=name, verdict=Verdict.FAIL, detail=str(error))
     return Check(

@@ -51,6 +51,18 @@ def test_a_mistake_in_a_mirror_is_told_with_its_line(tmp_path: Path) -> None:
     assert "is not a regular expression" in caught.value.message
 
 
+def test_a_mirrors_name_that_is_none_and_one_that_two_clusters_give_are_told(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="'a/b' is no name of a mirror"):
+        wiring.load_inventory(_write(tmp_path, INVENTORY.replace("      dr:", "      a/b:")))
+    second = (
+        INVENTORY + "  other:\n    connection: kafka_other\n    mirrors:\n      dr: {connect: CONNECT, to: kafka_dr}\n"
+    )
+    with pytest.raises(Misconfigured, match="kafka/main has a mirror dr on kafka_connect, too"):
+        wiring.load_inventory(_write(tmp_path, second.replace("CONNECT", "kafka_connect")))
+    apart = wiring.load_inventory(_write(tmp_path, second.replace("CONNECT", "another_connect")))
+    assert wiring.mirrors(apart) == ["kafka/main/dr", "kafka/other/dr"]
+
+
 def test_both_clients_read_airflows_kafka_connection() -> None:
     connection = Connection(
         login="u",
