@@ -167,6 +167,10 @@ def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_t
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
     third = stand.backup()
     assert (third.recoverable_to, third.detail["new_records"]) == (third.cut.at, 5)
+    # The second was taken at that very moment, and lacks what had been written by then.
+    back = stand.restore(point=second.cut.at.isoformat(), rename={topic: topic + "_back"})
+    assert back.backup == third.id
+    assert stand.seen(topic + "_back") == stand.seen(topic)
 
 
 def test_a_header_key_that_is_no_text_is_told_with_its_topic_and_offsets(stand: Stand) -> None:

@@ -323,6 +323,12 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     mirror.apply()
     stand.produce(topic, 30, start=900)
     _until(lambda: Connect(worker.connection()).status(name).failed)
+    planned = failovers.plan(mirror, clock)
+    assert (planned.source_answers, planned.caught_up, planned.offsets) == (
+        True,
+        False,
+        30,
+    )  # and not: it lacks nothing
     running = Consumer(settings_of(dr.bootstrap) | {"group.id": groups[1]})
     running.subscribe([topic])
     _until(lambda: running.poll(0.1) is not None or bool(running.assignment()))
@@ -345,6 +351,19 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     for group in (groups[0], groups[2]):
         assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     mirror._wanted[name] = sound
+
+
+def test_what_a_fail_over_would_find_is_not_the_sources_fault_when_connect_does_not_answer(
+    stand: Stand, mirror: KafkaMirror
+) -> None:
+    stand.produce(stand.topic("t"), 30)
+    never = failovers.plan(mirror, clock)
+    assert (never.source_answers, never.caught_up, never.offsets) == (True, False, None)  # there is no connector yet
+    mirror._connect = Connect(Connection(host="127.0.0.1", port=1), patience=0)
+    planned = failovers.plan(mirror, clock)
+    assert (planned.source_answers, planned.offsets) == (True, None)
+    (warning,) = planned.warnings
+    assert "Kafka Connect did not answer at http://127.0.0.1:1" in warning
 
 
 def test_a_failed_task_is_restarted_by_the_next_run(stand: Stand, mirror: KafkaMirror, worker: ConnectWorker) -> None:

@@ -87,6 +87,13 @@ def test_both_clients_read_airflows_kafka_connection() -> None:
     assert (pure["sasl_mechanism"], pure["sasl_plain_username"]) == ("PLAIN", "u")
 
 
+def test_both_clients_log_in_by_the_same_mechanism_when_the_connection_names_none() -> None:
+    extra = {"bootstrap.servers": "a:9092", "security.protocol": "sasl_plaintext", "sasl.username": "u"}
+    connection = Connection(extra={**extra, "sasl.password": "p"})
+    assert librdkafka_settings(connection)["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert kafka_python_settings(connection)["sasl_mechanism"] == "SCRAM-SHA-512"
+
+
 def test_a_connection_without_a_server_or_with_a_wrong_protocol_is_told() -> None:
     with pytest.raises(Misconfigured, match="names no server"):
         librdkafka_settings(Connection())

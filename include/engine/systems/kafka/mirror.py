@@ -152,10 +152,12 @@ class KafkaMirror:
             read = positions(self._connect.offsets(connector), self.settings.source_alias)
         except NotFound:
             return MirrorProgress(caught_up=False, missing=(f"the connector {connector} is not there (yet)",))
-        if status.failed:
-            return MirrorProgress(caught_up=False, failed=status.traces or (f"{connector}: a task has FAILED",))
         asked = msgspec.convert(cut, MirrorCut)
         missing = lags(asked.ends(), asked.lows(), read)
+        if status.failed:
+            failed = status.traces or (f"{connector}: a task has FAILED",)
+            offsets = sum(lag.offsets for lag in missing)
+            return MirrorProgress(caught_up=False, offsets=offsets, missing=tuple(map(str, missing)), failed=failed)
         # Reading is dear: only when the connector has come to rest a little before the end.
         rests, self._missing_before = missing == self._missing_before, missing
         if missing and rests and sum(lag.offsets for lag in missing) <= PROBED:
