@@ -81,7 +81,7 @@ class Side:
             raise
 
     def _until_finished(self, tp: TP) -> list[Frame]:
-        found = []
+        found: list[Frame] = []
         for frame in self._frames:
             if "finished" in frame:
                 return found
