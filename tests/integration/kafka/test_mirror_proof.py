@@ -44,21 +44,26 @@ def test_what_retention_took_on_one_side_alone_is_no_difference_and_leads_no_gro
     group = stand.commit("g", {(topic, 0): 985})
     lost = stand.commit("lost", {(topic, 0): 10})  # before all that is left: it would read on at the first
     assert run(mirror).verdict is Verdict.PASS
+    cut = mirror.cut(clock)
+
+    def looks() -> tuple[Check, ...]:
+        return (*mirror.compare(cut), *mirror.move_groups(cut))
+
     retained(stand.cluster, topic, 975)  # and with it what MirrorMaker has noted last
-    _same(run(mirror))
+    assert _verdicts(looks()) == {"records": "PASS", "groups": "PASS"}
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     assert stand.next_record(lost, topic, 0, cluster=dr) == stand.seen(topic)[0][0]
     with Side(librdkafka_settings(dr.connection())) as side, open_admin(dr.connection()) as admin:
         end = admin.offsets([TP(topic, 0)], LATEST, committed=False)[TP(topic, 0)]
         rows = side.rows(TP(topic, 0), 0, end)
     retained(dr, topic, rows[980].offset)
-    report = run(mirror)
-    assert _verdicts(report.checks) == {"caught up": "PASS", "records": "PASS", "groups": "FAIL"}, report.checks
-    assert f"{lost} {topic}-0" in report.checks[-1].detail  # the copy has not what it would read next
-    assert group not in report.checks[-1].detail
+    checks = looks()
+    assert _verdicts(checks) == {"records": "PASS", "groups": "FAIL"}, checks
+    assert f"{lost} {topic}-0" in checks[-1].detail  # the copy has not what it would read next
+    assert group not in checks[-1].detail
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     retained(dr, topic, end)
-    assert _verdicts(run(mirror).checks)["records"] == "UNVERIFIED"
+    assert _verdicts(looks())["records"] == "UNVERIFIED"
 
 
 def test_a_partition_of_aborted_records_alone_is_not_taken_for_one_that_was_not_copied(
@@ -75,7 +80,7 @@ def test_a_partition_of_aborted_records_alone_is_not_taken_for_one_that_was_not_
     group = stand.commit("g", {(aborted, 0): 2})
     _same(run(mirror))
     with open_admin(dr.connection()) as admin:
-        assert admin.committed([group])[group] == {TP(aborted, 0): (0, "note")}
+        assert admin.committed([group])[group][TP(aborted, 0)][0] == 0
 
 
 def test_a_record_that_nobody_can_read_keeps_its_own_groups_where_they_are_and_no_others(
