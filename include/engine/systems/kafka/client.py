@@ -26,6 +26,7 @@ from include.engine.systems.kafka.refusals import listening, no_bootstrap, told
 LATEST, EARLIEST, NEWEST = -1, -2, -3  # ListOffsets' own numbers; NEWEST is the offset of the greatest timestamp
 _PATIENCE = 30.0  # seconds that a question may be repeated: an election takes up to ten
 _REQUEST_MS = 30_000  # that one request may take, at most: less for who has less time
+_SETUP_MS = {"ms": _REQUEST_MS // 3, "max_ms": _REQUEST_MS}  # likewise, the making of a connection; more after failures
 Answer = TypeVar("Answer")
 
 
@@ -229,13 +230,14 @@ def _connected(settings: dict[str, Any], patience: float) -> Any:
     from kafka.net.compat import KafkaNetClient
 
     made: list[Any] = []
-
-    def remembered(**config: Any) -> Any:
-        made.append(KafkaNetClient(**config))
-        return made[0]
-
     milliseconds = int(patience * 1000)
     times = {"bootstrap_timeout_ms": milliseconds, "request_timeout_ms": min(milliseconds, _REQUEST_MS)}
+    setup = {f"socket_connection_setup_timeout_{kind}": min(milliseconds, most) for kind, most in _SETUP_MS.items()}
+
+    def remembered(**config: Any) -> Any:
+        made.append(KafkaNetClient(**config, **setup))  # the admin client itself does not know these
+        return made[0]
+
     with listening() as said:
         try:
             return KafkaAdminClient(kafka_client=remembered, **times, **settings)
