@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bench.beside import PROJECT, Place, run_rounds
 from bench.measure import Figures, Side, run
 from include.engine.contracts import Stop
-from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
@@ -29,9 +29,11 @@ from include.engine.systems.kafka.mirror import open_mirror
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.settings import Mirror, Settings
 from include.engine.systems.kafka.topology import connector_name, heartbeat_name
+from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import mirror as verbs
 from tests.systems.kafka.stand import TARGET, Servers, Stand, clock
 
+PROJECT = Path(__file__).resolve().parent.parent
 TOPIC, MANY, MIRRORED = "records", "many", "mirrored"
 SIZE = 1024  # bytes of a value
 MIRROR_RECORDS = 6000
@@ -39,17 +41,31 @@ MIRROR_RECORDS = 6000
 
 def main() -> None:
     options = _options()
-    run_rounds("kafka", options, lambda sandbox: Bench(sandbox, options), _table)
+    with Home.of(PROJECT).sandbox(f"bench-kafka-{os.getpid()}") as sandbox:
+        bench = Bench(sandbox, options)
+        bench.fill()
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            bench.round(number)
+        if not options.no_mirror:
+            bench.mirror()
+        report = bench.report()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "kafka.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.out / "kafka.md").write_text(_table(report))
+    print(_table(report))
 
 
 class Bench:
     def __init__(self, sandbox: Sandbox, options: argparse.Namespace) -> None:
         self.options = options
         self.sandbox = sandbox
+        self.scratch = sandbox.directory("scratch")
         self.cluster = KafkaCluster(sandbox, "bench", quick=False).start()
-        self.place = Place(sandbox)
+        self.store = ObjectStoreServer(sandbox, "bench").start()
+        self.store.create_bucket("bench")
         self.stand = Stand(self.cluster)
-        self.payload = _payload(self.place.scratch) if options.payload == "json" else None
+        self.payload = _payload(self.scratch) if options.payload == "json" else None
         self.backups = [Side("mainstay backup, to S3"), Side("kafka-consumer-perf-test")]
         self.restores = [Side("mainstay restore, from S3"), Side("kafka-producer-perf-test, acks=all")]
         self.again = Side("mainstay backup, nothing new")
@@ -81,8 +97,6 @@ class Bench:
             ends = admin.offsets([TP(back, p) for p in range(3)], LATEST)
             assert sum(ends.values()) == self.options.records, ends
             delete_topics(admin, [back, made])
-        if number + 1 == self.options.rounds and not self.options.no_mirror:
-            self.mirror()
 
     def mirror(self) -> None:
         dr = KafkaCluster(self.sandbox, "dr").start()
@@ -115,18 +129,30 @@ class Bench:
         dr.stop()
 
     def _backup(self, url: str, topics: str, *, again: bool = False) -> Figures:
-        settings = f"connection: bench_kafka, topics: ['{topics}'], readers: {self.options.readers}"
-        inventory = self.place.inventory(url, "kafka", settings)
+        inventory = self.scratch / "inventory.yaml"
+        inventory.write_text(
+            f"version: 1\npipeline: bench\nstore: {{url: {url}, connection: bench_store}}\n"
+            f"kafka:\n  bench: {{connection: bench_kafka, topics: ['{topics}'], readers: {self.options.readers}}}\n"
+        )
         full = [] if again else ["--full"]
         return self._mainstay(["backup", "kafka/bench", "--no-verify", "--inventory", str(inventory), *full])
 
     def _restore(self, url: str, name: str) -> Figures:
-        verb = ["restore", "kafka/bench", "--bucket", url, "--endpoint", self.place.store.endpoint]
+        verb = ["restore", "kafka/bench", "--bucket", url, "--endpoint", self.store.endpoint]
         verb += ["--store-connection", "bench_store", "--to-server", "bench_kafka", "--rename", f"{TOPIC}={name}"]
         return self._mainstay([*verb, "--confirm", "kafka/bench", "--reason", "side by side measurement", "--yes"])
 
     def _mainstay(self, verb: list[str]) -> Figures:
-        environment = self.place.environment(bench_kafka={"extra": self.cluster.connection().extra})
+        store = {
+            "login": self.store.access_key,
+            "password": self.store.secret_key,
+            "extra": {"endpoint_url": self.store.endpoint},
+        }
+        environment = {
+            "PYTHONPATH": str(PROJECT),
+            "AIRFLOW_CONN_BENCH_STORE": json.dumps(store),
+            "AIRFLOW_CONN_BENCH_KAFKA": json.dumps({"extra": self.cluster.connection().extra}),
+        }
         command = [sys.executable, "-m", "include.engine.cli", *verb]
         return run(command, servers=self.servers, env=environment, cwd=PROJECT)
 
@@ -146,7 +172,8 @@ class Bench:
 
     @property
     def servers(self) -> list[int]:
-        return self.place.pids("kafka-bench", "object-store-bench")
+        names = ("kafka-bench", "object-store-bench")
+        return [record.identity.pid for record in self.sandbox.running() if record.name in names]
 
     def report(self) -> dict[str, Any]:
         count = self.options.records
@@ -161,6 +188,8 @@ class Bench:
 
         mirrors = [Side(f"mainstay mirror of {MIRROR_RECORDS} records, started and caught up", self.mirrors)]
         return {
+            "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+            "machine": _machine(),
             "records": count,
             "payload": self.options.payload,
             "backup": [told(side, count) for side in self.backups],
@@ -213,6 +242,11 @@ def _payload(folder: Path) -> Path:
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o644)
     return path
+
+
+def _machine() -> str:
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1e6
+    return f"{os.cpu_count()} cores, {memory:.0f} GB, Python {sys.version.split()[0]}"
 
 
 def _options() -> argparse.Namespace:

@@ -7,37 +7,54 @@ same store, in turn, for several rounds. ``python -m bench.postgres --help`` lis
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import pgbackrest
-from bench.beside import PROJECT, Place, run_rounds
 from bench.measure import Figures, Side, disk_used, empty, run
-from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.server import PostgresServer
 
+PROJECT = Path(__file__).resolve().parent.parent
 AWSCLI = "awscli==1.46.3"
 NOISE_ROW = 512  # bytes that do not compress
 
 
 def main() -> None:
     options = _options()
-    run_rounds("postgres", options, lambda sandbox: Bench(sandbox, options), _table)
+    home = Home.of(PROJECT)
+    with home.sandbox(f"bench-{os.getpid()}") as sandbox:
+        bench = Bench(sandbox, options)
+        bench.fill()
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            bench.round(number)
+        report = bench.report()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "postgres.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.out / "postgres.md").write_text(_table(report))
+    print(_table(report))
 
 
 class Bench:
     def __init__(self, sandbox: Sandbox, options: argparse.Namespace) -> None:
         self.options = options
+        self.sandbox = sandbox
+        self.scratch = sandbox.directory("scratch")
         settings = {"max_wal_size": "4GB"} | (
             {"archive_mode": "on", "archive_command": "/bin/true"} if options.pgbackrest else {}
         )
         self.database = PostgresServer(sandbox, "bench", major=options.major, durable=True, settings=settings).start()
-        self.place = Place(sandbox)
-        self.scratch, self.store = self.place.scratch, self.place.store
+        self.store = ObjectStoreServer(sandbox, "bench").start()
+        self.store.create_bucket("bench")
         self.password = self.database.create_backup_role()
         self.user = sandbox.account.name if os.geteuid() == 0 else None
         self.aws = _awscli(PROJECT / ".mainstay" / "bench")
@@ -57,7 +74,10 @@ class Bench:
 
     @property
     def servers(self) -> list[int]:
-        return self.place.pids("postgres-bench", "object-store-bench")
+        return [*self._pids("postgres-bench"), *self._pids("object-store-bench")]
+
+    def _pids(self, label: str) -> list[int]:
+        return [record.identity.pid for record in self.sandbox.running() if record.name == label]
 
     def fill(self) -> None:
         self.database.run("pgbench", "-i", "-q", "-s", str(self.options.scale), "-d", self.database.conninfo())
@@ -80,7 +100,7 @@ class Bench:
         # The order turns, so that a warm cache favours nobody.
         sides = [lambda: self._mainstay(mainstay), lambda: self._guide(guide), self._floor]
         if (rival := self.pgbackrest) is not None:
-            sides.append(lambda: rival.backup(self.place.pids("postgres-bench"), self.scratch))
+            sides.append(lambda: rival.backup(self._pids("postgres-bench"), self.scratch))
         for index in [(number + step) % len(sides) for step in range(len(sides))]:
             self.backups[index].rounds.append(sides[index]())
         self.restores[0].rounds.append(self._restore_mainstay(mainstay))
@@ -89,7 +109,11 @@ class Bench:
             self.restores[2].rounds.append(rival.restore(self.scratch / "from-pgbackrest"))
 
     def _mainstay(self, url: str) -> Figures:
-        inventory = self.place.inventory(url, "postgres", "connection: bench_postgres")
+        inventory = self.scratch / "inventory.yaml"
+        inventory.write_text(
+            f"version: 1\npipeline: bench\nstore: {{url: {url}, connection: bench_store}}\n"
+            "postgres:\n  bench: {connection: bench_postgres}\n"
+        )
         figures = run(
             [sys.executable, "-m", "bench.take", "postgres/bench"],
             servers=self.servers,
@@ -121,10 +145,7 @@ class Bench:
         target = self.scratch / "restored"
         command = ["-m", "bench.give_back", "postgres/bench", url, str(target)]
         figures = run(
-            [sys.executable, *command],
-            servers=self.place.pids("object-store-bench"),
-            env=self._environment(),
-            cwd=PROJECT,
+            [sys.executable, *command], servers=self._pids("object-store-bench"), env=self._environment(), cwd=PROJECT
         )
         subprocess.run(["rm", "-rf", target], check=True)
         return figures
@@ -145,7 +166,7 @@ class Bench:
         command = ["runuser", "-u", self.user, "--", "sh", "-c"] if self.user else ["sh", "-c"]
         figures = run(
             ["sh", "-c", f"{sync} {' '.join(command)} {shlex.quote(unpack)}"],
-            servers=self.place.pids("object-store-bench"),
+            servers=self._pids("object-store-bench"),
             env=self._environment() | self.database.binaries.environment,
         )
         for folder in (archive, target):
@@ -153,8 +174,16 @@ class Bench:
         return figures
 
     def _environment(self) -> dict[str, str]:
+        store = {
+            "login": self.store.access_key,
+            "password": self.store.secret_key,
+            "extra": {"endpoint_url": self.store.endpoint},
+        }
         postgres = {"host": "127.0.0.1", "port": self.database.port, "login": "mainstay", "password": self.password}
-        return self.place.environment(bench_postgres=postgres) | {
+        return {
+            "PYTHONPATH": str(PROJECT),
+            "AIRFLOW_CONN_BENCH_STORE": json.dumps(store),
+            "AIRFLOW_CONN_BENCH_POSTGRES": json.dumps(postgres),
             "AWS_ACCESS_KEY_ID": self.store.access_key,
             "AWS_SECRET_ACCESS_KEY": self.store.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -174,6 +203,8 @@ class Bench:
             }
 
         return {
+            "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+            "machine": _machine(),
             "postgres": self.database.binaries.version,
             "object_store": self.store.implementation,
             "data_bytes": self.data,
@@ -208,6 +239,12 @@ def _table(report: dict[str, Any]) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _machine() -> str:
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1e6
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{os.cpu_count()} cores, {memory:.0f} GB, {system}, Python {platform.python_version()}"
 
 
 def _awscli(folder: Path) -> Path:
