@@ -4,7 +4,7 @@
 Makes the connectors what the inventory declares (MirrorMaker 2 on Kafka Connect, exactly once, names and bytes untouched), waits
 until the copy has everything that the source has now, compares the last records of every partition byte by byte, and puts
 every consumer group on the copy at the very record that it would read next. A mirror that was stopped, as a fail-over does, goes on
-only when its name is typed.
+only when its name is typed; until then a run by the clock is skipped, and says when and why it was stopped.
 
 | | |
 |---|---|

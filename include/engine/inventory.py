@@ -6,7 +6,7 @@ Secrets are named here (``connection: postgres_main``), never written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,10 @@ class TargetSettings(Section):
     timeout: Duration = Field(timedelta(hours=12), description="a backup that takes longer is stopped")
     queue: str | None = Field(None, description="Airflow queue whose workers are near the data")
     load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
+
+    def occupies(self) -> Sequence[str]:
+        """Name what no other target may have as well, for a person."""
+        return ()
 
 
 class ServerSection(Section):
@@ -207,4 +211,9 @@ def _targets(document: dict[str, Any], schemas: Schemas) -> tuple[dict[Target, T
                 wrong.append((where, str(error)))
             except ValidationError as error:
                 wrong += mistakes_of(error, where)
+    taken: dict[str, Target] = {}
+    for target, found in targets.items():
+        for thing in found.occupies():
+            if (first := taken.setdefault(thing, target)) != target:
+                wrong.append(((str(target.system), target.name), f"{first} has {thing}, too: call one something else"))
     return targets, wrong

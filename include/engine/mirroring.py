@@ -64,6 +64,17 @@ class Mirror(Protocol):
         """Put the source's readers on the copy, each at the record that it would read next.  Needs the source."""
         ...
 
-    def stop(self) -> None:
-        """Stop copying, and keep how far it was."""
+    def proved(self, cut: Mapping[str, object]) -> None:
+        """Note, where a fail-over would find it, that all checks have passed for what the source had at *cut*."""
+        ...
+
+    def stop(self, why: str = "") -> None:
+        """Stop copying, and keep how far it was.
+
+        :param why: when and why, to be told by :meth:`stopped`; that it cannot be kept is no error
+        """
+        ...
+
+    def stopped(self) -> str:
+        """Say what was stopped, and when and why as far as that is known; empty when nothing was.  Asks nothing of the source."""
         ...

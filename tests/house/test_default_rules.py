@@ -73,6 +73,9 @@ LIVE = {
     MIRROR: (
         "kafka-mirror-made",
         "kafka-mirror-idle",
+        "kafka-mirror-stopped",
+        "kafka-mirror-unproved",
+        "kafka-mirror-proof",
         "kafka-mirror-heartbeat",
         "kafka-mirror-failed",
         "kafka-mirror-lag",

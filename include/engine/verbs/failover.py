@@ -41,7 +41,7 @@ class FailoverPlan(Struct, frozen=True, kw_only=True):
     mirror: str
     source_answers: bool
     caught_up: bool
-    offsets: int  # that the copy lacks
+    offsets: int | None  # that the copy lacks; nothing when nobody can tell
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
     steps: tuple[str, ...]
@@ -53,20 +53,24 @@ def plan(mirror: Mirror, clock: Clock) -> FailoverPlan:
     answers = True
     seen = MirrorProgress(caught_up=False)
     try:
-        seen = mirror.progress(mirror.cut(clock))
+        cut = mirror.cut(clock)
     except MainstayError as error:
         answers = False
         warnings.append(
             f"the source cannot be asked ({error.message}): what it has more than the copy will stay unknown, and groups "
             "continue where the last run of the mirror put them"
         )
+    else:
+        seen, trouble = _progress(mirror, cut)
+        warnings += trouble
     warnings += [f"the mirror has failed, so the copy gets no more: {cause}" for cause in seen.failed]
+    offsets = seen.offsets if seen.caught_up or seen.failed or seen.offsets else None
     steps: tuple[str, ...] = ("stop the mirror's connectors",)
     if answers:
         steps = (
-            f"wait until the copy has the {seen.offsets} offsets that it lacks"
-            if seen.offsets
-            else "the copy has all now",
+            "the copy has all now"
+            if seen.caught_up
+            else f"wait until the copy has the {_count(offsets)} that it lacks",
             "compare the last records of every partition",
             "put every consumer group on the copy at its next record",
             *steps,
@@ -75,11 +79,26 @@ def plan(mirror: Mirror, clock: Clock) -> FailoverPlan:
         mirror=mirror.name,
         source_answers=answers,
         caught_up=seen.caught_up,
-        offsets=seen.offsets,
+        offsets=offsets,
         missing=seen.missing,
         warnings=tuple(warnings),
         steps=(*steps, "by a person: point producers and consumers at the copy"),
     )
+
+
+def _progress(mirror: Mirror, cut: Mapping[str, object]) -> tuple[MirrorProgress, list[str]]:
+    """Give how far the copy is, or why that cannot be told: it is not the source that does not answer."""
+    try:
+        return mirror.progress(cut), []
+    except MainstayError as error:
+        said = (
+            f"how far the copy is cannot be told ({error.message}): nobody may be copying, and the copying may not stop"
+        )
+        return MirrorProgress(caught_up=False), [said]
+
+
+def _count(offsets: int | None) -> str:
+    return "offsets, nobody knows how many," if offsets is None else f"{offsets} offsets"
 
 
 def failover(
@@ -104,7 +123,7 @@ def failover(
         checks = (_unknown(mirror.name, error),)
     else:
         checks = _brought_over(mirror, cut, patience, progress, stop)
-    checks = (*checks, _stopped(mirror))
+    checks = (*checks, _stopped(mirror, f"failed over at {clock():%Y-%m-%d %H:%M} UTC, {reason.strip()}"))
     return FailoverReport(
         mirror=mirror.name,
         reason=reason,
@@ -138,10 +157,10 @@ def _unknown(name: str, error: MainstayError) -> Check:
     )
 
 
-def _stopped(mirror: Mirror) -> Check:
+def _stopped(mirror: Mirror, why: str) -> Check:
     name = f"{mirror.name}: stopped"
     try:
-        mirror.stop()
+        mirror.stop(why)
     except MainstayError as error:
         return Check(name=name, verdict=Verdict.FAIL, detail=str(error))
     return Check(

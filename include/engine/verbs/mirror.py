@@ -42,17 +42,19 @@ def plan(mirror: Mirror, *, resume: bool = False) -> MirrorPlan:
     :raises Misconfigured: with every problem that was found
     :raises Refused: when it was stopped and may not go on
     """
+    stopped = "" if resume else mirror.stopped()
+    if stopped:  # first: after a fail-over the source may answer nothing any more
+        raise Refused(
+            f"the mirror {mirror.name} was stopped, as a fail-over does ({stopped}). Copying on would write over what is new on "
+            "the copy",
+            hint="turn the mirror round or take it out of the inventory; when the source is in charge again, type the mirror's "
+            "name to confirm that it copies on",
+        )
     planned = mirror.plan()
     if planned.problems:
         raise Misconfigured(
             f"the mirror {planned.mirror} cannot run: {'; '.join(planned.problems)}",
             hint="mend the mirror in the inventory",
-        )
-    if planned.stopped and not resume:
-        raise Refused(
-            f"the mirror {planned.mirror} was stopped, as a fail-over does: {', '.join(planned.stopped)}. Copying on would write "
-            "over what is new on the copy",
-            hint="when the source is in charge again, type the mirror's name to confirm that it copies on",
         )
     return planned
 
@@ -98,6 +100,20 @@ def prove(mirror: Mirror, cut: Mapping[str, object], seen: MirrorProgress) -> tu
     return (caught_up, *mirror.compare(cut), *mirror.move_groups(cut))
 
 
+def conclude(mirror: Mirror, cut: Mapping[str, object], seen: MirrorProgress) -> tuple[Check, ...]:
+    """Give what :func:`prove` gives, and have the mirror remember it when all of it passed.
+
+    Not when there was a fail-over meanwhile: readers stay where they have gone on to.
+    """
+    if stopped := mirror.stopped():
+        detail = f"it was stopped meanwhile, as a fail-over does ({stopped}): no group was moved"
+        return (Check(name=f"{mirror.name}: still copied", verdict=Verdict.UNVERIFIED, detail=detail),)
+    checks = prove(mirror, cut, seen)
+    if worst([check.verdict for check in checks]) is Verdict.PASS:
+        mirror.proved(cut)
+    return checks
+
+
 def mirror(
     mirror: Mirror,
     *,
@@ -124,7 +140,7 @@ def mirror(
         began = time.monotonic()
         seen = wait(mirror, cut, patience=patience, stop=stop)
         seconds = time.monotonic() - began if seen.caught_up else None
-        checks = prove(mirror, cut, seen)
+        checks = conclude(mirror, cut, seen)
     return MirrorReport(
         mirror=planned.mirror,
         started=started,

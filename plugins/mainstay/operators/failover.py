@@ -78,7 +78,7 @@ def page_of(plan: verb.FailoverPlan, reason: str) -> str:
     facts = [
         ("Mirror", f"`{plan.mirror}`"),
         ("The source", "answers" if plan.source_answers else "**does not answer**"),
-        ("The copy lacks", plain(f"{plan.offsets} offsets: {lacks}") if plan.source_answers else "**not known**"),
+        ("The copy lacks", "**not known**" if plan.offsets is None else plain(f"{plan.offsets} offsets: {lacks}")),
         ("Reason", plain(reason)),
     ]
     table = "\n".join(["| | |", "|---|---|", *(f"| **{name}** | {value} |" for name, value in facts)])

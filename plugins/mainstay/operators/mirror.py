@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
+from airflow.sdk.exceptions import AirflowSkipException
 
 from include.engine.errors import PermanentError
 from include.engine.mirroring import Mirror, MirrorProgress
@@ -49,7 +50,16 @@ class PlanMirrorOperator(MirrorStep):
     """Say what would change in the connectors, and have Connect check it.  Changes nothing."""
 
     def execute(self, context: Context) -> Summary:
-        """Plan."""
+        """Plan.
+
+        :raises AirflowSkipException: when the clock runs a mirror that was failed over: nobody asked, and the sweep says so
+        """
+        scheduled = context["dag_run"].run_type == "scheduled"
+        if scheduled and not self.may_resume(context) and (stopped := self.opened.stopped()):
+            raise AirflowSkipException(
+                f"{self.mirror} was stopped, as a fail-over does, and copies nothing: {stopped}. What to do next: "
+                "include/runbooks/mirror-stopped.md"
+            )
         planned = verb.plan(self.opened, resume=self.may_resume(context))
         for line in (*planned.changes, *planned.warnings):
             self.log.info("%s: %s", self.mirror, line)
@@ -116,7 +126,7 @@ class ProveMirrorOperator(MirrorStep):
 
     def execute(self, context: Context) -> Summary:
         """Prove."""
-        checks = verb.prove(self.opened, self.cut, msgspec.convert(self.seen, MirrorProgress))
+        checks = verb.conclude(self.opened, self.cut, msgspec.convert(self.seen, MirrorProgress))
         for check in checks:
             self.log.info("%s %s: %s", check.verdict, check.name, check.detail)
         return {

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,8 +34,7 @@ from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
 from include.engine.systems.kafka.held import reaches
-from include.engine.systems.kafka.raw_produce import RawProducer
-from tests.systems.kafka.stand import TARGET, Stand, clock, send
+from tests.systems.kafka.stand import TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
 
@@ -167,16 +167,15 @@ def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_t
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
     third = stand.backup()
     assert (third.recoverable_to, third.detail["new_records"]) == (third.cut.at, 5)
+    # The second was taken at that very moment, and lacks what had been written by then.
+    back = stand.restore(point=second.cut.at.isoformat(), rename={topic: topic + "_back"})
+    assert back.backup == third.id
+    assert stand.seen(topic + "_back") == stand.seen(topic)
 
 
 def test_a_header_key_that_is_no_text_is_told_with_its_topic_and_offsets(stand: Stand) -> None:
-    class Bytes(str):
-        def encode(self, *_: object) -> bytes:
-            return b"\xff\xfe"
-
     topic = stand.topic("t", partitions=1)
-    with RawProducer({"extra": stand.cluster.connection().extra}) as raw:
-        raw.produce(TP(topic, 0), int(clock().timestamp() * 1000), key=None, value=b"v", headers=[(Bytes("x"), b"v")])
+    stand.produce_unreadable(topic, 1)
     with pytest.raises(PermanentError, match=f"{topic}-0.*no UTF-8"):
         stand.backup()
 
@@ -196,6 +195,37 @@ def test_wrong_credentials_are_told_apart_from_a_broker_that_is_down(stand: Stan
     wrong = Connection(login=right.login, password="no", extra=right.extra)
     with pytest.raises(Unauthorized, match="credentials"), open_admin(wrong, patience=4):
         pass
+
+
+def test_each_of_two_clusters_that_are_asked_at_once_is_told_its_own_trouble(stand: Stand) -> None:
+    """As in a sweep: the client says the cause in the log alone, and that is one for all."""
+    right = stand.cluster.connection(sasl=True)
+    wrong = Connection(login=right.login, password="no", extra=right.extra)
+    away = Connection(login=right.login, password="no", extra={**right.extra, "bootstrap.servers": "127.0.0.1:1"})
+    threads = threading.active_count()
+
+    def trouble(connection: Connection) -> type[BaseException]:
+        with pytest.raises(MainstayError) as caught, open_admin(connection, patience=3):
+            pass
+        return caught.type
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(trouble, [wrong, away])) == [Unauthorized, Unreachable]
+    assert threading.active_count() == threads  # a client that could not be opened has ended
+
+
+def test_a_broker_that_hangs_takes_no_longer_than_there_is_time(stand: Stand) -> None:
+    pid = stand.cluster.nodes[0].pid
+    assert pid is not None
+    with open_admin(stand.cluster.connection(), patience=1) as admin:
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            with pytest.raises(Unreachable):
+                admin.topics()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert time.monotonic() - began < 8
 
 
 def test_tls_to_a_port_without_it_is_told(stand: Stand) -> None:

@@ -15,7 +15,7 @@ from include.engine import lookout
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Contended, Misconfigured, PermanentError, Refused
 from include.engine.model import Verdict
-from include.engine.systems.kafka.client import TopicPlan, open_admin
+from include.engine.systems.kafka.client import TP, TopicPlan, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
 from include.engine.systems.kafka.declared import change_configs, create_topics
@@ -165,6 +165,13 @@ def test_a_running_connector_whose_task_has_failed_is_not_waited_for(
     assert finding.labels == {"mirror": mirror.name}
     mirror._wanted[name] = sound
     mirror.apply()
+    until(sweeping, "kafka-mirror-unproved")  # it runs, and nobody has compared anything yet
+    assert run(mirror).verdict is Verdict.PASS
+    until(sweeping)
+    past = mirror.cut(lambda: clock() - timedelta(days=2))
+    mirror.proved(past)
+    until(sweeping, "kafka-mirror-proof")
+    assert run(mirror).verdict is Verdict.PASS
     until(sweeping)
 
 
@@ -261,15 +268,19 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     for name in (connector_name, heartbeat_name):
         assert Connect(worker.connection()).status(name(mirror.name)).connector == "STOPPED"
+    assert "failed over at 20" in mirror.stopped()
+    assert mirror.stopped().endswith("UTC, the site is on fire")
 
 
 def test_a_mirror_that_was_failed_over_copies_on_only_when_its_name_is_typed(
-    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker, dr: KafkaCluster, sweeping: Sweeping
 ) -> None:
     topic = stand.topic("t")
     stand.produce(topic, 90)
+    group = stand.commit("g", {(topic, 0): 10})
     assert run(mirror).verdict is Verdict.PASS
-    mirror.stop()
+    cut = mirror.cut(clock)
+    mirror.stop("failed over at noon, the site is on fire")
     connect, name = Connect(worker.connection()), connector_name(mirror.name)
     _until(lambda: connect.status(name).connector == "STOPPED")
     planned = mirror.plan()
@@ -281,12 +292,20 @@ def test_a_mirror_that_was_failed_over_copies_on_only_when_its_name_is_typed(
     ):  # between the plan and its application a fail-over may come, too
         with pytest.raises(Refused, match="stopped, as a fail-over does"):
             attempt()
+    assert mirror.stopped().endswith(": failed over at noon, the site is on fire")
+    with open_admin(dr.connection()) as admin:  # its readers have gone on, on the copy
+        admin.commit(group, {TP(topic, 0): (20, "")})
+        (check,) = mirrors.conclude(mirror, cut, mirror.progress(cut))  # a run that was waiting when it was failed over
+        assert (check.verdict, admin.committed([group])[group][TP(topic, 0)]) == (Verdict.UNVERIFIED, (20, ""))
+    until(sweeping, "kafka-mirror-stopped")
     assert connect.status(name).connector == "STOPPED"
     stand.produce(topic, 30, start=90)
     again = mirrors.mirror(
         mirror, patience=timedelta(seconds=60), progress=Said(), stop=Stop(), clock=clock, resume=True
     )
     assert again.verdict is Verdict.PASS, again.checks
+    assert mirror.stopped() == ""
+    until(sweeping)
 
 
 def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_on_the_copy(
@@ -304,6 +323,12 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     mirror.apply()
     stand.produce(topic, 30, start=900)
     _until(lambda: Connect(worker.connection()).status(name).failed)
+    planned = failovers.plan(mirror, clock)
+    assert (planned.source_answers, planned.caught_up, planned.offsets) == (
+        True,
+        False,
+        30,
+    )  # and not: it lacks nothing
     running = Consumer(settings_of(dr.bootstrap) | {"group.id": groups[1]})
     running.subscribe([topic])
     _until(lambda: running.poll(0.1) is not None or bool(running.assignment()))
@@ -326,6 +351,19 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     for group in (groups[0], groups[2]):
         assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     mirror._wanted[name] = sound
+
+
+def test_what_a_fail_over_would_find_is_not_the_sources_fault_when_connect_does_not_answer(
+    stand: Stand, mirror: KafkaMirror
+) -> None:
+    stand.produce(stand.topic("t"), 30)
+    never = failovers.plan(mirror, clock)
+    assert (never.source_answers, never.caught_up, never.offsets) == (True, False, None)  # there is no connector yet
+    mirror._connect = Connect(Connection(host="127.0.0.1", port=1), patience=0)
+    planned = failovers.plan(mirror, clock)
+    assert (planned.source_answers, planned.offsets) == (True, None)
+    (warning,) = planned.warnings
+    assert "Kafka Connect did not answer at http://127.0.0.1:1" in warning
 
 
 def test_a_failed_task_is_restarted_by_the_next_run(stand: Stand, mirror: KafkaMirror, worker: ConnectWorker) -> None:
@@ -381,6 +419,20 @@ def test_a_mirror_logs_in_on_both_sides_and_gives_a_copy_with_fewer_partitions_a
     report = run(safe)
     assert report.verdict is Verdict.PASS, report.checks
     assert stand.seen(topic, cluster=dr) == stand.seen(topic)
+
+
+def test_the_connectors_of_a_mirror_whose_name_begins_alike_are_another_mirrors(
+    stand: Stand, mirror: KafkaMirror, worker: ConnectWorker
+) -> None:
+    stand.topic("t")
+    mirror.apply()
+    name, connect = connector_name(f"{mirror.name}-2"), Connect(worker.connection())
+    connect.put(name, mirror._wanted[connector_name(mirror.name)])
+    _until(lambda: name in connect.names())
+    assert mirror.plan().changes == ()
+    mirror.apply()
+    assert name in connect.names()
+    connect.delete(name)
 
 
 def test_topics_that_mirrormaker_takes_for_its_own_are_named(stand: Stand, mirror: KafkaMirror) -> None:

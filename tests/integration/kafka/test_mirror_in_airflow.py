@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from include.engine.errors import PermanentError
+from include.engine.errors import PermanentError, Refused
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.connect_server import ConnectWorker
 from include.engine.systems.kafka.mirror import KafkaMirror
@@ -59,9 +59,9 @@ def name(
     return f"kafka/main/{mirror.name}"
 
 
-def context() -> Any:
+def context(run_type: str = "manual") -> Any:
     return {
-        "dag_run": SimpleNamespace(run_after=datetime(2026, 11, 23, 2, 0, tzinfo=UTC)),
+        "dag_run": SimpleNamespace(run_after=datetime(2026, 11, 23, 2, 0, tzinfo=UTC), run_type=run_type),
         "params": {"reason": "the site is on fire"},
     }
 
@@ -138,6 +138,13 @@ def test_the_steps_of_the_mirror_and_the_fail_over_hold_on_real_servers(
     assert (done["verdict"], done["problems"], done["approved_by"]) == ("PASS", [], "a person")
     assert stand.next_record(group, topic, 0, cluster=dr) == stand.next_record(group, topic, 0)
     assert connect.status(connector_name(mirror.name)).connector == "STOPPED"
+
+    # From now on the clock's runs are skipped, each with the next step; a person who runs it is refused.
+    plan = PlanMirrorOperator(task_id="plan", mirror=name)
+    with pytest.raises(AirflowSkipException, match=r"failed over at 20.*the site is on fire.*mirror-stopped\.md"):
+        plan.execute(context("scheduled"))
+    with pytest.raises(Refused, match="stopped, as a fail-over does"):
+        plan.execute(context())
 
 
 def test_a_connector_that_says_running_with_a_dead_task_ends_the_waiting(

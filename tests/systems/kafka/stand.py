@@ -135,6 +135,20 @@ class Stand:
                     send(producer, topic, one.value, one.key, one.partition, one.timestamp, list(one.headers))
         assert producer.flush(30) == 0
 
+    def produce_unreadable(self, topic: str, count: int) -> None:
+        """Produce records with a header's key that is no text."""
+        from include.engine.systems.kafka.client import TP
+        from include.engine.systems.kafka.raw_produce import RawProducer
+
+        class Bytes(str):
+            def encode(self, *_: object) -> bytes:
+                return b"\xff\xfe"
+
+        with RawProducer({"extra": self.cluster.connection().extra}) as raw:
+            for _ in range(count):
+                now = int(clock().timestamp() * 1000)
+                raw.produce(TP(topic, 0), now, key=None, value=b"v", headers=[(Bytes("x"), b"v")])
+
     def producer(self, **settings: Any) -> Producer:
         # Zero records may be told as lost: a test that sends less than it believes proves nothing.
         return Producer(

@@ -51,6 +51,18 @@ def test_a_mistake_in_a_mirror_is_told_with_its_line(tmp_path: Path) -> None:
     assert "is not a regular expression" in caught.value.message
 
 
+def test_a_mirrors_name_that_is_none_and_one_that_two_clusters_give_are_told(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="'a/b' is no name of a mirror"):
+        wiring.load_inventory(_write(tmp_path, INVENTORY.replace("      dr:", "      a/b:")))
+    second = (
+        INVENTORY + "  other:\n    connection: kafka_other\n    mirrors:\n      dr: {connect: CONNECT, to: kafka_dr}\n"
+    )
+    with pytest.raises(Misconfigured, match="kafka/main has a mirror dr on kafka_connect, too"):
+        wiring.load_inventory(_write(tmp_path, second.replace("CONNECT", "kafka_connect")))
+    apart = wiring.load_inventory(_write(tmp_path, second.replace("CONNECT", "another_connect")))
+    assert wiring.mirrors(apart) == ["kafka/main/dr", "kafka/other/dr"]
+
+
 def test_both_clients_read_airflows_kafka_connection() -> None:
     connection = Connection(
         login="u",
@@ -73,6 +85,13 @@ def test_both_clients_read_airflows_kafka_connection() -> None:
     pure = kafka_python_settings(connection)
     assert pure["bootstrap_servers"] == ["a:1", "b:2"]
     assert (pure["sasl_mechanism"], pure["sasl_plain_username"]) == ("PLAIN", "u")
+
+
+def test_both_clients_log_in_by_the_same_mechanism_when_the_connection_names_none() -> None:
+    extra = {"bootstrap.servers": "a:9092", "security.protocol": "sasl_plaintext", "sasl.username": "u"}
+    connection = Connection(extra={**extra, "sasl.password": "p"})
+    assert librdkafka_settings(connection)["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert kafka_python_settings(connection)["sasl_mechanism"] == "SCRAM-SHA-512"
 
 
 def test_a_connection_without_a_server_or_with_a_wrong_protocol_is_told() -> None:

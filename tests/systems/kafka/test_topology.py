@@ -14,8 +14,8 @@ from include.engine.errors import Misconfigured
 from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.settings import Mirror
-from include.engine.systems.kafka.topology import cannot_run, connector_name, desired, diff, java_settings
-from include.engine.systems.kafka.translate import nearest, parse_pair
+from include.engine.systems.kafka.topology import cannot_run, connector_name, desired, diff, is_of, java_settings
+from include.engine.systems.kafka.translate import Row, nearest, overlap, parse_pair, present
 
 MIRROR = Mirror(connect="c", to="dr", topics=("a", "b.*"))
 SOURCE, TARGET = {"bootstrap.servers": "main:9092"}, {"bootstrap.servers": "dr:9092"}
@@ -103,10 +103,36 @@ def test_a_way_to_log_in_that_a_worker_does_not_have_is_refused_and_not_replaced
         java_settings({**SASL, "sasl.mechanism": "GSSAPI"})
 
 
-def test_a_mirror_onto_the_same_cluster_or_of_nothing_cannot_run() -> None:
-    assert cannot_run("one", "other", ["a"]) == []
-    assert any("onto themselves" in problem for problem in cannot_run("one", "one", ["a"]))
-    assert any("nothing" in problem for problem in cannot_run("one", "other", []))
+def test_a_mirror_onto_the_same_cluster_of_nothing_or_of_what_another_copies_there_cannot_run() -> None:
+    assert cannot_run("one", "other", ["a"], {"second": Mirror(connect="c", to="dr", topics=("c",))}) == []
+    assert any("onto themselves" in problem for problem in cannot_run("one", "one", ["a"], {}))
+    assert any("nothing" in problem for problem in cannot_run("one", "other", [], {}))
+    (problem,) = cannot_run("one", "other", ["a", "bc", "d"], {"second": MIRROR})
+    assert "the mirror second copies a, bc to the same cluster" in problem
+
+
+def test_a_connector_is_of_the_mirror_whose_name_it_has_and_of_none_whose_name_begins_alike() -> None:
+    parts = ["mainstay-dr-source", "mainstay-dr-old", "mainstay-dr-2-source", "mainstay-drill-source", "other"]
+    assert [part for part in parts if is_of("dr", part)] == parts[:2]
+    assert [part for part in parts if is_of("dr-2", part)] == ["mainstay-dr-2-source"]
+
+
+def test_notes_of_what_is_gone_are_nothing_to_count_from() -> None:
+    pairs = [(0, 0), (100, 103), (200, 206)]
+    assert present(pairs, 0, 0) == pairs
+    assert present(pairs, 50, 104) == present(pairs, 101, 0) == [(200, 206)]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1), st.integers(0, 9), st.lists(st.sampled_from("abc"), max_size=9))
+def test_the_end_of_one_side_is_found_on_the_other_that_begins_later_and_goes_on(
+    records: list[str], lost: int, more: list[str]
+) -> None:
+    rows = [Row(offset, (0, None, record.encode(), ())) for offset, record in enumerate([*records, *more])]
+    kept = rows[lost:]
+    assert overlap(rows[: len(records)], kept) >= max(0, len(records) - lost)
+    assert overlap(rows[: len(records)], []) == 0
+    other = Row(0, (0, None, b"other", ()))
+    assert overlap(rows[: len(records)], [other] * 3) == overlap([*rows, other], rows) == 0
 
 
 def test_caught_up_is_by_what_was_read_and_what_can_still_be_read() -> None:

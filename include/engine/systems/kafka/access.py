@@ -39,8 +39,9 @@ def librdkafka_settings(connection: Connection) -> dict[str, str]:
         settings.setdefault("sasl.username", connection.login)
         settings.setdefault("sasl.password", connection.password)
         settings.setdefault("security.protocol", "SASL_SSL")
-        settings.setdefault("sasl.mechanism", "SCRAM-SHA-512")
     protocol = settings.setdefault("security.protocol", "PLAINTEXT").upper()
+    if protocol.startswith("SASL"):
+        settings.setdefault("sasl.mechanism", "SCRAM-SHA-512")  # else each client has a default of its own
     if protocol not in _PROTOCOLS:
         raise Misconfigured(
             f"{protocol!r} is not a protocol of Kafka", hint=f"security.protocol is one of {', '.join(_PROTOCOLS)}"

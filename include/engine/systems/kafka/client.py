@@ -12,7 +12,7 @@ call of the usual admin client segfaults when a coordinator is not ready.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ from include.engine.systems.kafka.refusals import listening, no_bootstrap, told
 
 LATEST, EARLIEST, NEWEST = -1, -2, -3  # ListOffsets' own numbers; NEWEST is the offset of the greatest timestamp
 _PATIENCE = 30.0  # seconds that a question may be repeated: an election takes up to ten
+_REQUEST_MS = 30_000  # that one request may take, at most: less for who has less time
+_SETUP_MS = {"ms": _REQUEST_MS // 3, "max_ms": _REQUEST_MS}  # likewise, the making of a connection; more after failures
 Answer = TypeVar("Answer")
 
 
@@ -215,21 +217,46 @@ def open_admin(connection: Connection, *, patience: float = _PATIENCE) -> Iterat
     :raises Unreachable: when no server answers
     :raises Unauthorized: when the credentials or the certificate are not accepted
     """
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
-
-    settings = kafka_python_settings(connection)
-    servers = ",".join(settings["bootstrap_servers"])
-    with listening() as said:
-        try:
-            client = KafkaAdminClient(bootstrap_timeout_ms=int(patience * 1000), **settings)
-        except (KafkaError, OSError) as error:
-            sasl = settings["security_protocol"].startswith("SASL")
-            raise no_bootstrap(servers, said, error, sasl=sasl) from error
+    client = _connected(kafka_python_settings(connection), patience)
     try:
         yield Admin(client, patience=patience)
     finally:
         client.close()
+
+
+def _connected(settings: dict[str, Any], patience: float) -> Any:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+    from kafka.net.compat import KafkaNetClient
+
+    made: list[Any] = []
+    milliseconds = int(patience * 1000)
+    times = {"bootstrap_timeout_ms": milliseconds, "request_timeout_ms": min(milliseconds, _REQUEST_MS)}
+    setup = {f"socket_connection_setup_timeout_{kind}": min(milliseconds, most) for kind, most in _SETUP_MS.items()}
+
+    def remembered(**config: Any) -> Any:
+        made.append(KafkaNetClient(**config, **setup))  # the admin client itself does not know these
+        return made[0]
+
+    with listening() as said:
+        try:
+            return KafkaAdminClient(kafka_client=remembered, **times, **settings)
+        except (KafkaError, OSError) as error:
+            # What failed to open is nobody's to close, and its thread would run on.  Others log beside us: only its lines count.
+            lines = said.of(_ended(made))
+            sasl = settings["security_protocol"].startswith("SASL")
+            raise no_bootstrap(",".join(settings["bootstrap_servers"]), lines, error, sasl=sasl) from error
+
+
+def _ended(made: Sequence[Any]) -> int | None:
+    """End a client's thread, and give which one it was."""
+    if not made:
+        return None
+    net = made[0]._manager._net  # noqa: SLF001 - it has no public name
+    thread = net._io_thread  # noqa: SLF001
+    made[0].close()
+    net.stop()
+    return thread.ident if thread is not None else None
 
 
 def _topic(found: Mapping[str, Any]) -> TopicState:

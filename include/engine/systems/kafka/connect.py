@@ -55,6 +55,7 @@ class Connect:
         scheme = connection.schema or connection.extra.get("scheme") or "http"
         self.url = f"{scheme}://{connection.host}:{connection.port or 8083}"
         self._patience = patience
+        self._timeout = min(30.0, max(5.0, patience))  # of one request
         self._authorization = ""
         if connection.login:
             pair = f"{connection.login}:{connection.password}".encode()
@@ -141,7 +142,7 @@ class Connect:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the scheme is the connection's
+            with urllib.request.urlopen(request, timeout=self._timeout) as answer:  # noqa: S310 - the scheme is the connection's
                 raw = answer.read()
         except urllib.error.HTTPError as error:
             raise _refusal(self.url, path, error.code, error.read()) from None  # the body may quote a password

@@ -18,7 +18,7 @@ from include.engine.model import Cut
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicState
 
 # What our own groups begin with.  A stream's truth is its checkpoint, which is a target; its group only shows how far it is.
-OWN_GROUPS = tuple(f"mainstay-{what}" for what in ("drill-", "probe", "reader", "restore-", "stream-"))
+OWN_GROUPS = tuple(f"mainstay-{what}" for what in ("drill-", "mirror-", "probe", "reader", "restore-", "stream-"))
 
 
 class TopicCut(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 _ROOT = Path(__file__).resolve().parents[4]
 _LENGTHS = struct.Struct(">QQ")
 _KEPT = 40  # lines of a child's stderr
+_BEATS = 12  # that a child which gets on may give in the time that its silence would be borne
 _PR_SET_PDEATHSIG = 1
 _PIPE = 1 << 20  # bytes: what may be on its way; the usual 64 KiB make a segment cost a thousand switches of process
 # Segments come and go: memory that is given back to the system after each is paid for again, page by page, with the next.
@@ -64,7 +65,7 @@ class Child:
         self._stuck = False
         self._said: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{_PACKAGE}.{module}"],
+            [sys.executable, "-m", f"{_PACKAGE}.{module}", str(patience / _BEATS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -228,8 +229,12 @@ def serve(work: Callable[[Iterator[Frame], Callable[[Frame], None]], None]) -> N
     os._exit(0)
 
 
-def beating(send: Callable[[Frame], None], *, every: float = 10.0) -> Callable[[], None]:
-    """Give what a child calls whenever it gets on: at times it tells the parent, who would take a long silence for the end."""
+def beating(send: Callable[[Frame], None]) -> Callable[[], None]:
+    """Give what a child calls whenever it gets on: at times it tells the parent, who would take a long silence for the end.
+
+    How often, the parent says with the first argument, for it knows how long it waits.
+    """
+    every = float(sys.argv[1])
     last = [time.monotonic()]
 
     def beat() -> None:

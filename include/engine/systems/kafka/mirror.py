@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from include.engine.contracts import Clock, Connection, Connections
-from include.engine.errors import NotFound, Refused
+from include.engine.errors import MainstayError, NotFound, PermanentError, Refused
 from include.engine.inventory import TargetSettings
 from include.engine.mirroring import MirrorPlan, MirrorProgress
 from include.engine.model import Check, Target
+from include.engine.systems.kafka import mirror_notes as notes
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.caught_up import PROBED, Lag, MirrorCut, lags, positions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, open_admin
@@ -24,13 +26,15 @@ from include.engine.systems.kafka.topology import (
     connector_name,
     desired,
     diff,
+    is_of,
     left_out,
     mirrored,
 )
 from include.engine.systems.kafka.translate import Side
 
 _AT_REST = ("STOPPED", "PAUSED")
-_RESTART = 10.0  # seconds that a task which is restarted may take to stop saying FAILED
+_BRIEFLY = 5.0  # seconds to ask for what is good to know
+_OBEYS = 10.0  # seconds that a connector may go on telling its old state when it was restarted or resumed
 
 
 def open_mirror(target: Target, settings: TargetSettings, name: str, connections: Connections) -> KafkaMirror:
@@ -49,6 +53,7 @@ def open_mirror(target: Target, settings: TargetSettings, name: str, connections
         source=connections.get(settings.connection),
         target=connections.get(declared.to),
         connect=connections.get(declared.connect),
+        others={n: other for n, other in settings.mirrors.items() if n != name and other.to == declared.to},
     )
 
 
@@ -56,10 +61,18 @@ class KafkaMirror:
     """One declared mirror."""
 
     def __init__(
-        self, name: str, settings: MirrorSettings, *, source: Connection, target: Connection, connect: Connection
+        self,
+        name: str,
+        settings: MirrorSettings,
+        *,
+        source: Connection,
+        target: Connection,
+        connect: Connection,
+        others: Mapping[str, MirrorSettings] | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
+        self._others = others or {}
         self._source = source
         self._target = target
         self._connect = Connect(connect)
@@ -75,7 +88,7 @@ class KafkaMirror:
             source = admin.cluster_id()
         with open_admin(self._target) as admin:
             target = admin.cluster_id()
-        actual = {name: self._connect.config(name) for name in self._connect.names() if name.startswith(self._prefix)}
+        actual = {name: self._connect.config(name) for name in self._connect.names() if is_of(self.name, name)}
         states = self._states()
         stopped = tuple(name for name, state in states.items() if state.connector == "STOPPED")
         resumed = [f"resume {n}, which is {s.connector}" for n, s in states.items() if s.connector in _AT_REST]
@@ -85,7 +98,7 @@ class KafkaMirror:
             mirror=self.name,
             changes=(*map(str, diff(self._wanted, actual)), *resumed, *restarted),
             topics=tuple(topics),
-            problems=(*cannot_run(source, target, topics), *refused),
+            problems=(*cannot_run(source, target, topics, self._others), *refused),
             warnings=(f"not mirrored, as MirrorMaker's own: {', '.join(aside)}",) if aside else (),
             stopped=stopped,
         )
@@ -102,14 +115,18 @@ class KafkaMirror:
                 f"{', '.join(stopped)} was stopped, as a fail-over does: copying on would write over what is new on the copy",
                 hint="when the source is in charge again, type the mirror's name to confirm that it copies on",
             )
+        if stopped:
+            with open_admin(self._target) as admin:
+                notes.resumed(admin, self.name)
         for name, config in self._wanted.items():
             self._connect.put(name, config)
             self._connect.resume(name)
-        for name, state in states.items():
-            if state.failed:
-                self._restart(name)
+        self._await(stopped, lambda state: state.connector != "STOPPED")
+        for name in [name for name, state in states.items() if state.failed]:
+            self._connect.restart_failed(name)
+            self._await([name], lambda state: not state.failed)
         for name in self._connect.names():
-            if name.startswith(self._prefix) and name not in self._wanted:
+            if is_of(self.name, name) and name not in self._wanted:
                 self._connect.delete(name)
 
     def cut(self, clock: Clock) -> dict[str, object]:
@@ -135,10 +152,12 @@ class KafkaMirror:
             read = positions(self._connect.offsets(connector), self.settings.source_alias)
         except NotFound:
             return MirrorProgress(caught_up=False, missing=(f"the connector {connector} is not there (yet)",))
-        if status.failed:
-            return MirrorProgress(caught_up=False, failed=status.traces or (f"{connector}: a task has FAILED",))
         asked = msgspec.convert(cut, MirrorCut)
         missing = lags(asked.ends(), asked.lows(), read)
+        if status.failed:
+            failed = status.traces or (f"{connector}: a task has FAILED",)
+            offsets = sum(lag.offsets for lag in missing)
+            return MirrorProgress(caught_up=False, offsets=offsets, missing=tuple(map(str, missing)), failed=failed)
         # Reading is dear: only when the connector has come to rest a little before the end.
         rests, self._missing_before = missing == self._missing_before, missing
         if missing and rests and sum(lag.offsets for lag in missing) <= PROBED:
@@ -155,16 +174,28 @@ class KafkaMirror:
         """Put every group of the source on the mirror at the very record that it would read next."""
         return [self._proof.groups(msgspec.convert(cut, MirrorCut))]
 
-    def stop(self) -> None:
+    def proved(self, cut: Mapping[str, object]) -> None:
+        """Note on the copy that it was proved to have everything up to *cut*."""
+        with open_admin(self._target) as admin:
+            notes.proved(admin, self.name, self.settings, msgspec.convert(cut, MirrorCut).at)
+
+    def stop(self, why: str = "") -> None:
         """Stop copying; how far it was stays known."""
         there = self._connect.names()
         for name in self._wanted:
             if name in there:
                 self._connect.stop(name)
+        with suppress(MainstayError), open_admin(self._target) as admin:  # Connect's state is what counts
+            notes.stopped(admin, self.name, self.settings, why)
 
-    @property
-    def _prefix(self) -> str:
-        return f"mainstay-{self.name}-"
+    def stopped(self) -> str:
+        """Say which parts were stopped, and when and why as far as it is known; empty when none was.  Needs no source."""
+        stopped = [name for name, state in self._states().items() if state.connector == "STOPPED"]
+        why = ""
+        if stopped:
+            with suppress(MainstayError), open_admin(self._target, patience=_BRIEFLY) as admin:
+                why = notes.why_stopped(admin, self.name, self.settings)
+        return ", ".join(stopped) + (f": {why}" if why else "")
 
     def _states(self) -> dict[str, Status]:
         """Give the states of our connectors that are there."""
@@ -176,18 +207,20 @@ class KafkaMirror:
                 continue
         return found
 
-    def _restart(self, name: str) -> None:
-        """Restart what has failed, and wait until it says so no longer: whoever waits next would take it for the end."""
-        self._connect.restart_failed(name)
-        deadline = time.monotonic() + _RESTART
-        while self._connect.status(name).failed and time.monotonic() < deadline:
+    def _await(self, names: Sequence[str], true: Callable[[Status], bool]) -> None:
+        """Wait a little until Connect says what it was told: whoever asks next would take its old state for the answer."""
+        deadline = time.monotonic() + _OBEYS
+        while not all(true(self._connect.status(name)) for name in names) and time.monotonic() < deadline:
             time.sleep(0.2)
 
     def _with_records(self, missing: Sequence[Lag]) -> list[Lag]:
         """Leave out lags that hold markers and aborted records alone: they are never copied, so they would last for ever."""
         with Side(librdkafka_settings(self._source)) as source:
-            return [
-                lag
-                for lag in missing
-                if source.digest(TP(lag.topic, lag.partition), lag.position, lag.end, lag.offsets)[0]
-            ]
+            return [lag for lag in missing if _holds(source, lag)]
+
+
+def _holds(source: Side, lag: Lag) -> bool:
+    try:
+        return bool(source.digest(TP(lag.topic, lag.partition), lag.position, lag.end, lag.offsets)[0])
+    except PermanentError:  # one that we cannot read is a record
+        return True

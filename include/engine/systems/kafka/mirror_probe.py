@@ -14,6 +14,7 @@ from include.engine.systems.kafka.caught_up import lags, positions
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
 from include.engine.systems.kafka.connect import Connect, Status
 from include.engine.systems.kafka.firsts import age, first_times
+from include.engine.systems.kafka.mirror_notes import last_proof
 from include.engine.systems.kafka.ranges import Range
 from include.engine.systems.kafka.settings import Mirror
 from include.engine.systems.kafka.topology import HEARTBEATS, connector_name, heartbeat_name, mirrored
@@ -23,17 +24,24 @@ _BEATS = 200  # at the end of the topic of heartbeats: those of all mirrors that
 
 
 class MirrorProbe:
-    """How one declared mirror is.  One that was never run, or was taken away, is not made: it has no tasks, and no lag."""
+    """How one declared mirror is.
+
+    One that was never run, or was taken away, is not made: it has no tasks, and no lag.  One of which every connector was
+    stopped, as a fail-over does, is that and nothing else: it is behind on purpose.
+    """
 
     metrics: Sequence[str] = ("kafka.mirror.made", "kafka.mirror.tasks_failed")
     sometimes: Sequence[str] = (
+        "kafka.mirror.stopped",
+        "kafka.mirror.unproved",
+        "kafka.mirror.proof_age",
         "kafka.mirror.tasks_running",
         "kafka.mirror.idle",
         "kafka.mirror.lag_records",
         "kafka.mirror.lag_seconds",
         "kafka.mirror.heartbeat_age",
     )
-    source = "tasks and source offsets from Connect, ends and the next record from the source, heartbeats on the copy"
+    source = "tasks and source offsets from Connect, ends and the next record from the source, heartbeats and notes on the copy"
 
     def __init__(self, name: str, mirror: Mirror, connections: Connections, source: str) -> None:
         self.name = f"mirror {name}"
@@ -52,7 +60,10 @@ class MirrorProbe:
             read(metric="kafka.mirror.made", value=float(None not in there), unit="1"),
             read(metric="kafka.mirror.tasks_failed", value=states.count("FAILED"), unit="1"),
         ]
-        if None in there:
+        stopped = all(status is not None and status.connector == "STOPPED" for status in there)
+        if None not in there:
+            found.append(read(metric="kafka.mirror.stopped", value=float(stopped), unit="1"))
+        if None in there or stopped:
             with open_admin(self._connections.get(self._source), patience=timeout):
                 return found  # of a source that is down no mirror is news
         idle = sum("RUNNING" not in status.tasks for status in there if status is not None)
@@ -66,7 +77,7 @@ class MirrorProbe:
         source = self._connections.get(self._source)
         with open_admin(source, patience=timeout) as admin:
             offsets, seconds = self._behind(admin, source, read_to, clock, timeout=timeout)
-        beat = self._heartbeat(self._connections.get(self._mirror.to), timeout=timeout)
+        beat, proof = self._on_copy(self._connections.get(self._mirror.to), timeout=timeout)
         now = clock()
         read = partial(Reading, at=now, labels={"mirror": self._name})
         found = [read(metric="kafka.mirror.lag_records", value=offsets, unit="records")]
@@ -76,6 +87,9 @@ class MirrorProbe:
             found.append(
                 read(metric="kafka.mirror.heartbeat_age", value=max(0.0, now.timestamp() - beat / 1000), unit="s")
             )
+        found.append(read(metric="kafka.mirror.unproved", value=float(proof is None), unit="1"))
+        if proof is not None:
+            found.append(read(metric="kafka.mirror.proof_age", value=(now - proof).total_seconds(), unit="s"))
         return found
 
     def _behind(
@@ -97,16 +111,18 @@ class MirrorProbe:
         offsets = sum(m.offsets for m in missing if (TP(m.topic, m.partition), m.position) in times)
         return offsets, max(known, default=None if ages else 0.0)
 
-    def _heartbeat(self, target: Connection, *, timeout: float) -> int | None:
+    def _on_copy(self, target: Connection, *, timeout: float) -> tuple[int | None, datetime | None]:
+        """Give the time of the last heartbeat, in milliseconds, and of the last proof."""
         tp = TP(HEARTBEATS, 0)
         with open_admin(target, patience=timeout) as admin:
+            proof = last_proof(admin, self._name, self._mirror)
             if HEARTBEATS not in admin.topics([HEARTBEATS]):
-                return None
+                return None, proof
             end = admin.offsets([tp], LATEST)[tp]
         with Side(librdkafka_settings(target), patience=timeout) as side:
             rows = side.rows(tp, max(0, end - _BEATS), end)
         mine = [row.content for row in rows if is_beat_of(row.content[1], self._mirror.source_alias)]
-        return max((content[0] for content in mine), default=None)
+        return max((content[0] for content in mine), default=None), proof
 
 
 def _there(connect: Connect, name: str) -> Status | None:

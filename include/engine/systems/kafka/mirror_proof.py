@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,23 +11,49 @@ from include.engine.contracts import Connection
 from include.engine.errors import MainstayError, Misconfigured, TransientError
 from include.engine.model import Check, Verdict
 from include.engine.systems.kafka.access import librdkafka_settings
-from include.engine.systems.kafka.caught_up import MirrorCut
-from include.engine.systems.kafka.client import LATEST, TP, Admin, open_admin
+from include.engine.systems.kafka.caught_up import PROBED, MirrorCut
+from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, open_admin
 from include.engine.systems.kafka.cut import OWN_GROUPS
 from include.engine.systems.kafka.settings import Mirror, matches
-from include.engine.systems.kafka.translate import Found, Pair, Side, nearest, read_pairs, translate
+from include.engine.systems.kafka.topology import notes_of
+from include.engine.systems.kafka.translate import (
+    SEARCHED,
+    Bounds,
+    Found,
+    Pair,
+    Side,
+    nearest,
+    overlap,
+    present,
+    read_pairs,
+    translate,
+)
 
 SAMPLE = 500  # records at the end of every partition that are compared
+_GONE = "what is left on the source is not on the mirror any more, where retention has deleted it"
 
 
 @dataclass(frozen=True)
 class _Sides:
-    """Both clusters, open for reading, and what MirrorMaker 2 has noted about them."""
+    """Both clusters, open for reading, where their partitions begin and end, and what MirrorMaker 2 has noted about them."""
 
     source: Side
     mirror: Side
+    lows: Mapping[TP, int]
     ends: Mapping[TP, int]
+    mirror_lows: Mapping[TP, int]
+    mirror_ends: Mapping[TP, int]
     pairs: Mapping[TP, Sequence[Pair]]
+
+    def bounds(self, tp: TP, end: int) -> Bounds:
+        """Give where a partition begins and ends on both sides; *end* is what the mirror is known to have."""
+        return Bounds(
+            low=self.lows.get(tp, 0),
+            end=end,
+            now=max(end, self.ends.get(tp, 0)),
+            mirror_low=self.mirror_lows.get(tp, 0),
+            mirror_end=self.mirror_ends.get(tp, 0),
+        )
 
 
 @dataclass
@@ -68,24 +94,19 @@ class MirrorProof:
         return Check(name=f"{self._name}: {name}", verdict=verdict, detail=detail, seconds=time.monotonic() - began)
 
     def _compare(self, cut: MirrorCut) -> tuple[Verdict, str]:
-        wrong, count = [], 0
-        with self._sides() as sides:
+        wrong, gone, count = [], [], 0
+        with self._sides(cut) as sides:
             for tp, end in cut.ends().items():
-                if end <= cut.lows()[tp]:
-                    continue
-                known = sides.pairs.get(tp)
-                if not known:
-                    wrong.append(f"{tp} has no record on the mirror")
-                    continue
-                here, there = nearest(known, max(cut.lows()[tp], end - SAMPLE))
-                here, there = (here, there) if here >= cut.lows()[tp] else known[-1]
-                wanted = sides.source.digest(tp, here, end, 1 << 40)
-                found = sides.mirror.digest(tp, there, sides.ends.get(tp, 0), wanted[0]) if wanted[0] else (0, "")
-                count += wanted[0]
-                if wanted[0] and wanted != found:
-                    wrong.append(f"{tp} from {here} on the source and {there} on the mirror")
+                same, problem = _same(sides, tp, end)
+                count += same
+                if problem == _GONE:
+                    gone.append(str(tp))
+                elif problem:
+                    wrong.append(f"{tp} {problem}")
         if wrong:
             return Verdict.FAIL, f"records differ: {'; '.join(wrong[:5])}"
+        if gone:
+            return Verdict.UNVERIFIED, f"{_GONE}: {', '.join(gone[:5])}; {count} other records are the same"
         if not count:
             return Verdict.UNVERIFIED, f"nothing to compare: {len(cut.ends())} partitions of the source hold no record"
         return Verdict.PASS, f"the last {count} records of {len(cut.ends())} partitions are the same, byte by byte"
@@ -95,7 +116,7 @@ class MirrorProof:
             names = [g for g, kind in admin.groups().items() if kind != "share" and not g.startswith(OWN_GROUPS)]
             groups = admin.committed([name for name in names if matches(self._settings.groups, name)])
         moves = _Moves()
-        with self._sides() as sides, open_admin(self._target) as admin:
+        with self._sides(cut) as sides, open_admin(self._target) as admin:
             for group, held in sorted(groups.items()):
                 try:
                     _move_group(admin, sides, cut, group=group, held=held, moves=moves)
@@ -113,20 +134,61 @@ class MirrorProof:
         return Verdict.PASS, f"{moves.positions} positions of {len(groups)} groups, each at the same record"
 
     @contextmanager
-    def _sides(self) -> Iterator[_Sides]:
-        notes = f"mm2-offset-syncs.{self._settings.source_alias}.internal"
+    def _sides(self, cut: MirrorCut) -> Iterator[_Sides]:
+        notes = notes_of(self._settings)
+        with open_admin(self._source) as admin:  # now, and not at the cut: retention has gone on since
+            lows, ends = _bounds(admin, {tp.topic for tp in cut.ends()})
         with open_admin(self._target) as admin:
-            topics = admin.topics()
-            if notes not in topics:
-                raise Misconfigured(
-                    f"the mirror has no topic {notes}",
-                    hint="offset-syncs.topic.location must be target; apply the mirror",
-                )
-            partitions = [TP(t.name, p.index) for t in topics.values() for p in t.partitions if not t.internal]
-            ends = admin.offsets(partitions, LATEST)
+            mirror_lows, mirror_ends = _bounds(admin, None)
+        noted = {tp: end for tp, end in mirror_ends.items() if tp.topic == notes}
+        if not noted:
+            raise Misconfigured(
+                f"the mirror has no topic {notes}",
+                hint="offset-syncs.topic.location must be target; apply the mirror",
+            )
         with Side(librdkafka_settings(self._source)) as source, Side(librdkafka_settings(self._target)) as mirror:
-            pairs = read_pairs(mirror, {tp: end for tp, end in ends.items() if tp.topic == notes})
-            yield _Sides(source, mirror, ends, pairs)
+            yield _Sides(source, mirror, lows, ends, mirror_lows, mirror_ends, read_pairs(mirror, noted))
+
+
+def _bounds(admin: Admin, names: Collection[str] | None) -> tuple[dict[TP, int], dict[TP, int]]:
+    """Give where the partitions of those topics begin and end that are there."""
+    topics = admin.topics(names)
+    partitions = [TP(t.name, p.index) for t in topics.values() for p in t.partitions if not t.internal]
+    return admin.offsets(partitions, EARLIEST), admin.offsets(partitions, LATEST)
+
+
+def _same(sides: _Sides, tp: TP, end: int) -> tuple[int, str]:
+    """Compare the last records of a partition; give how many are the same, or what is wrong."""
+    at = sides.bounds(tp, end)
+    if end <= at.low:
+        return 0, ""
+    known = sides.pairs.get(tp)
+    if not known:
+        return 0, "has no record on the mirror" if _holds(sides, tp, at) else ""
+    kept = [pair for pair in present(known, at.low, at.mirror_low) if pair[0] < end]
+    if not kept:
+        return _same_tail(sides, tp, at)
+    here, there = nearest(kept, max(at.low, end - SAMPLE))
+    wanted = sides.source.digest(tp, here, end, 1 << 40)
+    found = sides.mirror.digest(tp, there, at.mirror_end, wanted[0]) if wanted[0] else wanted
+    return (wanted[0], "") if wanted == found else (0, f"from {here} on the source and {there} on the mirror")
+
+
+def _same_tail(sides: _Sides, tp: TP, at: Bounds) -> tuple[int, str]:
+    """Compare from the end: retention has taken every record that was noted, on this side or on that."""
+    source = sides.source.rows(tp, max(at.low, at.end - SAMPLE), at.end)
+    mirror = sides.mirror.rows(tp, max(at.mirror_low, at.mirror_end - SEARCHED), at.mirror_end)
+    if not source or not mirror:
+        return 0, _GONE if source else ""
+    same = overlap(source, mirror)
+    return same, "" if same else f"before {at.end} on the source and {at.mirror_end} on the mirror"
+
+
+def _holds(sides: _Sides, tp: TP, at: Bounds) -> bool:
+    """Say whether a partition that was never copied holds a record: markers and aborted ones alone are none."""
+    if at.end - at.low > PROBED:
+        return True
+    return at.low < at.end and bool(sides.source.digest(tp, at.low, at.end, PROBED)[0])
 
 
 def _move_group(
@@ -151,16 +213,9 @@ def _move_group(
 
 def _translated(sides: _Sides, tp: TP, position: int, cut: MirrorCut) -> Found | None:
     end = cut.ends()[tp]
+    at = sides.bounds(tp, end)
     pairs = sides.pairs.get(tp)
     if not pairs:
-        # Nothing of the partition was ever copied: right when it is empty, unknown otherwise.
-        return Found(offset=0, compared=False) if end <= cut.lows()[tp] else None
-    return translate(
-        sides.source,
-        sides.mirror,
-        tp,
-        min(position, end),
-        pairs,
-        source_end=end,
-        mirror_end=sides.ends.get(tp, 0),
-    )
+        # Nothing of the partition was ever copied: right when it holds no record, unknown otherwise.
+        return None if _holds(sides, tp, at) else Found(offset=at.mirror_low, compared=False)
+    return translate(sides.source, sides.mirror, tp, min(position, end), pairs, at=at)

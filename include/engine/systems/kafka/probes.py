@@ -74,7 +74,11 @@ def open_probes(target: Target, settings: TargetSettings, connections: Connectio
 
 @dataclass
 class AdminProbe:
-    """A probe that needs an admin connection and nothing else."""
+    """A probe that needs an admin connection and nothing else.
+
+    One of its own: brokers answer the requests of a connection in their order, so over a shared one a question that hangs, as
+    the one for a quorum that is lost does, would be waited for by all others.
+    """
 
     name: str
     metrics: Sequence[str]

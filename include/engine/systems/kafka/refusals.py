@@ -59,27 +59,33 @@ def told(what: str) -> Iterator[None]:
         raise PermanentError(f"Kafka refused {what}: {error}", hint="see the broker's log") from error
 
 
-class _Listener(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
+class Said(logging.Handler):
+    """What kafka-python has logged, whichever of its clients it was."""
+
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._lines = lines
+        self._lines: list[tuple[int | None, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(record.getMessage())
+        """Note a line."""
+        self._lines.append((record.thread, record.getMessage()))
+
+    def of(self, thread: int | None) -> list[str]:
+        """Give the lines of one client, whose thread this is, and those of our own thread."""
+        return [line for told, line in self._lines if told in (thread, threading.get_ident())]
 
 
 @contextmanager
-def listening() -> Iterator[list[str]]:
+def listening() -> Iterator[Said]:
     """Collect what kafka-python logs: a failed bootstrap only says "timeout", the cause is in the log alone.
 
     The level also keeps its debug lines away, which quote passwords.
     """
-    lines: list[str] = []
-    listener = _Listener(lines)
+    listener = Said()
     with _hushed():
         _LOGGER.addHandler(listener)
         try:
-            yield lines
+            yield listener
         finally:
             _LOGGER.removeHandler(listener)
 

@@ -28,8 +28,9 @@ def choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manife
         manifests = found
     if point.kind is not PointKind.TIME or point.time is None:
         return manifests[-1]
-    # The first backup whose cut is not before the point has all of it, and less that retention took later.
-    reaching = [manifest for manifest in manifests if manifest.cut.at >= point.time]
+    # The first backup that reaches the point has all of it, and less that retention took later.  Its cut may be after the point
+    # and it may lack records all the same: those behind a transaction that hung.
+    reaching = [manifest for manifest in manifests if manifest.recoverable_to >= point.time]
     if not reaching:
         raise NotFound(
             f"no backup of {target} reaches {point.time.isoformat()}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pydantic import Field, field_validator
 
@@ -53,10 +54,22 @@ class Settings(TargetSettings):
     )
     mirrors: dict[str, Mirror] = Field(default_factory=dict, description="running copies on other clusters, by name")
 
+    @field_validator("mirrors")
+    @classmethod
+    def _have_names(cls, mirrors: dict[str, Mirror]) -> dict[str, Mirror]:
+        for name in mirrors:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"{name!r} is no name of a mirror: letters, digits, `_`, `.` and `-` are")
+        return mirrors
+
     @field_validator("topics", "exclude", "groups", "exclude_groups")
     @classmethod
     def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         return _patterns(patterns)
+
+    def occupies(self) -> Sequence[str]:
+        """Name its mirrors: connectors are called after a mirror, and not after what it is of."""
+        return [f"a mirror {name} on {mirror.connect}" for name, mirror in self.mirrors.items()]
 
     def covers(self, topic: str) -> bool:
         """Say whether *topic* is backed up."""
@@ -69,7 +82,7 @@ class Settings(TargetSettings):
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
     """Say whether one of *patterns* is the whole of *name*."""
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
+    return any(re.fullmatch(pattern, name, re.DOTALL) for pattern in patterns)  # a group's name may hold a line break
 
 
 def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:

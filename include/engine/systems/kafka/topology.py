@@ -46,9 +46,19 @@ def connector_name(name: str) -> str:
     return f"mainstay-{name}-source"
 
 
+def is_of(name: str, connector: str) -> bool:
+    """Say whether a connector is, or once was, a part of the mirror *name*: `dr` begins the names of `dr-2`'s connectors, too."""
+    return connector.startswith(f"mainstay-{name}-") and "-" not in connector.removeprefix(f"mainstay-{name}-")
+
+
 def heartbeat_name(name: str) -> str:
     """Name the connector that shows that a mirror's workers live when nothing is there to copy."""
     return f"mainstay-{name}-heartbeat"
+
+
+def notes_of(mirror: Mirror) -> str:
+    """Name the topic on the target in which MirrorMaker 2 notes which offset of the source has become which of the copy."""
+    return f"mm2-offset-syncs.{mirror.source_alias}.internal"
 
 
 def mirrored(admin: Admin, mirror: Mirror) -> dict[str, int]:
@@ -172,16 +182,24 @@ def diff(wanted: Mapping[str, Config], actual: Mapping[str, Config | None]) -> l
     return changes + [Change(kind="delete", connector=name) for name in sorted(actual) if name not in wanted]
 
 
-def cannot_run(source: str, target: str, topics: Sequence[str]) -> list[str]:
+def cannot_run(source: str, target: str, topics: Sequence[str], others: Mapping[str, Mirror]) -> list[str]:
     """Say why mirroring *topics* between the clusters of these ids would be none.  Pure.
 
     Ids, not addresses: a cluster has many of those.
+
+    :param others: mirrors of the same source to the same target, by name
     """
     said = [] if topics else ["no topic of the source matches, so it would copy nothing"]
     if source == target:
         said.append(
             f"source and target are one cluster, {source}: with names kept, topics would be copied onto themselves"
         )
+    for name, mirror in sorted(others.items()):
+        both = [topic for topic in topics if matches(mirror.topics, topic)]
+        if both:
+            said.append(
+                f"the mirror {name} copies {', '.join(both[:5])} to the same cluster: records would be there twice"
+            )
     return said
 
 

@@ -15,12 +15,15 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
+from include.engine.errors import Incomplete
 from include.engine.systems.kafka.client import TP
 from include.engine.systems.kafka.isolation import Child, Frame
 from include.engine.systems.kafka.ranges import Range
 
 Content = tuple[int, bytes | None, bytes | None, tuple[tuple[object, ...], ...]]  # time, key, value, headers
 Pair = tuple[int, int]  # offset on the source, offset on the mirror, of the same record
+_AHEAD = 200  # offsets in which the record that is read next is looked for
+SEARCHED = 10_000  # offsets of a mirror that are searched when there is nothing to count from
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -39,11 +42,16 @@ class Row(Struct, frozen=True):
 
 
 class Side:
-    """One cluster's records, read in a child process that lives as long as the context."""
+    """One cluster's records, read in a child process that lives as long as the context, or until it fails: then in the next."""
 
     def __init__(self, settings: Mapping[str, str], *, patience: float = 120.0) -> None:
         self._settings = dict(settings)
-        self._child = Child("reader", patience=patience)
+        self._patience = patience
+        self._begin()
+
+    def _begin(self) -> None:
+        self._failed = False
+        self._child = Child("reader", patience=self._patience)
         self._frames = self._child.frames()
 
     def rows(self, tp: TP, start: int, stop: int) -> list[Row]:
@@ -61,14 +69,29 @@ class Side:
         if stop <= start:
             return []
         wanted = Range(topic=tp.topic, partition=tp.partition, start=start, stop=stop)
-        self._child.send({"settings": self._settings, "ranges": [msgspec.to_builtins(wanted)], **asked})
-        found = []
+        if self._failed:
+            self._begin()
+        try:
+            self._child.send({"settings": self._settings, "ranges": [msgspec.to_builtins(wanted)], **asked})
+            return self._until_finished(tp)
+        except BaseException:
+            # One that has failed has ended, and says nothing more: whoever asks next would take that for no records.
+            self._failed = True
+            self._end()
+            raise
+
+    def _until_finished(self, tp: TP) -> list[Frame]:
+        found: list[Frame] = []
         for frame in self._frames:
             if "finished" in frame:
-                break
+                return found
             if "segment" in frame or "rows" in frame:
                 found.append(frame)
-        return found
+        raise Incomplete(f"a reader ended before it had read {tp}", hint="run it again")
+
+    def _end(self) -> None:
+        self._child.kill()
+        self._child.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -76,8 +99,7 @@ class Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._child.kill()
-        self._child.__exit__(kind, error, trace)
+        self._end()
 
 
 def read_pairs(mirror: Side, ends: Mapping[TP, int]) -> dict[TP, list[Pair]]:
@@ -112,28 +134,44 @@ def is_beat_of(key: bytes | None, source: str) -> bool:
     return key[2 : 2 + length] == source.encode()
 
 
+def present(pairs: Sequence[Pair], low: int, mirror_low: int) -> list[Pair]:
+    """Keep the pairs whose record is left on both sides: one that retention has taken is none to count from.  Pure."""
+    return [(here, there) for here, there in pairs if here >= low and there >= mirror_low]
+
+
 def nearest(pairs: Sequence[Pair], position: int) -> Pair:
     """Give the last pair at or before *position*, else the first one after it.  Pure."""
     index = bisect_right(pairs, (position, 1 << 62))
     return pairs[index - 1] if index else pairs[0]
 
 
-def translate(
-    source: Side, mirror: Side, tp: TP, position: int, pairs: Sequence[Pair], *, source_end: int, mirror_end: int
-) -> Found:
+class Bounds(Struct, frozen=True, kw_only=True):
+    """Where the records of a partition begin and end on both sides."""
+
+    low: int = 0  # of what is left on the source
+    end: int  # up to where the mirror is known to have everything
+    now: int  # of the source, with what came since
+    mirror_low: int = 0
+    mirror_end: int  # of committed records
+
+
+def translate(source: Side, mirror: Side, tp: TP, position: int, pairs: Sequence[Pair], *, at: Bounds) -> Found:
     """Find the record that *position* points to on the mirror.
 
-    :param source_end: up to where the mirror is known to have everything
-    :param mirror_end: the mirror's end, of committed records
+    A position before the first record that is left on the source is that record: it is what would be read next.
     """
-    here, there = nearest(pairs, position)
+    position = max(position, at.low)
+    kept = present(pairs, at.low, at.mirror_low)
+    if not kept:
+        return _by_content(source, mirror, tp, position, at)
+    here, there = nearest(kept, position)
     if here <= position:
         before = len(source.rows(tp, here, position))
-        after = source.rows(tp, position, min(source_end, position + 200))
-        rows = _forward(mirror, tp, there, before + 1, mirror_end)
+        after = source.rows(tp, position, min(at.end, position + _AHEAD))
+        rows = _forward(mirror, tp, there, before + 1, at.mirror_end)
         if len(rows) > before:
             return _compared(rows[before], after)
-        return Found(offset=mirror_end, compared=False, equal=len(rows) == before and not after)
+        return Found(offset=at.mirror_end, compared=False, equal=len(rows) == before and not after)
     between = source.rows(tp, position, here)
     if not between:
         return Found(offset=there, compared=False)
@@ -142,6 +180,28 @@ def translate(
         # The mirror began later than the position: all that it has is still to be read.
         return Found(offset=rows[0].offset if rows else there, compared=False, equal=False)
     return _compared(rows[-len(between)], between)
+
+
+def overlap(source: Sequence[Row], mirror: Sequence[Row]) -> int:
+    """Count the last records of *source* that *mirror* has, too, in a row; it may have begun later, and have gone on.  Pure."""
+    here, there = [row.content for row in source], [row.content for row in mirror]
+    ends = [end for end in range(1, len(there) + 1) if here and there[end - 1] == here[-1]]
+    counts = [(end, min(len(here), end)) for end in ends]
+    return max((count for end, count in counts if here[-count:] == there[end - count : end]), default=0)
+
+
+def _by_content(source: Side, mirror: Side, tp: TP, position: int, at: Bounds) -> Found:
+    """Look for the next record itself: few are left when none that was noted is, for every hundredth is noted."""
+    after = source.rows(tp, position, min(at.now, position + _AHEAD))
+    rows = mirror.rows(tp, at.mirror_low, min(at.mirror_end, at.mirror_low + SEARCHED))
+    wanted = [row.content for row in after]
+    for index, row in enumerate(rows):
+        found = [one.content for one in rows[index : index + len(wanted)]]
+        if wanted and found == wanted[: len(found)]:
+            return Found(offset=row.offset, compared=True)
+    if position >= at.end:  # the mirror need not have it yet, and everything that it has was read
+        return Found(offset=at.mirror_end, compared=False)
+    return Found(offset=rows[0].offset if rows else at.mirror_end, compared=False, equal=not after)
 
 
 def _compared(row: Row, expected: Sequence[Row]) -> Found:
