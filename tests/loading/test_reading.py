@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -21,6 +22,7 @@ from include.engine.loading.recording import Recording
 from include.engine.loading.schedule import SECOND
 from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
 from include.engine.systems.airflow import load as airflow_load
+from include.engine.systems.airflow import question_load
 from include.engine.systems.airflow.load import figures_of, longest_silence
 from include.engine.systems.postgres.load import note_held
 from include.engine.systems.postgres.pgbench_log import Transaction, transactions
@@ -94,6 +96,31 @@ def test_what_airflow_has_answered_is_not_lost_to_tasks_that_are_not_done(monkey
     with pytest.raises(Unreachable, match="not done in time") as raised:
         engine.measure(run, profile.schedule())
     assert measured_until(raised.value) is measured
+
+
+def test_a_question_that_breaks_in_an_unknown_way_is_answered_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, *_: str) -> None: ...
+
+        def bearer(self) -> None: ...
+
+        def get(self, path: str) -> None:
+            raise ZeroDivisionError(path)
+
+    told: list[tuple[str | None, str]] = []
+    answered = threading.Event()
+
+    def done(error: str | None, kind: str = "") -> None:
+        told.append((error, kind))
+        answered.set()
+
+    monkeypatch.setattr(question_load, "AirflowClient", Broken)
+    place = {"url": "http://127.0.0.1:1", "username": "u", "password": "p"}
+    question = question_load.open_operation({**place, "paths": {"dags?limit=5": 1}, "connections": 1})
+    question.submit(0, done)
+    assert answered.wait(10)
+    question.close()
+    assert told == [("ZeroDivisionError: dags", "dags")]
 
 
 def test_the_longest_time_between_two_beats_of_the_scheduler_is_told_and_none_is_no_number() -> None:
