@@ -25,6 +25,7 @@ class Paper:
     """Loads nothing, and remembers what was asked of it.
 
     :param ask: what its canary does
+    :param each: operations a second that one process of the generator can make
     :param clockwork: the generator is on paper, too, so that it holds every rate on the busiest machine
     """
 
@@ -34,8 +35,11 @@ class Paper:
         ask: Callable[[], float] = lambda: 0.001,
         preparing: Callable[[], None] = lambda: None,
         clockwork: bool = False,
+        each: float | None = None,
     ) -> None:
         self.ask, self.preparing, self.clockwork = ask, preparing, clockwork
+        self.each = each
+        self.asked: list[int] = []
         self.there: list[str] = []
         self.runs: list[LoadRun] = []
         self.timeouts: list[float] = []
@@ -44,8 +48,11 @@ class Paper:
     def environment(self) -> Mapping[str, str]:
         return {"kafka": "on paper"}
 
-    def limit(self) -> GeneratorLimit | None:
-        return None
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit | None:
+        if self.each is None:
+            return None
+        self.asked.append(run.processes)
+        return GeneratorLimit(rate=self.each, processes=run.processes, how="on paper")
 
     def prepare(self, run: LoadRun) -> None:
         self.there.append(run.name)
@@ -59,7 +66,7 @@ class Paper:
             driver = Driver(toy, schedule, begin=0, interval=interval_of(schedule), now=toy.now)
             return Measured(step=step_of(driver.run(), schedule), histograms={})
         worker = Worker(module="include.engine.loading.nothing", parameters={})
-        return generate(worker, schedule, processes=1, bound=10, grace=2, stop=run.stop, most=run.most)
+        return generate(worker, schedule, processes=run.processes, bound=10, grace=2, stop=run.stop, most=run.most)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         self.timeouts.append(timeout)

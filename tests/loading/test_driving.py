@@ -99,6 +99,14 @@ def test_a_stall_that_was_made_up_for_leaves_the_rate_and_one_at_the_end_does_no
     assert judged(late, Gates()).verdict is Verdict.UNVERIFIED
 
 
+def test_answers_after_the_end_do_not_make_up_for_a_stall_before_it_in_an_interval_that_is_not_whole() -> None:
+    step = measured(Toy(stalls=((8 * SECOND, int(10.6 * SECOND)),)), Schedule.steady(100, 10.5))
+    assert step.achieved_rate == pytest.approx(80, abs=1)
+    assert step.target_rate == 100
+    assert step.seconds == 10.5
+    assert step.from_intended.count == 1050
+
+
 def test_a_generator_that_cannot_is_told_apart_from_a_target_that_cannot() -> None:
     slow = judged(measured(Toy(sending=20 * MS), Schedule.steady(100, 5), grace=1), Gates(errors=0.9))
     assert slow.verdict is Verdict.UNVERIFIED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from include.engine.loading import distribution
 from include.engine.loading.comparison import compare, mann_whitney
-from include.engine.loading.contracts import CPU_SHARE, UNANSWERED
+from include.engine.loading.concluding import concluded
+from include.engine.loading.contracts import CPU_SHARE, UNANSWERED, UNSENT
 from include.engine.loading.gates import Bound, Gates, judge, judged, needed
 from include.engine.loading.search import SearchPlan, found, next_rate
-from include.engine.model import LoadInterval, LoadResult, LoadStep, Spread, Verdict
+from include.engine.model import Check, LoadInterval, LoadResult, LoadStep, Spread, Verdict
 
 
 def step(
@@ -33,6 +35,12 @@ def step(
     )
 
 
+def late(*, p99: float, sent: float) -> LoadStep:
+    """What a generator has measured that was late itself."""
+    measured = step(p99=p99, behind=0.2)
+    return msgspec.structs.replace(measured, from_sent=msgspec.structs.replace(measured.from_sent, p99=sent))
+
+
 CASES = [
     ("all is well", step(), Gates(latencies={"p99": 20}), Verdict.PASS),
     ("too slow", step(p99=21), Gates(latencies={"p99": 20}), Verdict.FAIL),
@@ -48,6 +56,11 @@ CASES = [
     ("the generator had some", step(figures={CPU_SHARE: 0.8}), Gates(), Verdict.PASS),
     ("what failed was answered", step(achieved=900, errors={"timeout": 1000}), Gates(errors=0.1), Verdict.PASS),
     ("what was not is not", step(achieved=900, errors={UNANSWERED: 1000}), Gates(errors=0.1), Verdict.UNVERIFIED),
+    ("what was never sent by its own fault", step(errors={UNSENT: 9}, behind=0.2), Gates(), Verdict.UNVERIFIED),
+    ("nor what came besides", step(errors={UNSENT: 9, "timeout": 1}, behind=0.2), Gates(), Verdict.FAIL),
+    ("what a held generator never sent", step(errors={UNSENT: 9}, waited=0.5), Gates(), Verdict.FAIL),
+    ("late by its own fault", late(p99=21, sent=19), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
+    ("late, and the target slow", late(p99=41, sent=21), Gates(latencies={"p99": 20}), Verdict.FAIL),
     ("a figure that was not measured", step(), Gates(figures={"tasks": Bound(least=1)}), Verdict.UNVERIFIED),
     ("a figure", step(figures={"tasks": 2.0}), Gates(figures={"tasks": Bound(least=1, most=3)}), Verdict.PASS),
     ("a figure too low", step(figures={"tasks": 0.5}), Gates(figures={"tasks": Bound(least=1)}), Verdict.FAIL),
@@ -196,9 +209,39 @@ def test_what_earlier_runs_differ_by_is_noise_and_few_intervals_say_nothing() ->
     assert "too few" in few.changes[0].says
 
 
+def at_rate(id_: str, latency: float, rate: float, *, seed: int) -> LoadResult:
+    made = result(id_, latency, seed=seed)
+    return msgspec.structs.replace(made, steps=(msgspec.structs.replace(made.steps[0], target_rate=rate),))
+
+
+def test_a_test_at_another_rate_is_no_noise_and_two_of_them_are_not_measured_against_each_other() -> None:
+    before, after = at_rate("a", 10, 1000, seed=1), at_rate("b", 20, 1000, seed=2)
+    assert compare(before, after, earlier=[at_rate("x", 100, 5000, seed=3)]).changed
+    assert not compare(before, after, earlier=[at_rate("x", 100, 1000, seed=3)]).changed
+    apart = compare(before, at_rate("b", 20, 1200, seed=2))
+    assert {change.verdict for change in apart.changes} == {Verdict.UNVERIFIED}
+    assert "1,000 and 1,200 operations a second were asked for" in apart.notes[0]
+    drawn = compare(at_rate("a", 10, 20, seed=1), at_rate("b", 20, 22, seed=2))  # 200 of them in 10 s, and 220
+    assert drawn.changed
+
+
+def test_a_search_fails_for_what_the_target_did_not_take_and_not_for_what_was_never_measured() -> None:
+    guards = Check(name="guards", verdict=Verdict.PASS, detail="")
+    kept = judged(step(achieved=500), Gates(latencies={"p99": 20}))
+    broken = judged(step(p99=21), Gates(latencies={"p99": 20}))
+    assert kept.verdict is Verdict.UNVERIFIED
+    for steps, verdict in [((kept,), Verdict.UNVERIFIED), ((), Verdict.UNVERIFIED), ((broken, kept), Verdict.FAIL)]:
+        found_nothing = msgspec.structs.replace(result("a", 10, seed=1), steps=steps, judged=None)
+        assert concluded(found_nothing, guards, stopped="", lost="", cleared=True).verdict is verdict
+
+
 def test_what_is_not_alike_is_said() -> None:
     notes = compare(result("a", 10, seed=1), result("b", 10, seed=2, profile="other")).notes
     assert notes == ("the profile differs: 'kafka-steady' and 'other'",)
+    one, other = result("a", 10, seed=1), result("b", 10, seed=2)
+    one = msgspec.structs.replace(one, declared={"grace": "10s", "gates": {"p99": 1}})
+    other = msgspec.structs.replace(other, declared={"grace": "5s", "gates": {"p99": 1}})
+    assert compare(one, other).notes == ("the declared grace differs: '10s' and '5s'",)
 
 
 @settings(deadline=None, max_examples=30)

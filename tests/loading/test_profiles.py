@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,6 +135,26 @@ def test_what_is_written_before_the_load_counts_too() -> None:
     assert CassandraWorkload.model_validate(rows).prepared_bytes == 0
 
 
+def test_what_the_generator_tries_on_the_target_before_the_load_counts_too() -> None:
+    workload = {"writes": 1, "payload_bytes": 60}
+    stages = [{"rate": 400, "lasts": "10s"}]
+    timing = {"warm_up": "0s", "grace": "0s", "stages": stages}
+    document = {"system": "cassandra", "description": "d", **timing, "workload": workload}
+    profile = profiles.parse(yaml.safe_dump(document), {"cassandra": CassandraWorkload}, name="p")
+    whole = (4000 + 250) * 100  # 200 a second for a second and a quarter, and then the load
+
+    def wish(**limits: object) -> Wish:
+        allowed = {"allowed": True, "max_bytes": whole, "max_seconds": 11.25, **limits}
+        allowed["max_seconds"] = f"{allowed['max_seconds']}s"
+        return Wish(profile=profile, target="t", permission=LoadPermission.model_validate(allowed))
+
+    assert admitted(wish(), profile.schedule()) == 11.25
+    with pytest.raises(Refused, match="max_bytes"):
+        admitted(wish(max_bytes=whole - 1), profile.schedule())
+    with pytest.raises(Refused, match="max_seconds"):
+        admitted(wish(max_seconds=11), profile.schedule())
+
+
 def test_a_stream_is_guarded_by_the_probes_of_both_clusters_that_it_connects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +184,7 @@ def test_a_guard_trips_at_its_limit_and_when_it_cannot_be_read() -> None:
     assert tripped(permission, [*well, reading("disk", 0.05, node="c")]) == "disk (node c) is 0.05 s, below 0.1"
     assert tripped(permission, [reading("load.canary", 1.1), *well[1:]]) == "load.canary is 1.1 s, above 1"
     assert tripped(permission, well[:1]) == "disk was not read"
+    assert tripped(permission, [reading("load.canary", math.nan), *well[1:]]) == "load.canary was not read"
 
 
 def test_a_pipeline_knows_what_its_own_tests_have_left_and_leaves_the_rest() -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from include.engine.errors import Corrupt
+from include.engine import load_wiring
+from include.engine.contracts import Connection, Stop
+from include.engine.errors import Corrupt, Unreachable
 from include.engine.loading import report
 from include.engine.loading.comparison import compare
+from include.engine.loading.contracts import LoadRun, Measured, measured_until
 from include.engine.loading.distribution import encoded, histogram
 from include.engine.loading.payloads import payloads
 from include.engine.loading.recording import Recording
 from include.engine.loading.schedule import SECOND
 from include.engine.model import Check, GeneratorLimit, LoadResult, Verdict
+from include.engine.systems.airflow import load as airflow_load
+from include.engine.systems.airflow import question_load
 from include.engine.systems.airflow.load import figures_of, longest_silence
 from include.engine.systems.postgres.load import note_held
 from include.engine.systems.postgres.pgbench_log import Transaction, transactions
+from tests.loading.range import Told, clock
 from tests.loading.test_judging import result
 
 # Written by pgbench 17 with --rate and two scripts; the third was refused by the server.
@@ -34,7 +41,8 @@ def test_a_log_of_pgbench_gives_both_latencies() -> None:
     found = list(transactions(LOG.splitlines(), began_us=1_700_000_001_000_000, scripts=["a", "b"]))
     assert found[0] == Transaction(due=0, sent=500_000, answered=2_500_000, kind="a")
     assert found[1] == Transaction(due=8_000_000, sent=19_000_000, answered=20_000_000, kind="b")
-    assert found[2].error == "failed"
+    # How long what failed took is not logged: it waited for at least as long as it was late.
+    assert found[2] == Transaction(due=29_800_000, sent=30_000_000, answered=30_000_000, kind="a", error="failed")
 
 
 def test_while_every_client_of_pgbench_is_busy_the_server_is_waited_for() -> None:
@@ -71,6 +79,48 @@ def test_tasks_of_a_run_are_summed_up_by_airflows_own_clock() -> None:
         "queued_to_started_seconds": 1.0,
     }
     assert figures_of("2026-11-23T02:00:00Z", []) == {"tasks_failed": 0.0}
+
+
+def test_what_airflow_has_answered_is_not_lost_to_tasks_that_are_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = load_wiring.load_profile("airflow-steady")
+    engine = airflow_load.open_load(Connection(host="http://127.0.0.1:1"), profile)
+    made = result("a", 10, seed=1)
+    measured = Measured(step=made.steps[0], histograms={})
+
+    def late(run: LoadRun) -> dict[str, float]:
+        raise Unreachable("100 tasks were not done in time", hint="look at the scheduler")
+
+    monkeypatch.setattr(airflow_load, "generate", lambda *_, **__: measured)
+    monkeypatch.setattr(engine, "_run_tasks", late)
+    run = LoadRun(name="n", progress=Told(), stop=Stop(), clock=clock)
+    with pytest.raises(Unreachable, match="not done in time") as raised:
+        engine.measure(run, profile.schedule())
+    assert measured_until(raised.value) is measured
+
+
+def test_a_question_that_breaks_in_an_unknown_way_is_answered_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, *_: str) -> None: ...
+
+        def bearer(self) -> None: ...
+
+        def get(self, path: str) -> None:
+            raise ZeroDivisionError(path)
+
+    told: list[tuple[str | None, str]] = []
+    answered = threading.Event()
+
+    def done(error: str | None, kind: str = "") -> None:
+        told.append((error, kind))
+        answered.set()
+
+    monkeypatch.setattr(question_load, "AirflowClient", Broken)
+    place = {"url": "http://127.0.0.1:1", "username": "u", "password": "p"}
+    question = question_load.open_operation({**place, "paths": {"dags?limit=5": 1}, "connections": 1})
+    question.submit(0, done)
+    assert answered.wait(10)
+    question.close()
+    assert told == [("ZeroDivisionError: dags", "dags")]
 
 
 def test_the_longest_time_between_two_beats_of_the_scheduler_is_told_and_none_is_no_number() -> None:

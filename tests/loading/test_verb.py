@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from include.engine.errors import NotFound, Refused
-from include.engine.loading import report
+from include.engine.loading import crew, report
 from include.engine.model import Verdict
+from include.engine.verbs import load_course
+from include.engine.verbs.load_page import with_page
 from tests.loading.paper import STEADY, Paper, PaperRange
 from tests.loading.range import names
+from tests.loading.test_judging import result
 
 
 def test_a_baseline_that_is_not_there_is_told_before_the_load(tmp_path: Path) -> None:
@@ -65,6 +70,108 @@ def test_a_guard_whose_reading_breaks_in_an_unknown_way_ends_the_load_and_proves
     assert "guards" in names(Verdict.UNVERIFIED, result.checks)
     assert "ZeroDivisionError: of a driver" in result.stopped
     assert result.verdict is Verdict.UNVERIFIED
+
+
+def test_production_that_hangs_with_its_question_ends_the_load_and_is_never_a_guard_that_held(tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def ask() -> float:
+        if paper.schedules:
+            released.wait(120)  # a client without a timeout of its own
+        return 0.001
+
+    paper = Paper(ask=ask)
+    range_ = PaperRange(tmp_path, paper)
+    profile = range_.profile(**STEADY | {"stages": [{"rate": 100, "lasts": "60s"}]})
+    began = time.monotonic()
+    try:
+        result = range_.run(profile, permission={"guard_every": "0.2s", "guards": {"load.canary": {"above": 1}}})
+    finally:
+        released.set()
+    assert time.monotonic() - began < 30
+    assert result.stopped == "guard: production gave no answer within 4 s"
+    assert "guards" in names(Verdict.FAIL, result.checks)
+
+
+def test_a_load_that_is_shorter_than_the_pause_between_two_looks_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    looks = iter([0.001, 60.0])
+    range_ = PaperRange(tmp_path, Paper(ask=lambda: next(looks)))
+    result = range_.run(range_.profile(**STEADY), permission={"guard_every": "1h"})
+    assert "guards" in names(Verdict.FAIL, result.checks)
+
+
+def test_what_cannot_be_prepared_in_time_is_not_loaded_and_the_result_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_course, "PREPARED_WITHIN", timedelta(seconds=0.6))
+    paper = Paper()
+
+    def fill() -> None:
+        filled = threading.Event()
+        paper.runs[-1].stop.on_stop(filled.set)
+        assert filled.wait(30)
+
+    paper.preparing = fill
+    range_ = PaperRange(tmp_path, paper)
+    result = range_.run(range_.profile(**STEADY))
+    assert result.stopped == "it was not prepared within 0.01 minutes"
+    assert result.verdict is Verdict.UNVERIFIED
+    assert (paper.schedules, paper.there) == ([], [])
+
+
+def test_what_breaks_while_it_is_removed_costs_the_removal_and_not_the_result(tmp_path: Path) -> None:
+    class Sticky(Paper):
+        def remove(self, names: Sequence[str]) -> None:
+            raise ZeroDivisionError
+
+    range_ = PaperRange(tmp_path, Sticky())
+    result = range_.run(range_.profile(**STEADY))
+    assert range_.loads.get(result.id).step is not None
+    assert "removed" in names(Verdict.UNVERIFIED, result.checks)
+
+
+def test_the_page_of_an_attempt_that_died_before_its_result_is_not_that_of_the_next(tmp_path: Path) -> None:
+    range_ = PaperRange(tmp_path, Paper())
+    id_ = range_.id()
+    range_.bucket.create(f"loads/{id_}.html", b"of a dead attempt")
+    range_.run(range_.profile(**STEADY), id_=id_)
+    assert "<svg" in range_.loads.page(id_)
+
+
+def test_a_baseline_is_measured_by_the_noise_before_it_and_not_by_the_change_that_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    loads = PaperRange(tmp_path, Paper()).loads
+    days = [10, 11, 10.5, 20, 20, 20]  # the target became slow, and stayed so
+    done = [result(f"2026110{day}T000000Z", latency, seed=day) for day, latency in enumerate(days, start=1)]
+    for one in done:
+        loads.commit(one, "")
+    _, page = with_page(loads, done[-1], done[0].id)
+    assert f"Compared with {done[0].id}" in page
+    assert "worse by" in page
+
+
+@pytest.mark.parametrize(("rate", "processes"), [(70, 1), (71, 2), (2000, 3)])
+def test_the_generator_takes_as_many_processes_as_the_rate_needs_and_the_result_tells_it(
+    rate: float, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "processors", lambda: 3)
+    range_ = PaperRange(tmp_path, Paper(each=100))
+    result = range_.run(range_.profile(**STEADY | {"stages": [{"rate": rate, "lasts": "1s"}]}))
+    assert result.step is not None
+    assert result.step.processes == processes
+    assert result.limit is not None
+    assert result.limit.processes == processes  # measured with all of them
+    assert range_.paper.asked == ([1] if processes == 1 else [1, processes])
+    assert any("limit of 300 a second is near" in note for note in result.notes) == (rate == 2000)
+
+
+def test_the_number_of_processes_in_a_profile_comes_before_what_the_rate_needs(tmp_path: Path) -> None:
+    range_ = PaperRange(tmp_path, Paper(each=100))
+    result = range_.run(range_.profile(**STEADY, processes=2))
+    assert result.step is not None
+    assert result.step.processes == 2
+    assert range_.paper.asked == [2]
 
 
 def test_what_was_measured_until_a_guard_tripped_is_shown_and_not_judged(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Nothing:
     def environment(self) -> Mapping[str, str]:
         return {"kafka": "on paper"}
 
-    def limit(self) -> GeneratorLimit | None:
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit | None:
         return None
 
     def prepare(self, run: LoadRun) -> None:

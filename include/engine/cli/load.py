@@ -37,6 +37,9 @@ def run(
     ] = None,
     search: Annotated[bool, typer.Option("--search", help="look for the highest rate that keeps the gates")] = False,
     baseline: Annotated[str | None, typer.Option("--baseline", help="compare with this load test")] = None,
+    cross_check: Annotated[
+        bool, typer.Option("--cross-check", help="ask the system's own tool for a second opinion; Kafka has one")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", help="why; it is kept with the result")] = "",
     as_json: Json = False,
 ) -> None:
@@ -59,6 +62,7 @@ def run(
         search=search,
         reason=reason,
         baseline=baseline,
+        cross_check=cross_check,
     )
     with stopping() as stop, ShellProgress() as progress:
         result = verb.run(
@@ -191,6 +195,18 @@ def _show(result: LoadResult) -> None:
             for one in result.steps
         ]
         show(table((">asked for, 1/s", ">achieved, 1/s", ">p99, ms", "gates"), searched))
+    if result.cross_check is not None and not result.cross_check.failed:
+        other = result.cross_check
+        names = ("mean", "p50", "p95", "p99", "p999", "max")
+        rows = [
+            (who, f"{rate:,.1f}", *(f"{found.get(name, 0.0):,.1f}" for name in names))
+            for who, rate, found in (
+                ("this test", step.achieved_rate if step else 0.0, other.ours),
+                (other.by, other.rate, other.latencies),
+            )
+        ]
+        heads = (">1/s", ">mean", ">p50", ">p95", ">p99", ">p99.9", ">longest")
+        show(table(("second opinion, ms from sending", *heads), rows))
     show(checks_table(result.checks), *result.notes)
     show(table(("verdict", "result"), [(coloured(result.verdict), f"loads/{result.id}.json, loads/{result.id}.html")]))
 

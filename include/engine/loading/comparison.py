@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.loading.contracts import LOAD_BEFORE
@@ -75,7 +76,7 @@ def compare(before: LoadResult, after: LoadResult, *, earlier: Sequence[LoadResu
         for what, one, other in (
             ("profile", before.profile, after.profile),
             ("target", before.target, after.target),
-            ("declared load", before.declared, after.declared),
+            *_declared(before, after),
         )
         if one != other
     ]
@@ -88,9 +89,32 @@ def compare(before: LoadResult, after: LoadResult, *, earlier: Sequence[LoadResu
     if first is None or second is None:
         notes.append("one of them has no step that a verdict is about")
         return Comparison(before=before.id, after=after.id, changes=(), notes=tuple(notes))
-    others = [one.step for one in earlier if one.step is not None and one.id != after.id]
+    # What a test at another rate shows is no noise: it would hide every change.
+    others = [
+        one.step for one in earlier if one.step is not None and one.id != after.id and _same_rate(one.step, first)
+    ]
     changes = tuple(_change(metric, first, second, others) for metric in _METRICS)
+    if not _same_rate(first, second):
+        rates = f"{first.target_rate:,.6g} and {second.target_rate:,.6g} operations a second were asked for"
+        notes.append(f"{rates}: what differs may be that")
+        says = "the rates differ: neither is measured against the other"
+        changes = tuple(msgspec.structs.replace(change, verdict=Verdict.UNVERIFIED, says=says) for change in changes)
     return Comparison(before=before.id, after=after.id, changes=changes, notes=tuple(notes))
+
+
+def _declared(before: LoadResult, after: LoadResult) -> Sequence[tuple[str, object, object]]:
+    """Give what both have declared, key by key."""
+    one, other = before.declared, after.declared
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [("declared load", one, other)]
+    return [(f"declared {key}", one.get(key), other.get(key)) for key in sorted({*one, *other})]
+
+
+def _same_rate(one: LoadStep, other: LoadStep) -> bool:
+    """Say whether two tests have asked for the same rate, give or take what drawing their times at random makes of it."""
+    low, high = sorted((one.target_rate, other.target_rate))
+    drawn = sum(1 / max(1.0, step.target_rate * step.seconds) for step in (one, other))
+    return high <= low * (1 + MATTERS + 3 * math.sqrt(drawn))
 
 
 def _change(metric: str, first: LoadStep, second: LoadStep, others: Sequence[LoadStep]) -> Change:

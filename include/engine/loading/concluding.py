@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from include.engine.loading.search import Found
-from include.engine.model import Check, GeneratorLimit, LoadResult, LoadStep, Verdict, worst
+from include.engine.model import Check, CrossCheck, GeneratorLimit, LoadResult, LoadStep, Verdict, worst
 
 _NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
 
@@ -23,22 +23,31 @@ def concluded(result: LoadResult, guards: Check, *, stopped: str, lost: str, cle
     step = result.step
     checks = list(step.checks) if step else []
     if step is None and not result.stopped:
-        checks.append(
-            Check(name="search", verdict=Verdict.FAIL, detail=result.notes[0] if result.notes else "found nothing")
-        )
+        # A rate that could not be measured is no rate that the target does not take.
+        failed = any(one.verdict is Verdict.FAIL for one in result.steps)
+        verdict = Verdict.FAIL if failed else Verdict.UNVERIFIED
+        detail = result.notes[0] if result.notes else "found nothing"
+        checks.append(Check(name="search", verdict=verdict, detail=detail))
     if stopped:
         checks.append(Check(name="finished", verdict=Verdict.UNVERIFIED, detail=f"it was stopped: {stopped}"))
     if lost:
         checks.append(Check(name="finished", verdict=Verdict.FAIL, detail=f"the target was lost: {lost}"))
     checks.append(guards)
+    if result.cross_check is not None and result.cross_check.failed:
+        detail = f"{result.cross_check.by} could not be asked: {result.cross_check.failed}"
+        checks.append(Check(name="cross-check", verdict=Verdict.UNVERIFIED, detail=detail))
     detail = "all that the test had created is removed" if cleared else "something is left; the next test removes it"
     checks.append(Check(name="removed", verdict=Verdict.PASS if cleared else Verdict.UNVERIFIED, detail=detail))
-    verdict = worst([check.verdict for check in checks])
-    return msgspec.structs.replace(result, checks=tuple(checks), verdict=verdict)
+    whole = worst([check.verdict for check in checks])
+    return msgspec.structs.replace(result, checks=tuple(checks), verdict=whole)
 
 
 def notes_of(
-    ended: Found, limit: GeneratorLimit | None, steps: Sequence[LoadStep], removed: Sequence[str]
+    ended: Found,
+    limit: GeneratorLimit | None,
+    steps: Sequence[LoadStep],
+    removed: Sequence[str],
+    cross_check: CrossCheck | None = None,
 ) -> list[str]:
     """Say what a reader should know besides the checks.
 
@@ -53,6 +62,8 @@ def notes_of(
             f"the generator's own limit of {limit.rate * limit.processes:,.0f} a second is near the rate:"
             " what was measured may be the generator"
         )
+    if cross_check is not None and cross_check.differs:
+        notes.append(f"{cross_check.by} differs beyond noise: {'; '.join(cross_check.differs)}")
     if removed:
         notes.append(f"a test that died had left {', '.join(removed)}; it is removed")
     return notes

@@ -93,6 +93,7 @@ class LoadRun(Struct, frozen=True, kw_only=True):
     stop: Stop
     clock: Clock
     most: float | None = None  # operations that may be sent in any second, also to make up for a stall
+    processes: int = 1  # of the generator
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -100,6 +101,23 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     step: LoadStep
     histograms: dict[str, str]
+
+
+class ToolSaid(Struct, frozen=True, kw_only=True):
+    """What a stock tool has measured.
+
+    :param by: its name and version
+    :param how: what it was told, and what its latencies are
+    :param resolution: of its latencies, milliseconds
+    :param latencies: milliseconds from the time of sending, by percentile: p50, p95, p99, p999, mean, max
+    """
+
+    by: str
+    how: str
+    rate: float
+    operations: int
+    resolution: float
+    latencies: Mapping[str, float]
 
 
 class CutShort(Interrupted):
@@ -120,6 +138,25 @@ def measured_until(error: BaseException) -> Measured | None:
     return None
 
 
+@runtime_checkable
+class CrossChecked(Protocol):
+    """An engine whose system has a stock tool that can be asked for a second opinion."""
+
+    cross_check_by: str  # the tool, with its version
+    cross_check_seconds: float  # that it takes, at most, to start and to measure
+
+    def cross_check_operations(self, rate: float) -> int:
+        """Give how many operations the tool makes at *rate*."""
+        ...
+
+    def cross_check(self, run: LoadRun, rate: float) -> ToolSaid:
+        """Have the stock tool make the same load for a short time, in what the run has created.
+
+        :raises MainstayError: when it could not
+        """
+        ...
+
+
 class LoadEngine(Protocol):
     """Puts load on one target: in things of its own, which it creates and removes."""
 
@@ -127,8 +164,13 @@ class LoadEngine(Protocol):
         """Say what is loaded and with what: versions, sizes, settings that decide about speed."""
         ...
 
-    def limit(self) -> GeneratorLimit | None:
-        """Measure what the generator itself can do here; nothing when it is a stock tool that measures itself."""
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit | None:
+        """Measure what the generator itself can do here with the run's processes, after :meth:`prepare`.
+
+        Nothing when it is a stock tool that measures itself.
+
+        :param rate: of the load that comes; the target gets no more
+        """
         ...
 
     def prepare(self, run: LoadRun) -> None:

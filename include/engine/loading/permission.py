@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -119,6 +120,8 @@ def tripped(permission: LoadPermission, readings: Sequence[Reading]) -> str:
         if not found:
             return f"{metric} was not read"
         for reading in found:
+            if math.isnan(reading.value):
+                return f"{metric} was not read"
             labels = ", ".join(f"{key} {value}" for key, value in reading.labels.items())
             what = f"{metric}{f' ({labels})' if labels else ''} is {reading.value:,.6g} {reading.unit}"
             if guard.above is not None and reading.value > guard.above:

@@ -87,7 +87,18 @@ class Profile(Section):
     grace: Duration = Field(
         timedelta(seconds=10), description="how long answers still count after the last operation was due"
     )
-    processes: int = Field(1, ge=1, le=64, description="of the generator")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="of the generator; by default as many as the rate takes, by what one of them can do",
+    )
+    most_processes: int = Field(
+        16,
+        ge=1,
+        le=64,
+        description="of the generator when it chooses, at most, and never more than there are processors",
+    )
     in_flight: int = Field(
         1000, ge=1, le=1_000_000, description="operations without an answer at the same time, at most"
     )
@@ -208,6 +219,6 @@ def _contradictions(profile: Profile) -> list[Mistake]:
     search = profile.search
     if search.begin and search.end and search.end < search.begin:
         wrong.append((("search", "end"), "search.end: is lower than search.begin"))
-    if profile.processes > profile.in_flight:
+    if profile.processes is not None and profile.processes > profile.in_flight:
         wrong.append((("in_flight",), "in_flight: every process needs at least one"))
     return wrong

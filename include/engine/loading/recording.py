@@ -77,10 +77,6 @@ class Recording:
         self.intended.setdefault(at, Counter())[max(0, given_up - due) // 1000] += count
         self.errors.setdefault(at, Counter())[cause] += count
 
-    def add_error(self, due: int, cause: str) -> None:
-        """Note an operation that failed after a time that nobody knows."""
-        self.errors.setdefault(due // self.interval, Counter())[cause] += 1
-
     def note_wait(self, begin: int, end: int) -> None:
         """Note that from *begin* to *end* nothing more could be sent, because too much was not answered."""
         for at in range(begin // self.interval, end // self.interval + 1):
@@ -148,6 +144,9 @@ def step_of(
     series = tuple(_interval(recording, schedule, at, warm, drawn=drawn) for at in range(last))
     counted = [found for found in series if not found.warm_up]
     seconds = max(schedule.seconds - warm, 1e-9)
+    # Of a last interval that is not whole, nobody knows which answers came before the schedule's end.
+    whole = [found for found in counted if found.seconds > width - 1e-6] or counted
+    lasted = max(sum(found.seconds for found in whole), 1e-9)
     due = sum(found.intended for found in counted)
     errors: Counter[str] = Counter()
     for at, causes in recording.errors.items():
@@ -157,8 +156,8 @@ def step_of(
     waited = sum(value for at, value in recording.waited.items() if at >= first)
     late = sum(value for at, value in recording.behind.items() if at >= first)
     return LoadStep(
-        target_rate=round(due / seconds, 3),
-        achieved_rate=round(sum(found.completed for found in counted) / seconds, 3),
+        target_rate=round(sum(found.intended for found in whole) / lasted, 3),
+        achieved_rate=round(sum(found.completed for found in whole) / lasted, 3),
         seconds=round(seconds, 3),
         warm_up_seconds=round(warm, 3),
         from_intended=spread(recording.distribution(recording.intended, warm)),

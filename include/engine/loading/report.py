@@ -13,7 +13,7 @@ from include.engine.loading.comparison import Comparison
 from include.engine.loading.distribution import buckets, decoded
 from include.engine.loading.page_style import STYLE
 from include.engine.loading.plots import Line
-from include.engine.model import LoadResult, LoadStep, Spread, Verdict
+from include.engine.model import CrossCheck, LoadResult, LoadStep, Spread, Verdict
 
 _BADGES = {Verdict.PASS: "good", Verdict.FAIL: "bad", Verdict.UNVERIFIED: "open"}
 _PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p999", "p99.9"), ("max", "longest"))
@@ -33,6 +33,8 @@ def page(result: LoadResult, *, earlier: Sequence[LoadResult] = (), comparisons:
     parts.append(_section("What was asked for, and whether it held", _checks(result)))
     if step is not None:
         parts += _measured(result, step)
+    if result.cross_check is not None:
+        parts.append(_section("A second opinion", _cross_check(result, result.cross_check)))
     if len(result.steps) > 1 or (result.steps and step is None):
         parts.append(_section("The search", _search(result)))
     if earlier and step is not None:
@@ -139,6 +141,23 @@ def _spreads(spreads: Iterable[tuple[str, Spread]]) -> str:
 def _checks(result: LoadResult) -> str:
     rows = [[escape(check.name), _badge(check.verdict), escape(check.detail)] for check in result.checks]
     return _table(["gate", "verdict", "seen"], rows)
+
+
+def _cross_check(result: LoadResult, other: CrossCheck) -> str:
+    if other.failed:
+        return f'<p class="quiet">{escape(other.by)} could not be asked: {escape(other.failed)}</p>'
+    achieved = result.step.achieved_rate if result.step is not None else 0.0
+    columns = (("mean", "mean"), ("p50", "p50"), ("p95", "p95"), ("p99", "p99"), ("p999", "p99.9"), ("max", "longest"))
+    rows = [
+        [escape(who), f"{rate:,.1f}", *(_ms(found.get(key, 0.0)) for key, _ in columns)]
+        for who, rate, found in (("this test", achieved, other.ours), (other.by, other.rate, other.latencies))
+    ]
+    apart = "; ".join(other.differs) or "they are not apart by more than noise"
+    said = f'<p class="quiet small">{escape(other.by)}: {escape(other.how)}. {escape(apart)}.</p>'
+    return (
+        _table(["latency from the time of sending", ">operations a second", *(f">{n}" for _, n in columns)], rows)
+        + said
+    )
 
 
 def _search(result: LoadResult) -> str:

@@ -124,10 +124,9 @@ _speaking = threading.Lock()
 
 def _report(recording: Recording, outgoing: IO[bytes], stop: threading.Event) -> None:
     while not stop.wait(_TOLD_EVERY):
-        done, errors = (
-            sum(recording.completed.values()),
-            sum(sum(found.values()) for found in list(recording.errors.values())),
-        )
+        # Copies: they change meanwhile.
+        done = sum(list(recording.completed.values()))
+        errors = sum(sum(list(found.values())) for found in list(recording.errors.values()))
         with _speaking:
             tell(outgoing, {"completed": done, "errors": errors})
 

@@ -11,9 +11,16 @@ class LoadWorkload(Section):
     """The operations of a profile.
 
     :cvar drawn: the times of operations are drawn at random, so that their number varies from one test to the next
+    :cvar tried_out: the generator finds out on the target itself, before the load, what it can do
     """
 
     drawn: ClassVar[bool] = False
+    tried_out: ClassVar[bool] = False
+
+    @property
+    def second_opinion(self) -> bool:
+        """Whether a stock tool is asked as well."""
+        return False
 
     @property
     def operation_bytes(self) -> int:

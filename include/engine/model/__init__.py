@@ -9,7 +9,7 @@ from __future__ import annotations
 from include.engine.model.archives import ArchiveReach, RecoverableWindow
 from include.engine.model.checklists import Chapter, ChecklistReport, Item, Plot, SignOff, Table
 from include.engine.model.documents import MANIFEST_VERSION, Document, JsonValue, decode, encode
-from include.engine.model.loads import GeneratorLimit, LoadInterval, LoadResult, LoadStep, Spread
+from include.engine.model.loads import CrossCheck, GeneratorLimit, LoadInterval, LoadResult, LoadStep, Spread
 from include.engine.model.manifests import (
     Consistency,
     Coverage,
@@ -54,6 +54,7 @@ __all__ = [
     "ChecklistReport",
     "Consistency",
     "Coverage",
+    "CrossCheck",
     "Cut",
     "Destination",
     "DestinationKind",

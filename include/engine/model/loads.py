@@ -50,11 +50,37 @@ class GeneratorLimit(Struct, frozen=True, kw_only=True):
 
     :param rate: operations per second of one process, while all of them ran
     :param how: what they were sent to
+    :param by_cost: it is worked out from what one operation costs, for processes that have a processor each
     """
 
     rate: float
     processes: int
     how: str
+    by_cost: bool = False
+
+
+class CrossCheck(Struct, frozen=True, kw_only=True):
+    """What a stock tool says of the same load, beside what was measured.
+
+    :param by: the tool, with its version
+    :param how: what it was told, and what its latencies are
+    :param asked_rate: operations per second that it was told to make
+    :param rate: operations per second that it made
+    :param latencies: milliseconds from the time of sending, by percentile
+    :param ours: the same of this test's result
+    :param differs: where both are apart by more than noise; empty when they are not
+    :param failed: why the tool has said nothing; empty when it has
+    """
+
+    by: str
+    how: str = ""
+    asked_rate: float
+    rate: float = 0.0
+    operations: int = 0
+    latencies: dict[str, float] = {}
+    ours: dict[str, float] = {}
+    differs: tuple[str, ...] = ()
+    failed: str = ""
 
 
 class LoadStep(Struct, frozen=True, kw_only=True):
@@ -68,6 +94,7 @@ class LoadStep(Struct, frozen=True, kw_only=True):
     :param kinds: latency from the intended time, by kind of operation (read, write)
     :param phases: where the time went, by part of the way that every operation takes; their means add up to the mean from sending
     :param figures: what else was measured, by name with its unit in it (``first_task_seconds``)
+    :param processes: that made the load
     """
 
     target_rate: float
@@ -85,6 +112,7 @@ class LoadStep(Struct, frozen=True, kw_only=True):
     series: tuple[LoadInterval, ...] = ()
     checks: tuple[Check, ...] = ()
     verdict: Verdict = Verdict.UNVERIFIED
+    processes: int = 1
 
     @property
     def error_count(self) -> int:
@@ -101,6 +129,7 @@ class LoadResult(Struct, frozen=True, kw_only=True):
     :param steps: one, or those of a search in the order in which they ran
     :param judged: which of them the verdict is about; None when a search found no rate
     :param stopped: why it was ended early; empty when it was not
+    :param cross_check: a stock tool's second opinion, when one was asked for
     """
 
     version: int = MANIFEST_VERSION
@@ -120,6 +149,7 @@ class LoadResult(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     stopped: str = ""
     notes: tuple[str, ...] = ()
+    cross_check: CrossCheck | None = None
 
     @property
     def step(self) -> LoadStep | None:

@@ -61,6 +61,10 @@ class Loads:
 
     def commit(self, result: LoadResult, page: str) -> LoadResult:
         """Keep a result with its page; give the one that counts, another attempt's when that was first."""
+        if self.find(result.id) is None:
+            self._bucket.delete_allowed(
+                [f"{_FOLDER}/{result.id}.html"]
+            )  # of an attempt that died before its result counted
         self._bucket.create(f"{_FOLDER}/{result.id}.html", page.encode())
         self._bucket.create(f"{_FOLDER}/{result.id}.json", encode(result))
         return self.get(result.id)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from include.engine.contracts import Clock, Progress, Stop
-from include.engine.errors import Interrupted, MainstayError, Refused, Unreachable
+from include.engine.errors import Refused
 from include.engine.loading.comparison import Comparison, compare
 from include.engine.loading.concluding import concluded, notes_of
-from include.engine.loading.contracts import LoadEngine, LoadRun, Measured, measured_until
-from include.engine.loading.gates import judged
+from include.engine.loading.contracts import CrossChecked, LoadEngine, LoadRun
 from include.engine.loading.guarding import Guard
 from include.engine.loading.naming import ours, prefix_of
 from include.engine.loading.permission import CANARY, LoadPermission, admit
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
-from include.engine.loading.search import Found, found, next_rate
-from include.engine.loading.workers import machine
-from include.engine.model import LoadResult, LoadStep, Reading, Verdict
+from include.engine.loading.workers import machine, trial_of
+from include.engine.model import LoadResult, Reading, Verdict
 from include.engine.probing import Probe
 from include.engine.store.loads import Loads
+from include.engine.verbs.load_course import PREPARED_WITHIN, Course
 from include.engine.verbs.load_page import with_page
 
-_AROUND = timedelta(minutes=10)  # besides the load itself: to prepare and to remove
+_AROUND = timedelta(minutes=10)  # besides the load itself and its preparation: to remove it
 _PATIENCE = 60.0  # seconds that a guard's question may take, at most
 _SHORTEST = 2.0  # and what it may take, however low the limit: to connect is part of it
 
@@ -42,17 +40,12 @@ class Wish:
     search: bool = False
     reason: str = ""
     baseline: str | None = None  # id of the test to compare with, besides the last ones
+    cross_check: bool = False  # ask a stock tool for a second opinion; the profile may wish for it, too
 
-
-@dataclass
-class _Seen:
-    """What has been measured so far: a guard may end it at any time."""
-
-    steps: list[LoadStep] = field(default_factory=list)
-    histograms: list[dict[str, str]] = field(default_factory=list)
-    stopped: str = ""
-    lost: str = ""
-    cut: bool = False  # the last step is what was measured until then
+    @property
+    def wants_cross_check(self) -> bool:
+        """Whether either asks for a second opinion."""
+        return self.cross_check or self.profile.workload.second_opinion
 
 
 def run(
@@ -78,50 +71,33 @@ def run(
     kept = _kept(loads, id_, wish)
     if kept is not None:
         return kept
-    profile = wish.profile
-    schedule = profile.schedule(rate=wish.rate, seconds=wish.seconds)
-    longest = admitted(wish, schedule)
+    schedule = wish.profile.schedule(rate=wish.rate, seconds=wish.seconds)
+    longest = admitted(wish, schedule, engine)
     if wish.baseline:
         loads.get(wish.baseline)  # a wrong name is told before the load, and not after it
     started = clock()
-    with loads.alone(until=started + timedelta(seconds=longest) + _AROUND, clock=clock):
-        guard = Guard(wish.permission, _reader(engine, probes, wish.permission, clock))
-        refused = guard.look()
-        if refused:
-            raise Refused(
-                f"{wish.target} is not loaded now: {refused}", hint="see to production first; load tests come after it"
-            )
+    with loads.alone(until=started + timedelta(seconds=longest) + PREPARED_WITHIN + _AROUND, clock=clock):
+        guard = _guard(engine, probes, wish, clock)
         progress.stage("clear up")
         prefix = prefix_of(pipeline)
         removed = _remove(engine, prefix)
-        progress.stage("measure the generator")
         environment = {**machine(), **engine.environment()}
-        limit = engine.limit()
-        inner = Stop()
-        stop.on_stop(lambda: inner.stop(stop.reason))
-        most = wish.permission.max_rate
-        running = LoadRun(name=f"{prefix}_{id_.lower()}", progress=progress, stop=inner, clock=clock, most=most)
-        seen = _Seen()
-        ended, cleared = _loaded(engine, running, wish, schedule, seen, guard=guard, stop=stop, prefix=prefix)
-        result = LoadResult(
-            id=id_,
-            profile=profile.name,
-            target=wish.target,
-            reason=wish.reason,
-            started=started,
-            finished=clock(),
-            environment=environment,
-            declared={**profile.declared(), "rate": wish.rate, "seconds": wish.seconds, "searched": wish.search},
-            limit=limit,
-            steps=tuple(seen.steps),
-            judged=ended.index,
-            histograms=seen.histograms[ended.index] if ended.index is not None else {},
-            checks=(),
-            verdict=Verdict.UNVERIFIED,
-            stopped=seen.stopped or seen.lost,
-            notes=tuple(notes_of(ended, limit, seen.steps, removed)),
+        running = LoadRun(
+            name=f"{prefix}_{id_.lower()}",
+            progress=progress,
+            stop=_also_stopped_by(stop),
+            clock=clock,
+            most=wish.permission.max_rate,
         )
-        result = concluded(result, guard.check(), stopped=seen.stopped, lost=seen.lost, cleared=cleared)
+        course = Course(engine=engine, profile=wish.profile, run=running, max_bytes=wish.permission.max_bytes)
+        cleared = False
+        try:
+            course.go(None if wish.search else schedule, guard=guard, stop=stop, cross_check=wish.wants_cross_check)
+        finally:
+            progress.stage("remove")
+            cleared = _cleared(engine, prefix)
+        result = _result(id_, wish, course, environment, removed, began=started, ended=clock())
+        result = concluded(result, guard.check(), stopped=course.stopped, lost=course.lost, cleared=cleared)
         return loads.commit(*with_page(loads, result, wish.baseline))
 
 
@@ -143,11 +119,12 @@ def _kept(loads: Loads, id_: str, wish: Wish) -> LoadResult | None:
     return kept
 
 
-def admitted(wish: Wish, schedule: Schedule) -> float:
+def admitted(wish: Wish, schedule: Schedule, engine: LoadEngine | None = None) -> float:
     """Refuse what the inventory does not allow; give how many seconds the load may be on."""
     profile, permission = wish.profile, wish.permission
     load = profile.workload
     longest = schedule.seconds
+    rate = schedule.highest_rate
     if wish.search:
         if wish.rate is not None or wish.seconds is not None:
             raise Refused(
@@ -162,95 +139,43 @@ def admitted(wish: Wish, schedule: Schedule) -> float:
                 f" after {plan.limit:,.0f} s",
                 hint=f"in the profile {profile.name}, begin the search at a higher rate, or give it a later `limit`",
             )
-        schedule, longest = Schedule.steady(plan.begin, first), plan.limit
-    longest += profile.seconds_after
+        schedule, longest, rate = Schedule.steady(plan.begin, first), plan.limit, plan.begin
+    longest += profile.seconds_after + _cross_check_seconds(wish, engine)
+    prepared = load.prepared_bytes
+    if load.tried_out:
+        trial = trial_of(rate)
+        longest, prepared = longest + trial.seconds, prepared + trial.operations * load.operation_bytes
     admit(
         wish.target,
         permission,
         schedule,
         bytes_each=load.operation_bytes,
-        prepared=load.prepared_bytes,
+        prepared=prepared,
         seconds=longest,
     )
     return longest
 
 
-def _measure(engine: LoadEngine, run: LoadRun, wish: Wish, schedule: Schedule, seen: _Seen) -> Found:
-    gates = wish.profile.limits()
-
-    def once(one: Schedule) -> None:
-        try:
-            measured: Measured = engine.measure(run, one)
-        except (Interrupted, Unreachable) as error:
-            part = measured_until(error)
-            if part is not None:  # it is shown, and not judged
-                seen.steps.append(part.step)
-                seen.histograms.append(part.histograms)
-                seen.cut = True
-            raise
-        seen.steps.append(judged(measured.step, gates))
-        seen.histograms.append(measured.histograms)
-
-    if not wish.search:
-        once(schedule)
-        return Found(index=0, why="")
-    plan, began = wish.profile.plan(most=wish.permission.max_rate), time.monotonic()
-    load, made = wish.profile.workload, 0
-    while (rate := next_rate(plan, seen.steps, time.monotonic() - began)) is not None:
-        one = Schedule.steady(rate, plan.seconds_at(rate), warm_up=plan.warm_up)
-        made += one.operations
-        if made * load.operation_bytes + load.prepared_bytes > wish.permission.max_bytes:
-            ended = found(plan, seen.steps, time.monotonic() - began)
-            return Found(index=ended.index, why=f"{ended.why}; ended before {rate:,.6g} a second by max_bytes")
-        run.progress.say(f"{rate:,.6g} operations a second")
-        once(one)
-        last = seen.steps[-1]
-        run.progress.say(f"{rate:,.6g} a second: {last.verdict}, p99 {last.from_intended.p99:,.1f} ms")
-    return found(plan, seen.steps, time.monotonic() - began)
+def _cross_check_seconds(wish: Wish, engine: object) -> float:
+    if not wish.wants_cross_check:
+        return 0.0
+    if not isinstance(engine, CrossChecked):
+        raise Refused(
+            f"{wish.target} has no stock tool that could be asked for a second opinion",
+            hint="leave the cross-check out: Kafka's loads have one",
+        )
+    return engine.cross_check_seconds
 
 
-def _loaded(
-    engine: LoadEngine,
-    running: LoadRun,
-    wish: Wish,
-    schedule: Schedule,
-    seen: _Seen,
-    *,
-    guard: Guard,
-    stop: Stop,
-    prefix: str,
-) -> tuple[Found, bool]:
-    """Prepare, measure, remove; give what a search has found, and whether all is removed."""
-    progress = running.progress
-    ended, cleared, loading = Found(index=None, why=""), True, False
-    try:
-        with guard.watching(running.stop):  # to fill a database is a load, too
-            progress.stage("prepare")
-            engine.prepare(running)
-            running.stop.check()
-            progress.stage("load")
-            loading = True
-            ended = _measure(engine, running, wish, schedule, seen)
-    except Interrupted:
-        stop.check()  # a person's wish ends it all; a guard's ends the load, and has a result
-        seen.stopped = running.stop.reason
-    except Unreachable as error:
-        if stop.stopped or not loading:
-            raise
-        seen.lost = error.message  # that the target died is a result, not a reason to load it again
-    finally:
-        progress.stage("remove")
-        cleared = _cleared(engine, prefix)
-    return Found(index=len(seen.steps) - 1, why="") if seen.cut else ended, cleared
+def _guard(engine: LoadEngine, probes: Sequence[Probe], wish: Wish, clock: Clock) -> Guard:
+    """Give the guards.
 
-
-def _reader(
-    engine: LoadEngine, probes: Sequence[Probe], permission: LoadPermission, clock: Clock
-) -> Callable[[], Sequence[Reading]]:
-    limit = permission.guards[CANARY].above if CANARY in permission.guards else None
-    timeout = 2 * limit if limit else _PATIENCE
-    timeout = min(max(timeout, _SHORTEST), _PATIENCE)
-    wanted = [probe for probe in probes if set(probe.metrics) & set(permission.guards)]
+    :raises Refused: when one has tripped already
+    """
+    guards = wish.permission.guards
+    limit = guards[CANARY].above if CANARY in guards else None
+    timeout = min(max(2 * limit if limit else _PATIENCE, _SHORTEST), _PATIENCE)
+    wanted = [probe for probe in probes if set(probe.metrics) & set(guards)]
 
     def read() -> Sequence[Reading]:
         return [
@@ -258,7 +183,54 @@ def _reader(
             *(reading for probe in wanted for reading in probe.read(clock, timeout=timeout)),
         ]
 
-    return read
+    # Not every client keeps to its timeout when a server hangs: whoever does not answer by then has answered.
+    guard = Guard(wish.permission, read, patience=min(timeout * (1 + len(wanted)), _PATIENCE) + _SHORTEST)
+    tripped = guard.look()
+    if tripped:
+        raise Refused(
+            f"{wish.target} is not loaded now: {tripped}", hint="see to production first; load tests come after it"
+        )
+    return guard
+
+
+def _also_stopped_by(stop: Stop) -> Stop:
+    """Give a stop that guards may pull, too."""
+    own = Stop()
+    stop.on_stop(lambda: own.stop(stop.reason))
+    return own
+
+
+def _result(
+    id_: str,
+    wish: Wish,
+    course: Course,
+    environment: Mapping[str, str],
+    removed: Sequence[str],
+    *,
+    began: datetime,
+    ended: datetime,
+) -> LoadResult:
+    """Put what was measured together, without checks and a verdict."""
+    index = course.ended.index
+    return LoadResult(
+        id=id_,
+        profile=wish.profile.name,
+        target=wish.target,
+        reason=wish.reason,
+        started=began,
+        finished=ended,
+        environment=dict(environment),
+        declared={**wish.profile.declared(), "rate": wish.rate, "seconds": wish.seconds, "searched": wish.search},
+        limit=course.limit,
+        steps=tuple(course.steps),
+        judged=index,
+        histograms=course.histograms[index] if index is not None else {},
+        checks=(),
+        verdict=Verdict.UNVERIFIED,
+        stopped=course.stopped or course.lost,
+        notes=tuple(notes_of(course.ended, course.limit, course.steps, removed, course.cross_check)),
+        cross_check=course.cross_check,
+    )
 
 
 def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
@@ -272,5 +244,5 @@ def _cleared(engine: LoadEngine, prefix: str) -> bool:
     try:
         _remove(engine, prefix)
         return not ours(prefix, engine.leftovers(prefix))
-    except MainstayError:
+    except Exception:  # noqa: BLE001 - whatever a client raises: what was measured is not lost to it
         return False  # the result says so, and the next test tries again

@@ -34,7 +34,9 @@ def _page(loads: Loads, result: LoadResult, baseline: str | None) -> str:
     earlier = loads.newest(profile=result.profile, target=result.target, before=result.id)
     compared = []
     if baseline and baseline != result.id:
-        compared.append(compare(loads.get(baseline), result, earlier=earlier))
+        # What came after the baseline may be the change that is looked for: only what was before it shows noise.
+        noise = loads.newest(profile=result.profile, target=result.target, before=baseline)
+        compared.append(compare(loads.get(baseline), result, earlier=noise))
     elif earlier:
         compared.append(compare(earlier[0], result, earlier=earlier[1:]))
     return report.page(result, earlier=earlier, comparisons=compared)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from include.engine.contracts import Stop
+from include.engine.loading.contracts import LoadRun
 from include.engine.model import Verdict
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.server import CassandraServer
-from tests.loading.range import SHORT, WIDE, Range, Told, names
+from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 from tests.loading.stalling import run_with_a_stall
 
 pytestmark = pytest.mark.integration
@@ -30,7 +33,24 @@ def test_a_load_on_cassandra_tells_writes_from_reads(cassandra_range: Range) -> 
     assert step.errors == {}
     assert step.from_intended.count == 300
     assert {kind: one.count for kind, one in step.kinds.items()} == {"write": 225, "read": 75}
+    # What one process can do was found out with the driver itself: far less than the bare loop's 100,000 and more.
+    assert result.limit is not None
+    assert result.limit.by_cost
+    assert result.limit.rate < 50_000
+    assert (step.processes == 1) == (result.limit.rate >= 150 / 0.7)
     assert cassandra_range.engine(profile).leftovers("mainstay_load") == []
+
+
+def test_the_rows_that_will_be_read_are_written_no_faster_than_the_load_may_be(cassandra_range: Range) -> None:
+    engine = cassandra_range.engine(cassandra_range.profile(workload={"rows": 650}))
+    run = LoadRun(name="mainstay_load_test_filled", progress=Told(), stop=Stop(), clock=clock, most=200)
+    began = time.monotonic()
+    try:
+        engine.prepare(run)
+        took = time.monotonic() - began
+    finally:
+        engine.remove([run.name])
+    assert took >= 3  # 200 in each of the first three seconds
 
 
 def test_a_node_that_stands_still_is_in_the_percentiles_though_few_may_be_in_flight(

@@ -13,14 +13,17 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from include.engine.contracts import Stop
-from include.engine.errors import Contended, Interrupted, Refused
+from include.engine.errors import Contended, Interrupted, PermanentError, Refused
 from include.engine.loading.distribution import decoded
+from include.engine.loading.tool import run_tool
 from include.engine.model import Verdict
+from include.engine.systems.kafka import cross_check
 from include.engine.systems.kafka.client import open_admin
 from include.engine.systems.kafka.cut import covered
 from include.engine.systems.kafka.declared import change_configs
@@ -28,6 +31,7 @@ from include.engine.systems.kafka.probes import AdminProbe, disks
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.settings import Mirror
 from include.engine.systems.kafka.topology import mirrored
+from include.engine.systems.kafka.workload import Workload
 from include.engine.verbs import load
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 from tests.loading.stalling import run_with_a_stall
@@ -51,6 +55,8 @@ def topics(cluster: KafkaCluster) -> set[str]:
 def test_a_load_on_kafka_counts_every_record_and_leaves_nothing(kafka_range: Range, kafka: KafkaCluster) -> None:
     profile = kafka_range.profile(stages=SHORT, gates=WIDE, processes=2)
     result = kafka_range.run(profile, reason="first")
+    assert result.step is not None
+    assert result.step.processes == 2
     step = result.step
     assert step is not None
     assert step.from_intended.count == 300
@@ -70,6 +76,51 @@ def test_a_load_on_kafka_counts_every_record_and_leaves_nothing(kafka_range: Ran
     assert "http" not in page  # it needs nothing from anywhere
     again = kafka_range.run(profile, id_=result.id)  # a retry after the result was written
     assert again == result
+
+
+def test_kafkas_own_tool_is_asked_beside_ours_on_the_same_topic_and_no_password_is_on_its_command_line(
+    kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def remembered(command: list[str], **more: Any) -> int | None:
+        commands.append(command)
+        return run_tool(command, **more)
+
+    monkeypatch.setattr(cross_check, "run_tool", remembered)
+    range_ = Range("kafka", kafka.connection(sasl=True), tmp_path)
+    result = range_.run(range_.profile(stages=SHORT, gates=WIDE, workload={"cross_check": True}))
+    other = result.cross_check
+    assert other is not None
+    assert other.failed == ""
+    assert other.by.startswith("kafka-producer-perf-test 4.")
+    assert (other.asked_rate, other.operations) == (150, 900)  # six seconds, without those of the warm-up
+    assert 100 < other.rate < 200
+    assert set(other.latencies) == set(other.ours) == {"mean", "max", "p50", "p95", "p99", "p999"}
+    assert 0 < other.latencies["p50"] <= other.latencies["p99"] <= other.latencies["max"]
+    assert other.ours["p99"] == pytest.approx(result.step.from_sent.p99 if result.step else 0, rel=0.01)
+    assert bool(other.differs) == any("differs beyond noise" in note for note in result.notes)
+    assert "A second opinion" in range_.loads.page(result.id)
+    assert topics(kafka) == set()
+    (command,) = commands
+    assert not [part for part in command if kafka.password in part]
+
+
+def test_what_kafkas_own_tool_prints_is_read_without_its_warm_up() -> None:
+    whole = (
+        "1350 records sent, 150.0 records/sec (0.03 MB/sec), 9.62 ms avg latency, 404.00 ms max latency,"
+        " 6 ms 50th, 12 ms 95th, 90 ms 99th, 404 ms 99.9th.\n"
+    )
+    steady = (
+        "900 steady state records sent, 149.8 records/sec (0.03 MB/sec), 6.12 ms avg latency, 22.00 ms max latency,"
+        " 5 ms 50th, 9 ms 95th, 14 ms 99th, 22 ms 99.9th.\n"
+    )
+    found = cross_check.said_by(f"{whole}{steady}", Workload())
+    assert (found.operations, found.rate) == (900, 149.8)
+    assert found.latencies == {"mean": 6.12, "max": 22.0, "p50": 5.0, "p95": 9.0, "p99": 14.0, "p999": 22.0}
+    assert cross_check.said_by(whole, Workload()).operations == 1350
+    with pytest.raises(PermanentError, match=r"no percentiles: org\.apache\.kafka"):
+        cross_check.said_by("begun\norg.apache.kafka.common.KafkaException: no\n", Workload())
 
 
 def jvm(cluster: KafkaCluster) -> int:

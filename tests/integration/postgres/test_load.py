@@ -69,6 +69,28 @@ def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: Po
     server.stop()
 
 
+def test_a_ramp_on_a_server_that_hangs_ends_when_one_grace_is_over_and_not_one_for_each_part(
+    postgres_range: Range, postgres: PostgresServer
+) -> None:
+    profile = postgres_range.profile(stages=[{"rate": 20, "to": 40, "lasts": "4s"}], warm_up="0s", grace="2s")
+    engine = postgres_range.engine(profile)
+    run = LoadRun(name="mainstay_load_test_hanging", progress=Told(), stop=Stop(), clock=clock)
+    try:
+        engine.prepare(run)
+        with postgres.connect(run.name) as other:
+            other.execute("begin")
+            other.execute("lock table pgbench_branches")
+            began = time.monotonic()
+            step = engine.measure(run, profile.schedule()).step
+            took = time.monotonic() - began
+            other.execute("rollback")
+    finally:
+        engine.remove([run.name])
+    assert 6 <= took < 9  # with two seconds for each of the four parts, it was twelve
+    assert step.error_count > 60
+    assert step.from_intended.max > 4000  # milliseconds: the first ones waited until all was given up
+
+
 def test_a_clock_that_is_set_while_pgbench_runs_makes_no_result(postgres_range: Range) -> None:
     profile = postgres_range.profile(stages=SHORT, gates=WIDE)
     engine = postgres_range.engine(profile)

@@ -95,6 +95,7 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
     run = LoadRun(name=mine.name, progress=Told(), stop=Stop(), clock=clock)
     try:
         engine.prepare(run)
+        limit = engine.limit(run, rate=20)
         step = engine.measure(run, Schedule.steady(20, 4, warm_up=2)).step
         assert len(engine.canary(clock, timeout=60)) == 2  # both sides are asked
         (job,) = (mine / "engine").glob("*.json")
@@ -108,6 +109,9 @@ def test_rows_are_awaited_until_the_job_dies_and_nothing_of_it_stays(
     assert engine.leftovers(PREFIX) == []
     assert not mine.exists()
 
+    assert limit is not None
+    assert limit.by_cost  # by what both clients cost, and not by a loop without them
+    assert 20 < limit.rate < 50_000
     assert (step.errors, step.from_intended.count) == ({}, 80)
     assert set(step.phases) == set(PHASES)
     assert {one.count for one in step.phases.values()} == {80}

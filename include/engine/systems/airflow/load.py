@@ -13,12 +13,12 @@ from urllib.parse import quote
 import msgspec
 
 from include.engine.contracts import Clock, Connection
-from include.engine.errors import NotFound, Unreachable
-from include.engine.loading.contracts import LoadRun, Measured, Worker
+from include.engine.errors import Interrupted, NotFound, Unreachable
+from include.engine.loading.contracts import CutShort, LoadRun, Measured, Worker
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
-from include.engine.loading.workers import generate, limit_of
+from include.engine.loading.workers import generate, limit_by_cost
 from include.engine.model import GeneratorLimit, Reading
 from include.engine.systems.airflow.client import AirflowClient
 from include.engine.systems.airflow.workload import PROBE, Workload
@@ -47,11 +47,9 @@ class AirflowLoad:
         """Say which Airflow it is."""
         return {"airflow": str(self._client.get("version")["version"])}
 
-    def limit(self) -> GeneratorLimit:
-        """Measure the loop alone: the HTTP client's own cost comes on top."""
-        worker = Worker(module="include.engine.loading.nothing", parameters={})
-        how = "an operation that does nothing; the HTTP client's own work comes on top"
-        return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit:
+        """Ask for a second: only with answers does the HTTP client do its work."""
+        return limit_by_cost(self._worker(), rate, run, bound=self._bound(1), client="the HTTP client")
 
     def prepare(self, run: LoadRun) -> None:
         """Let the DAG of the tasks run."""
@@ -63,13 +61,11 @@ class AirflowLoad:
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Ask, and afterwards run the tasks."""
         load = self._workload
-        parameters = {**self._place, "paths": load.paths, "connections": load.connections}
         measured = generate(
-            Worker(module="include.engine.systems.airflow.question_load", parameters=parameters),
+            self._worker(),
             schedule,
-            processes=self._profile.processes,
-            # No more than there are threads: what waits for one was not sent yet.
-            bound=min(self._profile.in_flight, load.connections * self._profile.processes),
+            processes=run.processes,
+            bound=self._bound(run.processes),
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
@@ -77,7 +73,11 @@ class AirflowLoad:
         )
         if not load.tasks:
             return measured
-        figures = {**measured.step.figures, **self._run_tasks(run)}
+        try:
+            figures = {**measured.step.figures, **self._run_tasks(run)}
+        except (Interrupted, Unreachable) as error:
+            error.__cause__ = CutShort(measured)  # what was answered until then is not lost to it
+            raise
         return msgspec.structs.replace(measured, step=msgspec.structs.replace(measured.step, figures=figures))
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
@@ -104,6 +104,15 @@ class AirflowLoad:
                 self._client.delete(f"dags/{PROBE}/dagRuns/{quote(name)}")
             except NotFound:
                 continue
+
+    def _worker(self) -> Worker:
+        load = self._workload
+        parameters = {**self._place, "paths": load.paths, "connections": load.connections}
+        return Worker(module="include.engine.systems.airflow.question_load", parameters=parameters)
+
+    def _bound(self, processes: int) -> int:
+        # No more than there are threads: what waits for one was not sent yet.
+        return min(self._profile.in_flight, self._workload.connections * processes)
 
     def _run_tasks(self, run: LoadRun) -> dict[str, float]:
         count = self._workload.tasks

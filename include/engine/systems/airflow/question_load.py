@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from include.engine.errors import MainstayError
 from include.engine.loading.contracts import Done
 from include.engine.systems.airflow.client import AirflowClient
 
@@ -43,7 +42,7 @@ class Question:
         error = None
         try:
             self._client.get(path)
-        except MainstayError as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever the client raises, the question was not answered
             error = f"{type(raised).__name__}: {path.partition('?')[0]}"
         done(error, path.partition("?")[0])
         self._answered.set()

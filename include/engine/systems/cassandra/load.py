@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from include.engine.loading.contracts import LoadRun, Measured, Worker
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
-from include.engine.loading.workers import generate, limit_of
+from include.engine.loading.workers import generate, limit_by_cost
 from include.engine.model import GeneratorLimit, Reading
 from include.engine.systems.cassandra.client import Cql, Node, quoted
 from include.engine.systems.cassandra.row_load import TABLE
@@ -52,11 +53,9 @@ class CassandraLoad:
             "snapshots of what is dropped": "none" if _may_drop_without_snapshot(ring) else "as auto_snapshot says",
         }
 
-    def limit(self) -> GeneratorLimit:
-        """Measure the loop alone: there is no Cassandra in memory, so the driver's own cost comes on top."""
-        worker = Worker(module="include.engine.loading.nothing", parameters={})
-        how = "an operation that does nothing; the driver's own work comes on top"
-        return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit:
+        """Try the driver for a second: there is no Cassandra in memory, and only with one does it do its work."""
+        return limit_by_cost(self._worker(run), rate, run, bound=self._profile.in_flight, client="the driver")
 
     def prepare(self, run: LoadRun) -> None:
         """Create the keyspace and the table, and the rows that will be read."""
@@ -76,27 +75,23 @@ class CassandraLoad:
             if load.reads:
                 value = b"x" * load.payload_bytes
                 insert = f"INSERT INTO {table} (id, at, value) VALUES (?, ?, ?)"  # noqa: S608 - a name that is ours
-                for first in range(0, load.rows, _FILLED_AT_ONCE):
+                # No more in a second than the inventory allows of the load itself: production feels either.
+                rate = run.most or math.inf
+                at_once = int(max(1, min(_FILLED_AT_ONCE, rate)))
+                for first in range(0, load.rows, at_once):
                     run.stop.check()
-                    some = range(first, min(load.rows, first + _FILLED_AT_ONCE))
+                    next_one = time.monotonic() + at_once / rate
+                    some = range(first, min(load.rows, first + at_once))
                     cql.many(insert, [(key, 0, value) for key in some])
+                    if some.stop < load.rows:
+                        time.sleep(max(0.0, next_one - time.monotonic()))
 
     def measure(self, run: LoadRun, schedule: Schedule) -> Measured:
         """Write and read."""
-        load = self._workload
-        parameters = {
-            "connection": msgspec.to_builtins(self._connection),
-            "keyspace": run.name,
-            "timeout": load.timeout_ms / 1000,
-            **{
-                key: getattr(load, key)
-                for key in ("consistency", "payload", "payload_bytes", "rows", "writes", "reads")
-            },
-        }
         return generate(
-            Worker(module="include.engine.systems.cassandra.row_load", parameters=parameters),
+            self._worker(run),
             schedule,
-            processes=self._profile.processes,
+            processes=run.processes,
             bound=self._profile.in_flight,
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
@@ -128,6 +123,19 @@ class CassandraLoad:
         with Cql(self._connection, timeout=_SCHEMA_TIMEOUT) as cql:
             for name in names:
                 cql.rows(f"DROP KEYSPACE IF EXISTS {quoted(name)}")
+
+    def _worker(self, run: LoadRun) -> Worker:
+        load = self._workload
+        parameters = {
+            "connection": msgspec.to_builtins(self._connection),
+            "keyspace": run.name,
+            "timeout": load.timeout_ms / 1000,
+            **{
+                key: getattr(load, key)
+                for key in ("consistency", "payload", "payload_bytes", "rows", "writes", "reads")
+            },
+        }
+        return Worker(module="include.engine.systems.cassandra.row_load", parameters=parameters)
 
     def _hang_up(self) -> None:
         asking, self._asking = self._asking, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from include.engine.loading.workload import LoadWorkload
 
 class Workload(LoadWorkload):
     """Writes and reads of single rows, in a keyspace of the test's own."""
+
+    tried_out: ClassVar[bool] = True
 
     writes: int = Field(1, ge=0, description="weight of writes")
     reads: int = Field(0, ge=0, description="weight of reads, of rows that were written before")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from include.engine.contracts import Clock, Connection
-from include.engine.loading.contracts import LoadRun, Measured, Worker
+from include.engine.loading.contracts import LoadRun, Measured, ToolSaid, Worker
 from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
@@ -15,6 +15,7 @@ from include.engine.loading.workers import generate, limit_of
 from include.engine.model import GeneratorLimit, Reading
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import TopicPlan, open_admin
+from include.engine.systems.kafka.cross_check import BY, LONGEST, ask, records
 from include.engine.systems.kafka.declared import create_topics, delete_topics
 from include.engine.systems.kafka.workload import Workload
 
@@ -27,6 +28,9 @@ class KafkaLoad:
 
     :param connection: of an account that may create topics, and write to them
     """
+
+    cross_check_by = BY
+    cross_check_seconds = LONGEST
 
     def __init__(self, connection: Connection, profile: Profile) -> None:
         assert isinstance(profile.workload, Workload)
@@ -45,13 +49,13 @@ class KafkaLoad:
                 "client": _client_version(),
             }
 
-    def limit(self) -> GeneratorLimit:
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit:  # noqa: ARG002 - the target gets nothing of it
         """Produce to librdkafka's own broker in memory, which takes a part of the same processor: a lower bound."""
         settings = self._producer() | {"test.mock.num.brokers": 1, "allow.auto.create.topics": True}
         told = {key: settings[key] for key in sorted(settings) if not _is_place(key)}
         worker = self._worker("limit", told, partitions=1)
         how = "librdkafka's broker in memory, in the same process"
-        return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
+        return limit_of(worker, bound=self._profile.in_flight, processes=run.processes, stop=run.stop, how=how)
 
     def prepare(self, run: LoadRun) -> None:
         """Create the topic."""
@@ -70,13 +74,21 @@ class KafkaLoad:
         return generate(
             self._worker(run.name, self._producer(), partitions=self._workload.partitions),
             schedule,
-            processes=self._profile.processes,
+            processes=run.processes,
             bound=self._profile.in_flight,
             grace=self._profile.grace.total_seconds(),
             stop=run.stop,
             progress=run.progress,
             most=run.most,
         )
+
+    def cross_check_operations(self, rate: float) -> int:
+        """Give how many records Kafka's own tool sends at *rate*."""
+        return records(rate)
+
+    def cross_check(self, run: LoadRun, rate: float) -> ToolSaid:
+        """Have Kafka's own tool produce to the same topic."""
+        return ask(self._connection, run.name, self._workload, rate, run.stop)
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         """Ask for the brokers, and say how long it took."""

@@ -26,6 +26,14 @@ class Workload(LoadWorkload):
     linger_ms: int = Field(5, ge=0, le=60_000, description="how long a record may wait for others to share its batch")
     batch_bytes: int = Field(1 << 20, ge=1 << 10, le=1 << 30, description="size of a batch, at most")
     timeout_ms: int = Field(30_000, ge=1000, description="after which a record has failed")
+    cross_check: bool = Field(
+        default=False, description="ask kafka-producer-perf-test for a second opinion, when the load is over"
+    )
+
+    @property
+    def second_opinion(self) -> bool:
+        """Whether Kafka's own tool is asked as well."""
+        return self.cross_check
 
     @property
     def operation_bytes(self) -> int:

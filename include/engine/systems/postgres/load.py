@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from psycopg import sql as q
@@ -27,6 +24,7 @@ from include.engine.loading.permission import CANARY
 from include.engine.loading.profiles import Profile
 from include.engine.loading.recording import Recording, step_of
 from include.engine.loading.schedule import SECOND, Schedule, Stage
+from include.engine.loading.tool import run_tool
 from include.engine.loading.workers import interval_of
 from include.engine.model import Reading
 from include.engine.sandbox.distributions import Shelf
@@ -69,7 +67,7 @@ class PostgresLoad:
         version = found.pop("server_version")
         return {"postgresql": version, "client": f"pgbench {self._binaries().version}", **found}
 
-    def limit(self) -> None:
+    def limit(self, run: LoadRun, *, rate: float) -> None:
         """Measure nothing: pgbench says by itself how late it was."""
 
     def prepare(self, run: LoadRun) -> None:
@@ -83,16 +81,18 @@ class PostgresLoad:
         """Run pgbench once for each steady part of the schedule."""
         recording = Recording(interval_of(schedule))
         begun, late, cpu = 0.0, 0, 0.0
+        # All parts have one grace between them: with one each, a ramp would outlive what was allowed.
+        ends = time.monotonic() + schedule.seconds + self._profile.grace.total_seconds()
         for stage in _steady_parts(schedule):
             before = _cpu_of_children()
             try:
-                late = self._one(run, stage, begun, late, recording)
+                late = self._one(run, stage, begun, late, recording, ends=ends)
             except (Interrupted, Unreachable) as error:
                 lasted = recording.last / SECOND
                 if lasted > schedule.warm_up + 1:
                     error.__cause__ = CutShort(_measured(recording, schedule.until(lasted), cpu))
                 raise
-            jobs = min(self._workload.clients, self._profile.processes)
+            jobs = min(self._workload.clients, run.processes)
             cpu = max(cpu, (_cpu_of_children() - before) / jobs / (stage.seconds + late / SECOND))
             begun += stage.seconds
         return _measured(recording, schedule, cpu)
@@ -123,10 +123,11 @@ class PostgresLoad:
             for name in names:
                 client.execute(q.SQL("drop database if exists {} with (force)").format(q.Identifier(name)))
 
-    def _one(self, run: LoadRun, stage: Stage, begun: float, late: int, recording: Recording) -> int:
+    def _one(self, run: LoadRun, stage: Stage, begun: float, late: int, recording: Recording, *, ends: float) -> int:
         """Run one part, and give by how many nanoseconds it ended after its time.
 
         :param late: by how much the part before it did: everything in this one was sent by that much later than it was due
+        :param ends: when the whole load must have ended, on the monotonic clock
         """
         load = self._workload
         scripts = [part for name, weight in load.scripts.items() for part in ("--builtin", f"{name}@{weight}")]
@@ -138,12 +139,12 @@ class PostgresLoad:
         with tempfile.TemporaryDirectory() as folder:
             arguments = [
                 *("--no-vacuum", "--log", "--log-prefix", "load", "--protocol", load.protocol, *scripts),
-                *("--client", str(load.clients), "--jobs", str(min(load.clients, self._profile.processes))),
+                *("--client", str(load.clients), "--jobs", str(min(load.clients, run.processes))),
                 *("--rate", f"{stage.rate:.6f}", "--transactions", str(each)),
             ]
-            timeout = stage.seconds + self._profile.grace.total_seconds()
+            timeout = min(stage.seconds + self._profile.grace.total_seconds(), ends - time.monotonic())
             try:
-                ended = self._pgbench(run, Path(folder), arguments, timeout=timeout)
+                ended = timeout > 0 and self._pgbench(run, Path(folder), arguments, timeout=timeout)
             except (Interrupted, Unreachable) as error:  # what it has logged until then was measured
                 ended, problem = True, error
             found = list(transactions(_whole_lines(Path(folder)), began_us=began_us, scripts=list(load.scripts)))
@@ -155,14 +156,9 @@ class PostgresLoad:
         due = [one for one in found if one.due + offset < end]
         moved = offset + late
         recording.add_many(
-            (one.due + offset, one.sent + moved, one.answered + moved, one.kind, None)
-            for one in due
-            if one.error is None
+            (one.due + offset, one.sent + moved, one.answered + moved, one.kind, one.error) for one in due
         )
         held = [(one.due + offset, one.sent + moved) for one in due if one.sent + late - one.due > LATE]
-        for one in due:
-            if one.error is not None:  # the log does not say how long it took
-                recording.add_error(one.due + offset, one.error)
         if not ended:  # the last ones of the schedule are those that it still had to make
             for index in range(len(found), int(stage.operations)):
                 wanted = int((begun + stage.time_of(index)) * SECOND)
@@ -174,34 +170,26 @@ class PostgresLoad:
         last = given_up * 1000 + moved if not ended else max((one.answered + moved for one in due), default=0)
         return max(0, last - end)
 
-    def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float = 600.0) -> bool:
+    def _pgbench(self, run: LoadRun, folder: Path, arguments: list[str], *, timeout: float | None = None) -> bool:
         """Run it to its end, or end it after *timeout*; say which."""
         connection = self._connection
         secret = {"PGPASSWORD": connection.password} if connection.password else {}
         binaries = self._binaries()
         with (folder / "said").open("w+") as said:
-            process = subprocess.Popen(
+            code = run_tool(
                 [
                     *(str(binaries.tool("pgbench")), *arguments, "--username", connection.login),
                     *("--host", connection.host, "--port", str(connection.port or 5432), run.name),
                 ],
-                cwd=folder,
-                env={**_inherited(), **binaries.environment, **secret, **_tls(connection)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,
+                directory=folder,
+                environment={**_inherited(), **binaries.environment, **secret, **_tls(connection)},
+                stop=run.stop,
+                timeout=timeout,
+                errors=said,
+                moment=1.0,  # in which it finds out by itself that its server is gone: only so it writes its log out
             )
-            run.stop.on_stop(lambda: threading.Thread(target=_end, args=(process,), daemon=True).start())
-            try:
-                code = process.wait(timeout=timeout)
-            except subprocess.TimeoutExpired:
+            if code is None:
                 return False
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-                run.stop.check()
             if code != 0:
                 said.seek(0)
                 raise failure_of(code, said.read(), connection)
@@ -215,14 +203,6 @@ class PostgresLoad:
             return PostgresBinaries.find(major, shelf)
         except MainstayError:
             return PostgresBinaries.find(17, shelf)  # pgbench talks to servers of other versions
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill pgbench, after the moment in which it finds out by itself that its server is gone: only so it writes its log out."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=1)
-        return
-    process.kill()
 
 
 def note_held(recording: Recording, held: Iterable[tuple[int, int]]) -> None:

@@ -36,11 +36,12 @@ def transactions(lines: Iterable[str], *, began_us: int, scripts: Sequence[str])
         try:
             ended = int(parts[4]) * 1_000_000 + int(parts[5]) - began_us
             kind = scripts[int(parts[3])] if len(scripts) > 1 else ""
-            if not parts[2].isdigit():
-                yield Transaction(ended * 1000, ended * 1000, ended * 1000, kind, parts[2])
+            lag = int(parts[6])
+            if not parts[2].isdigit():  # how long it took is not said: at least as long as it waited to be sent
+                yield Transaction((ended - lag) * 1000, ended * 1000, ended * 1000, kind, parts[2])
                 continue
             due = ended - int(parts[2])
-            yield Transaction(due * 1000, (due + int(parts[6])) * 1000, ended * 1000, kind)
+            yield Transaction(due * 1000, (due + lag) * 1000, ended * 1000, kind)
         except (ValueError, IndexError) as error:
             raise Corrupt(
                 f"pgbench has logged {line.strip()[:80]!r}, which is no line of its format",

@@ -23,7 +23,7 @@ from include.engine.inventory import TargetSettings
 from include.engine.loading.contracts import LoadEngine, LoadRun, Measured, Worker
 from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
-from include.engine.loading.workers import generate, limit_of
+from include.engine.loading.workers import generate, limit_by_cost
 from include.engine.model import GeneratorLimit, LoadStep, Reading, System, Target
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Home
@@ -87,11 +87,9 @@ class StreamLoad:
             found |= {name: value for name, value in side.environment().items() if name not in found}
         return found
 
-    def limit(self) -> GeneratorLimit:
-        """Measure the loop alone: the clients' own work comes on top."""
-        worker = Worker(module="include.engine.loading.nothing", parameters={})
-        how = "an operation that does nothing; both clients' own work comes on top"
-        return limit_of(worker, bound=self._profile.in_flight, processes=self._profile.processes, how=how)
+    def limit(self, run: LoadRun, *, rate: float) -> GeneratorLimit:
+        """Send for a second, and look for the rows: only so do both clients do their work."""
+        return limit_by_cost(self._worker(run), rate, run, bound=self._profile.in_flight, client="both clients")
 
     def prepare(self, run: LoadRun) -> None:
         """Make the topic and the keyspace, launch the job, and wait until it has brought a first record through."""
@@ -116,9 +114,9 @@ class StreamLoad:
         try:
             with _ended_with(job, stop):
                 measured = generate(
-                    Worker(module="include.engine.systems.spark.flow_load", parameters=self._parameters(run.name)),
+                    self._worker(run),
                     schedule,
-                    processes=self._profile.processes,
+                    processes=run.processes,
                     bound=self._profile.in_flight,
                     grace=self._profile.grace.total_seconds(),
                     stop=stop,
@@ -154,6 +152,9 @@ class StreamLoad:
 
     def _connection(self, name: str) -> Connection:
         return self._connections.get(getattr(self._settings, name))
+
+    def _worker(self, run: LoadRun) -> Worker:
+        return Worker(module="include.engine.systems.spark.flow_load", parameters=self._parameters(run.name))
 
     def _parameters(self, name: str) -> dict[str, Any]:
         load = self._workload

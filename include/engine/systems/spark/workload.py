@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from include.engine.loading.workload import LoadWorkload
@@ -11,6 +13,8 @@ _DOCUMENT = 260  # bytes of an event besides its payload
 
 class Workload(LoadWorkload):
     """Events that are produced to a topic of the test's own, and looked for in a table of its own."""
+
+    tried_out: ClassVar[bool] = True
 
     payload_bytes: int = Field(200, ge=0, le=1 << 20, description="size of each event, besides its ids and times")
     partitions: int = Field(3, ge=1, le=1000, description="of the topic")
