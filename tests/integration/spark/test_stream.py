@@ -46,7 +46,7 @@ def event(number: int) -> dict[str, object]:
     made = uuid.UUID(int=(number << 64) | (1 << 60) | number, version=1)
     return {
         "event_id": str(made),
-        "user_id": str(uuid.UUID(int=number % 7 + 1, version=4)),
+        "user_id": str(uuid.UUID(int=number // 5 + 1, version=4)),  # of few rows, as samples of partitions are
         "event_type": "click",
         "created_at": datetime.fromtimestamp(1_790_000_000 + number * 60, UTC).isoformat(),
         "properties": {"page": f"/{number}"},
