@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from include.engine.sandbox.home import Home, Sandbox
@@ -19,6 +20,9 @@ from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.server import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent
+# How long an example takes is the machine's, not the code's: two runs go on side by side, with servers.
+hypothesis.settings.register_profile("mainstay", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("mainstay")
 # The live Airflow runs beside what needs no servers: a scheduler that is slow answers too late (systems/airflow/client.py).
 _FIRST = "e2e"
 _LAST = ("kafka", "postgres", "cassandra", "spark", "sets", "sabotage")

@@ -147,7 +147,7 @@ class Estate:
             slot=options.pop("slot", self.slot),
             binaries=lambda major: PostgresBinaries.find(major, Shelf.of(self.server.sandbox.home)),
             clock=clock,
-            progress=Quiet(),
+            progress=options.pop("progress", None) or Quiet(),
             recipients=self.recipients,
             partial_seconds=0.2,
             **options,

@@ -35,3 +35,21 @@ class ReadsBack(Protocol):
         :param identities: age secret keys; what they cannot open is left out
         """
         ...
+
+
+LOG = "log"  # the check of what a backup needs at once
+
+
+@runtime_checkable
+class ReadsLogOf(Protocol):
+    """An archive that can read back what one backup needs of it."""
+
+    def read_log_of(self, manifest: Manifest, identities: Sequence[str], go_on: Callable[[], None]) -> Sequence[Check]:
+        """Read that and compare (the check :data:`LOG`), and say how far the log goes on from there (any other check).
+
+        Nothing when nothing was ever archived.
+
+        :param identities: age secret keys; without any, what is encrypted is not read, and a check's detail says so
+        :param go_on: called before each piece; raises when the work was asked to stop
+        """
+        ...

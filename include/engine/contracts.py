@@ -16,17 +16,7 @@ from msgspec import Struct
 
 from include.engine.archiving import Archive
 from include.engine.errors import Interrupted
-from include.engine.model import (
-    Check,
-    Cut,
-    Entry,
-    Manifest,
-    Moved,
-    Position,
-    Restored,
-    RestorePlan,
-    Target,
-)
+from include.engine.model import Check, Cut, Entry, Manifest, Moved, Position, Restored, RestorePlan, Target
 from include.engine.sharing import SharedObjects
 
 Clock = Callable[[], datetime]  # aware, UTC
@@ -174,6 +164,9 @@ class CopyJob(Struct, frozen=True, kw_only=True):
     reader: Reader
     shared: SharedObjects
     history: Sequence[Manifest]  # committed backups of the target, oldest first
+    doubted: frozenset[str] = (
+        frozenset()
+    )  # ids: of the newest and what it builds on, those that were found damaged since
     progress: Progress
     stop: Stop
     clock: Clock

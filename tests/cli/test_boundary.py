@@ -48,6 +48,13 @@ class TestErrors:
         assert "ZeroDivisionError: division by zero" in done.stderr
         assert "MAINSTAY_DEBUG=1" in done.stderr
 
+    def test_of_the_system_are_one_block_too(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
+        paper.on_copy = PermissionError(13, "Permission denied", "/srv/spool")
+        done = shell("backup")
+        assert done.exit_code == 1
+        assert "/srv/spool" in done.stderr
+        assert "hint:" in done.stderr
+
     def test_show_where_they_come_from_when_debugging(
         self, shell: Shell, pipeline: Pipeline, paper: Paper, monkeypatch: pytest.MonkeyPatch
     ) -> None:

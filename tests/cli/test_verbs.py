@@ -12,7 +12,7 @@ import pytest
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import ArchiveReach, Check, RecoverableWindow, Verdict
 from include.engine.systems.postgres.archive import WalArchive
-from include.engine.verbs import backup
+from include.engine.verbs import backup, upkeep
 from include.engine.verbs.pipeline import Pipeline
 from tests.cli.conftest import Shell
 from tests.cli.paper import TARGET, Paper, PaperLookup
@@ -322,6 +322,46 @@ class TestVerify:
         assert done.exit_code == 1
         assert key in done.stdout
 
+    @pytest.mark.parametrize(
+        ("name", "verdict", "code", "recorded"),
+        [
+            ("log", Verdict.PASS, 0, Verdict.PASS),
+            ("log", Verdict.FAIL, 1, Verdict.FAIL),
+            ("log", Verdict.UNVERIFIED, 3, Verdict.PASS),
+            ("log from there on", Verdict.FAIL, 1, Verdict.PASS),
+        ],
+    )
+    def test_reads_the_log_that_the_backup_needs_whose_damage_is_that_of_the_backup(
+        self,
+        shell: Shell,
+        set_id: str,
+        pipeline: Pipeline,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        verdict: Verdict,
+        code: int,
+        recorded: Verdict,
+    ) -> None:
+        archive = WalArchive(TARGET, pipeline.catalog.bucket)
+        monkeypatch.setattr(PaperLookup, "archive", lambda *_: archive)
+        check = Check(name=name, verdict=verdict, detail="wal/0001 and what was seen of it")
+        monkeypatch.setattr(archive, "read_log_of", lambda *_: [check])
+        done = shell("verify", f"postgres/main@{set_id}", "--json")
+        assert done.exit_code == code
+        assert json.loads(done.stdout)["checks"][0]["name"] == f"postgres/main: {name}"
+        assert "wal/0001 and" in shell("verify").stdout
+        assert pipeline.catalog.verifications(TARGET, set_id)[-1].verdict is recorded
+
+    def test_says_when_no_log_was_read(
+        self, shell: Shell, set_id: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        archive = WalArchive(TARGET, pipeline.catalog.bucket)
+        monkeypatch.setattr(PaperLookup, "archive", lambda *_: archive)
+        done = shell("verify")
+        assert done.exit_code == 0
+        assert "no log was ever archived, so none was read" in done.stdout
+        assert json.loads(shell("verify", "--json").stdout)["unread"]
+
 
 class TestRetention:
     def test_explains_what_is_kept(self, shell: Shell, older_set: str, set_id: str) -> None:
@@ -358,3 +398,13 @@ def test_upkeep_finds_garbage_and_leaves_it_unless_told(shell: Shell, pipeline: 
     done = shell("upkeep", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["orphans"]["targets"][0]["dry_run"] is True
+
+
+def test_a_damaged_manifest_of_one_target_does_not_keep_garbage_of_the_others(pipeline: Pipeline) -> None:
+    bucket = pipeline.catalog.bucket
+    bucket.create("cassandra/events/backups/20261101T000000Z/manifest.json", b"{")
+    garbage = "kafka/main/backups/20261101T000000Z/a1/x"
+    bucket.create(garbage, b"x")
+    with pytest.raises(Corrupt, match="cassandra/events"):
+        upkeep.sweep_orphans(pipeline, dry_run=False, clock=lambda: datetime.now(UTC) + timedelta(days=3))
+    assert not bucket.exists(garbage)

@@ -211,7 +211,15 @@ def test_a_full_directory_is_refused(site: Site, wanted: datetime, sandbox: Sand
 def test_the_catalog_and_the_proofs_need_the_bucket_only(site: Site, wanted: datetime) -> None:
     (backup,) = json.loads(site.elsewhere("catalog", "--json").stdout)["backups"]
     assert backup["encrypted"] is True
-    assert json.loads(site.elsewhere("verify", "--json").stdout)["verdict"] == "PASS"
+    blind = json.loads(site.elsewhere("verify", "--json").stdout)
+    assert blind["verdict"] == "PASS"
+    assert "was not read: it is encrypted" in blind["checks"][-1]["detail"]
+    seeing = json.loads(site.elsewhere("verify", "--json", "--identity-file", str(site.key)).stdout)
+    assert {check["name"]: check["verdict"] for check in seeing["checks"]} == {
+        "postgres/main": "PASS",
+        "postgres/main: log": "PASS",
+        "postgres/main: log from there on": "PASS",
+    }
 
 
 def test_a_drill_needs_the_bucket_and_the_key(site: Site, wanted: datetime) -> None:

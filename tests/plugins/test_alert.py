@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from tests.plugins.conftest import RUN_AFTER  # isort: skip  # sets Airflow up
 
 from include.engine.errors import Refused
 from mainstay.notifiers.alert import AlertNotifier, line
+from tests.airflow_env import PROJECT
 
 
 def failed(tags: tuple[str, ...] = ("tier:1",)) -> dict[str, Any]:
@@ -75,3 +77,25 @@ async def test_the_triggerer_and_the_worker_say_the_same(monkeypatch: pytest.Mon
     await AlertNotifier(runbook="backup-late", what="late").async_notify(context)  # type: ignore[arg-type]
     assert len(said) == 2
     assert said[0] == said[1]
+
+
+async def test_a_deadline_that_is_missed_reaches_the_log_the_way_airflow_calls_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The triggerer has nothing but the path and the arguments that the DAG was serialized with, and a plain context."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.triggers.callback import CallbackTrigger
+
+    said: list[str] = []
+    monkeypatch.setattr(AlertNotifier, "log", SimpleNamespace(error=lambda form, text: said.append(form % text)))
+    dag: Any = DagBag(dag_folder=str(PROJECT / "dags" / "backup.py")).dags["backup"]
+    (alert,) = dag.deadline  # one, named "late"
+    callback = json.loads(json.dumps(alert.callback.serialize()))
+    context = {"dag_run": {"dag_id": "backup", "dag_run_id": "scheduled__1", "run_after": "2026-11-23T02:00:00Z"}}
+    trigger = CallbackTrigger(callback["path"], {**callback["kwargs"], "context": context})
+
+    states = [event.payload["state"] async for event in trigger.run()]
+
+    assert states == ["running", "success"]
+    (told,) = map(fields, said)
+    assert (told["what"], told["run"], told["severity"]) == ("a backup is late", "scheduled__1", "page")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from include.engine.contracts import Stop
 from include.engine.errors import Corrupt, Incomplete, NotFound, Refused, Unauthorized
 from include.engine.model import DestinationKind, Manifest, Verdict
 from include.engine.sandbox.home import Sandbox
@@ -103,6 +104,22 @@ def test_a_damaged_object_of_the_backup_is_named(
     with pytest.raises(Corrupt, match=re.escape(entry.key)):
         estate.restore(place / "data")
     assert not (place / "data" / "postmaster.pid").exists()
+
+
+def test_a_flipped_bit_in_the_archived_log_that_a_backup_needs_is_found_by_its_verification_and_by_its_restore(
+    estate: Estate, place: Path
+) -> None:
+    """Recovery asks the archive first, whatever the backup itself holds."""
+    taken = manifest(estate)
+    (wal,) = [one for one in list_wal(estate.bucket, TARGET) if one.name == taken.detail["start_wal"]]
+    whole_log = estate.archive.read_log_of(taken, (), Stop().check)
+    assert [check.verdict for check in whole_log] == [Verdict.PASS, Verdict.PASS]
+    flip(file_of(estate, wal.key))
+    damaged, onward = estate.archive.read_log_of(taken, (), Stop().check)
+    assert (damaged.verdict, onward.verdict) == (Verdict.FAIL, Verdict.PASS)
+    assert wal.key in damaged.detail
+    with pytest.raises(Corrupt, match=re.escape(wal.key)):
+        estate.restore(place / "data")
 
 
 def test_swapped_objects_are_named(estate: Estate, place: Path) -> None:

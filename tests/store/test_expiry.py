@@ -240,7 +240,7 @@ def test_nothing_of_a_target_goes_while_its_backup_is_running(catalog: Catalog) 
     with hold(catalog.bucket, folder, until=NOW + DAY, clock=ticking()):
         plan = plan_expiry(catalog, LAST_TWO, NOW)
     assert doomed(plan) == [("cassandra/events", night(9))]
-    assert "postgres/main: nothing is deleted while a backup is running" in plan.cannot[0]
+    assert "postgres/main: nothing is deleted while a backup is taken or restored" in plan.cannot[0]
     assert [m.id for m in plan.kept["postgres/main"]] == [night(9), night(8), night(7)]
 
 

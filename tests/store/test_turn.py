@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from include.engine.errors import Contended
-from include.engine.model import encode
+from include.engine.model import System, Target, encode
+from include.engine.store import lease
 from include.engine.store.bucket import Bucket
-from include.engine.store.lease import CLOCK_TOLERANCE, LEASE, Lease, turn
+from include.engine.store.lease import CLOCK_TOLERANCE, LEASE, Lease, sweeping, turn
 
 FOLDER = "loads/running"
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -75,3 +76,36 @@ def test_only_one_of_two_heirs_takes_over(empty: Bucket) -> None:
     with pytest.raises(Contended, match="taking over"):
         take(empty, late)
     assert dead.host == "elsewhere"
+
+
+def test_an_heir_that_died_before_it_took_over_is_followed_by_the_next(empty: Bucket) -> None:
+    """It has said that it removes the dead lease, and was killed before it did."""
+    dead = held(empty)
+    late = UNTIL + CLOCK_TOLERANCE
+    heir = msgspec.structs.replace(dead, host=os.uname().nodename, pid=_gone(), started=late)
+    name = f"{FOLDER}/ended-{dead.started:%Y%m%dT%H%M%S%f}-elsewhere-1.json"
+    assert empty.create(name, encode(msgspec.structs.replace(heir, expires_at=late + CLOCK_TOLERANCE)))
+    take(empty, late)
+    take(empty, late)
+
+
+def test_of_two_sweeps_that_find_a_dead_one_the_slower_does_not_end_the_other(
+    empty: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(System.CASSANDRA, "events")
+    late = UNTIL + CLOCK_TOLERANCE
+    dead = Lease(folder=str(target), host="elsewhere", pid=1, started=NOW, expires_at=UNTIL)
+    assert empty.create(f"{target}/sweep.json", encode(dead))
+    with sweeping(empty, target, clock=lambda: late):
+        # The slower one has read the dead lease before the faster one removed it.
+        find = lease._find
+        monkeypatch.setattr(lease, "_find", lambda b, key: dead if key.endswith("/sweep.json") else find(b, key))
+        with pytest.raises(Contended, match="taking over"), sweeping(empty, target, clock=lambda: late):
+            raise AssertionError
+        assert empty.exists(f"{target}/sweep.json")
+
+
+def _gone() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    return ended.pid

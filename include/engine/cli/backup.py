@@ -16,7 +16,7 @@ from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.contracts import Prepares, Progress, Stop
 from include.engine.errors import MainstayError, Misconfigured
-from include.engine.model import SetManifest, Target, Verdict, Verification, backup_id, worst
+from include.engine.model import Check, SetManifest, Target, Verdict, Verification, backup_id, worst
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
@@ -48,9 +48,10 @@ def backup(
     _ahead(pipeline, chosen)
     with stopping() as stop, ShellProgress() as progress:
         sealed = take(pipeline, set_id or backup_id(now()), chosen, full=full, progress=progress, stop=stop)
+        checks = whole(pipeline, sealed) if verify else ()
         proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
-    _tell(pipeline, sealed, proofs, as_json=as_json)
-    leave(worst([sealed.verdict, *(proof.verdict for proof in proofs)]))
+    _tell(pipeline, sealed, checks, proofs, as_json=as_json)
+    leave(worst([sealed.verdict, *(check.verdict for check in checks), *(proof.verdict for proof in proofs)]))
 
 
 def _ahead(pipeline: Pipeline, targets: tuple[Target, ...]) -> None:
@@ -77,7 +78,11 @@ def take(
         return verb.seal(pipeline, set_id, clock=now)
     finally:
         try:
-            verb.release(pipeline, set_id, targets)
+            left = verb.release(pipeline, set_id, targets)
+            for target in left:
+                progress.say(
+                    f"{target}: another run of the set {set_id} is still at it, and clears the server afterwards"
+                )
         except MainstayError as error:
             # It neither undoes a set that is sealed nor explains one that is not.
             progress.say(f"something of the set {set_id} was left on a server: {error}")
@@ -90,9 +95,23 @@ def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, st
     return verb.verify_parts(pipeline, sealed.id, progress=progress, stop=stop, clock=now, trust=verb.LATELY)
 
 
-def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, ...], *, as_json: bool) -> None:
+def whole(pipeline: Pipeline, sealed: SetManifest) -> tuple[Check, ...]:
+    """Check that every part of a set, and what it builds on, is there as it was sealed."""
+    from include.engine.verbs import verify as verb
+
+    return verb.check_set(pipeline, sealed.id)
+
+
+def _tell(
+    pipeline: Pipeline,
+    sealed: SetManifest,
+    checks: tuple[Check, ...],
+    proofs: tuple[Verification, ...],
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
-        emit_json({"set": sealed, "verifications": proofs})
+        emit_json({"set": sealed, "checks": checks, "verifications": proofs})
         return
     verdicts = {(proof.target, proof.backup): proof.verdict for proof in proofs}
     rows, notes = [], []
@@ -119,5 +138,8 @@ def _tell(pipeline: Pipeline, sealed: SetManifest, proofs: tuple[Verification, .
         if told := figures.trusted(proof):
             show(f"{proof.target}: {told}")
     show(checks_table(sealed.checks, title="Do the parts fit together?"))
+    lacking = [check for check in checks if check.verdict is not Verdict.PASS]
+    if lacking:
+        show(checks_table(lacking, title="Is all of it there?"))
     if sealed.left_out:
         show(f"Not in this set: {', '.join(sealed.left_out)}")

@@ -37,7 +37,7 @@ class Boundary(TyperGroup):
             if _debugging():
                 raise
             tell(_ours(error), as_json=bool(ctx.meta.get(AS_JSON)))
-        except (typer.Exit, typer.Abort, OSError):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise  # typer's own, and a reader that closed the pipe
         except Exception as error:
             if _debugging() or _is_usage(error):

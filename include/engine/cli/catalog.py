@@ -100,6 +100,7 @@ def catalog(
 
 def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
     """Read the catalog, newest first; what cannot be read is listed apart, and hides nothing else."""
+    from include.engine.store.proven import LastWords
     from include.engine.store.sets import survey_sets
 
     found = pipeline.catalog
@@ -116,8 +117,12 @@ def listed(pipeline: Pipeline, only: Target | None = None) -> Listing:
     by_target = {target: list(surveys[target].manifests) for target in targets}
     manifests = [manifest for kept in by_target.values() for manifest in kept]
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
-        verified = list(pool.map(lambda manifest: _verified(pipeline, manifest), manifests))
-    backups = [_backup(manifest, last, drills) for manifest, last in zip(manifests, verified, strict=True)]
+        words = LastWords(found)
+        verified = list(pool.map(lambda manifest: words.of(manifest.target, manifest.id), manifests))
+    backups = [
+        _backup(manifest, last.verdict if last else None, drills)
+        for manifest, last in zip(manifests, verified, strict=True)
+    ]
     sets = [_set(pipeline, one) for one in surveyed.sets if only is None or only in {part.target for part in one.parts}]
     return Listing(
         url=found.bucket.url,
@@ -136,11 +141,6 @@ def _archive(pipeline: Pipeline, target: Target, kept: list[Manifest]) -> Listed
     except PermanentError as error:
         return ListedArchive(target=str(target), reach=None, problem=error.message)
     return ListedArchive(target=str(target), reach=reach) if reach is not None and reach.newest is not None else None
-
-
-def _verified(pipeline: Pipeline, manifest: Manifest) -> Verdict | None:
-    found = pipeline.catalog.verifications(manifest.target, manifest.id)
-    return found[-1].verdict if found else None
 
 
 def _drilled(manifest: Manifest, drills: list[DrillReport]) -> Verdict | None:

@@ -6,11 +6,13 @@ import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING
 
 import typer
+from msgspec import Struct
 
 from include.engine.cli import figures
+from include.engine.cli import restore_options as options
 from include.engine.cli.boundary import stopping
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
@@ -18,99 +20,56 @@ from include.engine.cli.progress import ShellProgress
 from include.engine.cli.restore_plans import show_plan, show_set_plan
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.errors import Misconfigured, Refused
-from include.engine.model import (
-    DestinationKind,
-    PointKind,
-    RecoveryPoint,
-    Restored,
-    RestorePlan,
-    SetPlan,
-    Target,
-    Verdict,
-)
+from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target, Verdict
 
 if TYPE_CHECKING:
-    from include.engine.verbs.pipeline import Pipeline
+    from include.engine.verbs.wishes import Wishes
+
+
+class _Manner(Struct, frozen=True, kw_only=True):
+    """How a planned restore is carried out.
+
+    :param yes: nobody is asked
+    """
+
+    reason: str
+    checks: bool
+    dry_run: bool
+    yes: bool
+    as_json: bool
 
 
 @finds_pipeline
 def restore(
     whence: Whence,
     *,
-    target: Annotated[
-        str, typer.Argument(help="<system>/<name>, or a whole set: set/<id>, or latest-set for the newest")
-    ],
-    at: Annotated[
-        str | None, typer.Option("--at", help="recover to this time, with its zone: 2026-11-23T14:05:00Z")
-    ] = None,
-    point: Annotated[
-        str | None, typer.Option("--point", help="latest (the default), backup, position:<LSN> or name:<restore point>")
-    ] = None,
-    backup: Annotated[
-        str | None, typer.Option("--backup", help="start from this backup, not from the best one")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            "--to", help="into this directory, new or empty; each part of a set into a folder of its own in it"
-        ),
-    ] = None,
-    to_server: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--to-server",
-            "--server",
-            help="onto a server that the inventory names, or into the running cluster of this connection; for a set "
-            "TARGET:NAME, once per part",
-        ),
-    ] = None,
-    to_sandbox: Annotated[bool, typer.Option("--to-sandbox", help="into a throw-away server")] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", help="only this topic, keyspace or table; for a set TARGET or TARGET:PART. Repeatable"),
-    ] = None,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rename", help="OLD=NEW: bring it back under another name; for a set TARGET:OLD=NEW. Repeatable"
-        ),
-    ] = None,
-    access: Annotated[
-        bool | None,
-        typer.Option(
-            "--access/--no-access",
-            help="put access rules and quotas of Kafka back; by default only into a server that the restore starts",
-        ),
-    ] = None,
-    append: Annotated[
-        bool, typer.Option("--append", help="add to topics and tables that hold something, instead of refusing them")
-    ] = False,
-    confirm: Annotated[
-        list[str] | None,
-        typer.Option("--confirm", help="the name of what would be overwritten, typed to allow it. Repeatable"),
-    ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="why; it is recorded")] = "",
-    checks: Annotated[
-        bool,
-        typer.Option(
-            "--checks/--no-checks",
-            help="look at all that PostgreSQL brought back: compare rows with the backup's digests, pg_amcheck, read every row",
-        ),
-    ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask; --json does not either")] = False,
+    target: options.What,
+    at: options.At = None,
+    point: options.Point = None,
+    backup: options.Backup = None,
+    to: options.To = None,
+    to_server: options.ToServer = None,
+    to_sandbox: options.ToSandbox = False,
+    only: options.Only = None,
+    rename: options.Rename = None,
+    access: options.Access = None,
+    append: options.Append = False,
+    confirm: options.Confirm = None,
+    reason: options.Reason = "",
+    checks: options.Checks = True,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
     as_json: Json = False,
 ) -> None:
     """Restore one target, or all parts of a set, from a backup, to any point that the backups and the log archive reach.
 
     Shows what would be done before it is done.  Needs the bucket only: see --bucket.
     """
-    from include.engine.verbs import restore as verb
     from include.engine.verbs import restore_set
     from include.engine.verbs.wishes import Wishes
 
     whole = restore_set.is_set(target)
-    stopping_point = _point(at, point)
+    where = _point(at, point)
     wishes = Wishes(
         destination=_destination(to, to_server, to_sandbox, whole=whole),
         path=str(to.expanduser().absolute()) if to else "",
@@ -121,63 +80,79 @@ def restore(
         append=append,
         access=access,
     )
-    if whole:
-        if backup is not None:
-            raise Misconfigured("--backup goes with one target", hint="name the set: set/<id>")
-        pipeline = whence.pipeline()
-        _restore_set(
-            pipeline,
-            restore_set.plan(pipeline, restore_set.find(pipeline, target), wishes, point=stopping_point, clock=now),
-            reason,
-            checks=checks,
-            dry_run=dry_run,
-            yes=yes,
-            as_json=as_json,
-        )
+    manner = _Manner(reason=reason, checks=checks, dry_run=dry_run, yes=yes or as_json, as_json=as_json)
+    if not whole:
+        _restore_one(whence, target, wishes, manner, point=where, backup=backup)
+    elif backup is not None:
+        raise Misconfigured("--backup goes with one target", hint="name the set: set/<id>")
+    else:
+        _restore_set(whence, target, wishes, manner, point=where)
+
+
+def _restore_one(
+    whence: Whence, target: str, wishes: Wishes, manner: _Manner, *, point: str, backup: str | None
+) -> None:
+    from include.engine.verbs import restore as verb
+
     wanted, wish = Target.parse(target), wishes.of_one()
     pipeline = whence.pipeline()
-    plan = verb.plan_wish(pipeline, wanted, wish, point=stopping_point, backup=backup, clock=now)
-    if dry_run:
-        emit_json(plan) if as_json else show_plan(plan)
-        return
-    if not as_json:
+    plan = verb.plan_wish(pipeline, wanted, wish, point=point, backup=backup, clock=now)
+    if manner.as_json and manner.dry_run:
+        emit_json(plan)
+    elif not manner.as_json:
         show_plan(plan)
-    why = _agreed([plan], reason, yes=yes or as_json)
-    _leave_with(_carry_out(pipeline, plan, why, checks=checks), as_json=as_json)
+    if manner.dry_run:
+        return
+    why = _agreed([plan], manner)
+    with stopping() as stop, ShellProgress() as progress:
+        restored = verb.restore(
+            pipeline,
+            plan,
+            reason=why,
+            by=getpass.getuser(),
+            progress=progress,
+            stop=stop,
+            clock=now,
+            checks=manner.checks,
+        )
+    if manner.as_json:
+        emit_json(restored)
+    else:
+        _show(restored)
+    # A restore without checks is a restore that nobody has looked at: not green.
+    leave(restored.verdict if restored.checks else Verdict.UNVERIFIED)
 
 
-def _restore_set(
-    pipeline: Pipeline, plan: SetPlan, reason: str, *, checks: bool, dry_run: bool, yes: bool, as_json: bool
-) -> NoReturn:
+def _restore_set(whence: Whence, word: str, wishes: Wishes, manner: _Manner, *, point: str) -> None:
     from include.engine.verbs import restore_set
 
-    if as_json and dry_run:
+    pipeline = whence.pipeline()
+    plan = restore_set.plan(pipeline, restore_set.find(pipeline, word), wishes, point=point, clock=now)
+    if manner.as_json and manner.dry_run:
         emit_json(plan)
-    elif not as_json:
+    elif not manner.as_json:
         show_set_plan(plan)
-    if dry_run:
-        raise typer.Exit
-    why = _agreed(plan.parts, reason, yes=yes or as_json)
+    if manner.dry_run:
+        return
+    why = _agreed(plan.parts, manner)
     with stopping() as stop, ShellProgress() as progress:
         restored = restore_set.restore_set(
-            pipeline, plan, reason=why, by=getpass.getuser(), progress=progress, stop=stop, clock=now, checks=checks
+            pipeline,
+            plan,
+            reason=why,
+            by=getpass.getuser(),
+            progress=progress,
+            stop=stop,
+            clock=now,
+            checks=manner.checks,
         )
-    if as_json:
+    if manner.as_json:
         emit_json(restored)
     else:
         for part in restored.parts:
             _show(part)
         show(f"set {restored.set_id}: {restored.verdict}")
-    raise typer.Exit(restored.verdict.exit_code)
-
-
-def _carry_out(pipeline: Pipeline, plan: RestorePlan, reason: str, *, checks: bool) -> Restored:
-    from include.engine.verbs import restore as verb
-
-    with stopping() as stop, ShellProgress() as progress:
-        return verb.restore(
-            pipeline, plan, reason=reason, by=getpass.getuser(), progress=progress, stop=stop, clock=now, checks=checks
-        )
+    leave(restored.verdict)
 
 
 def _point(at: str | None, point: str | None) -> str:
@@ -213,15 +188,16 @@ def _destination(to: Path | None, to_server: Sequence[str] | None, to_sandbox: b
     return given[-1]
 
 
-def _agreed(plans: Sequence[RestorePlan], reason: str, *, yes: bool) -> str:
+def _agreed(plans: Sequence[RestorePlan], manner: _Manner) -> str:
     """Give the reason of a restore that a person agreed to.
 
     A sandbox and an empty directory endanger nothing, so there the reason may go unsaid; a server needs a real one.
 
     :raises Refused: when nobody agreed
     """
+    reason = manner.reason
     harmless = all(plan.destination.kind is not DestinationKind.SERVER and not plan.would_overwrite for plan in plans)
-    if not yes:
+    if not manner.yes:
         if not sys.stdin.isatty():
             raise Refused(
                 "nobody is there to agree to the plan", hint="look at it with --dry-run, then say --yes (and --reason)"
@@ -230,15 +206,6 @@ def _agreed(plans: Sequence[RestorePlan], reason: str, *, yes: bool) -> str:
             reason = typer.prompt("Why", err=True)
         typer.confirm("Do it?", abort=True, err=True)
     return reason or ("asked for on the command line" if harmless else "")
-
-
-def _leave_with(restored: Restored, *, as_json: bool) -> None:
-    if as_json:
-        emit_json(restored)
-    else:
-        _show(restored)
-    # A restore without checks is a restore that nobody has looked at: not green.
-    leave(restored.verdict if restored.checks else Verdict.UNVERIFIED)
 
 
 def _show(restored: Restored) -> None:

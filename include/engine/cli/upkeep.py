@@ -30,12 +30,13 @@ def upkeep(
 
     pipeline = whence.pipeline()
     checks = [*verb.check_catalog(pipeline), *verb.audit_archives(pipeline, clock=now)]
+    if not as_json:
+        show(checks_table(checks))  # before the sweep, which a damaged manifest ends
     orphans = verb.sweep_orphans(pipeline, dry_run=not apply, clock=now)
     verdict = worst([check.verdict for check in checks])
     if as_json:
         emit_json({"verdict": verdict, "checks": checks, "orphans": orphans})
     else:
-        show(checks_table(checks))
         _show_orphans(orphans)
     leave(verdict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import Struct
 
 from include.engine.cli import figures
 from include.engine.cli.boundary import stopping
@@ -29,35 +30,63 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read every object of a set or of one backup back and compare it with its manifest.  Needs no key.
+    """Read every object of a set or of one backup back and compare it with its manifest, which needs no key.
 
-    What was found is recorded beside the backups; retention never removes the newest that was verified.
+    Of the archived log of PostgreSQL it reads what the backup needs, from its start to its stop, and follows it from there; when it
+    is encrypted that needs the key.  What was found is recorded beside the backups; retention never removes the newest that was
+    verified.
     """
     pipeline = whence.pipeline()
     with stopping() as stop, ShellProgress() as progress:
-        checks, proofs = _read_back(pipeline, what, progress=progress, stop=stop)
-    verdict = worst([*(check.verdict for check in checks), *(proof.verdict for proof in proofs)])
+        found = _read_back(pipeline, what, progress=progress, stop=stop)
+    verdict = worst([*(check.verdict for check in found.checks), *(proof.verdict for proof in found.verifications)])
     if as_json:
-        emit_json({"verdict": verdict, "checks": checks, "verifications": proofs})
+        emit_json(
+            {
+                "verdict": verdict,
+                "checks": found.checks,
+                "verifications": found.verifications,
+                "unread": found.unread,
+            }
+        )
     else:
-        _show(checks, proofs)
+        _show(found)
     leave(verdict)
 
 
-def _read_back(
-    pipeline: Pipeline, what: str | None, *, progress: Progress, stop: Stop
-) -> tuple[tuple[Check, ...], tuple[Verification, ...]]:
+class Found(Struct, frozen=True, kw_only=True):
+    """What reading back has found.
+
+    :param unread: the logs that were not read, and why
+    """
+
+    checks: tuple[Check, ...]
+    verifications: tuple[Verification, ...]
+    unread: tuple[str, ...]
+
+
+def _read_back(pipeline: Pipeline, what: str | None, *, progress: Progress, stop: Stop) -> Found:
     from include.engine.verbs import verify as verb
 
     target, at, backup = (what or "").rpartition("@")
+    name = backup if at else backup or newest_set(pipeline)
+    backup_time(name)
     if at:
-        found = Target.parse(target)
-        backup_time(backup)
-        return (), (verb.verify_part(pipeline, found, backup, progress=progress, stop=stop, clock=now),)
-    set_id = backup or newest_set(pipeline)
-    backup_time(set_id)
-    checks = verb.check_set(pipeline, set_id)
-    return tuple(checks), verb.verify_parts(pipeline, set_id, progress=progress, stop=stop, clock=now)
+        checks: tuple[Check, ...] = ()
+        parts = [(Target.parse(target), name)]
+    else:
+        checks = verb.check_set(pipeline, name)
+        parts = [(part.target, part.backup) for part in pipeline.catalog.set(name).parts]
+    proofs: list[Verification] = []
+    unread: list[str] = []
+    for part, taken in parts:
+        log = verb.read_log(pipeline, part, taken, progress=progress, stop=stop)
+        proofs.append(
+            verb.verify_part(pipeline, part, taken, progress=progress, stop=stop, clock=now, besides=log.damage)
+        )
+        checks = (*checks, *log.checks)
+        unread += [log.unread] if log.unread else []
+    return Found(checks=checks, verifications=tuple(proofs), unread=tuple(unread))
 
 
 def newest_set(pipeline: Pipeline) -> str:
@@ -73,9 +102,10 @@ def newest_set(pipeline: Pipeline) -> str:
     return found.id
 
 
-def _show(checks: tuple[Check, ...], proofs: tuple[Verification, ...]) -> None:
-    if checks:
-        show(checks_table(checks))
+def _show(found: Found) -> None:
+    proofs = found.verifications
+    if found.checks:
+        show(checks_table(found.checks))
     rows = [
         (proof.target, proof.backup, proof.objects, figures.size(proof.bytes), coloured(proof.verdict))
         for proof in proofs
@@ -83,3 +113,5 @@ def _show(checks: tuple[Check, ...], proofs: tuple[Verification, ...]) -> None:
     show(table(("target", "backup", ">objects", ">read", "verdict"), rows))
     for problem in (problem for proof in proofs for problem in proof.problems):
         show(f"  {problem}")
+    for unread in found.unread:
+        show(f"not read: {unread}")

@@ -50,6 +50,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     verification has read them, at ``trusted_since`` or later, and the store lists them unchanged.
 
     :param read: the objects that other backups may name too, by key, so that the next verification need not read them
+    :param wrong: the objects that are not what was written, by key, with the SHA-256 that they should have; that they once were
+        right counts no more
     """
 
     version: int = MANIFEST_VERSION
@@ -64,3 +66,4 @@ class Verification(Struct, frozen=True, kw_only=True):
     trusted_bytes: int = 0
     trusted_since: datetime | None = None
     read: dict[str, ReadBack] = {}
+    wrong: dict[str, str] = {}

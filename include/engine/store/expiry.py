@@ -102,9 +102,12 @@ def plan_expiry(
         wanted = decide.backups(manifests, sealed)
         going = [manifest for manifest in manifests if manifest.id not in wanted]
         running = live_leases(catalog.bucket, target, now) if going else {}
-        if running:  # it may build on what would go
-            cannot += [f"{target}: nothing is deleted while a backup is running: {lease}" for lease in running.values()]
-            wanted |= {manifest.id: ("a backup of the target is running",) for manifest in going}
+        if running:  # it may build on what would go, or restore it
+            cannot += [
+                f"{target}: nothing is deleted while a backup is taken or restored: {lease}"
+                for lease in running.values()
+            ]
+            wanted |= {manifest.id: ("a backup of the target is taken or restored",) for manifest in going}
             going = []
         backups[str(target)] = wanted
         kept[str(target)] = tuple(manifest for manifest in manifests if manifest.id in wanted)
@@ -227,7 +230,10 @@ class _Deeds:
 
     def delete_sets(self, ids: Iterable[str]) -> None:
         for set_id in ids:
-            parts: Sequence[Part] = self._catalog.set(set_id).parts
+            found = self._catalog.find_set(set_id)
+            if found is None:
+                continue  # another expiry has just removed it
+            parts: Sequence[Part] = found.parts
             refused = self._catalog.delete_set(set_id)
             self.refused += refused
             if f"sets/{set_id}/manifest.json" in refused:

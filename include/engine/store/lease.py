@@ -6,9 +6,11 @@ attempt died; there is nothing to renew, so a hanging process cannot hold on to 
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
@@ -23,6 +25,7 @@ LEASE = "lease.json"
 CLOCK_TOLERANCE = timedelta(minutes=15)  # between the clock that wrote a lease and the one that judges it
 
 _SWEEP_LASTS = timedelta(minutes=30)
+_READER = "reading-"  # begins the folder of who reads a backup, beside those of who took it
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -85,7 +88,7 @@ def sweeping(bucket: Bucket, target: Target, *, clock: Clock) -> Iterator[tuple[
     key = _sweep_key(str(target))
     old = _find(bucket, key)
     if old is not None and not old.live(clock()):
-        bucket.delete([key])  # it died
+        _bury(bucket, key, old, f"{target}/sweep", clock)
     lease = _take(bucket, key, str(target), clock() + _SWEEP_LASTS, clock)
     try:
         yield live_leases(bucket, target, clock()), lease.expires_at
@@ -107,11 +110,7 @@ def turn(bucket: Bucket, folder: str, *, until: datetime, clock: Clock) -> Itera
     key = f"{folder}/{LEASE}"
     old = _find(bucket, key)
     if old is not None and (not old.live(clock()) or _died(old)):
-        # Only one may remove a dead lease: the others would remove that of whoever came after it.
-        heir = f"{folder}/ended-{old.started:%Y%m%dT%H%M%S%f}-{old.host}-{old.pid}.json"
-        if not bucket.create(heir, encode(old)):
-            raise Contended(f"somebody else is taking over {folder}", hint="try again in a minute")
-        bucket.delete([key])
+        _bury(bucket, key, old, folder, clock)
     lease = _take(bucket, key, folder, until, clock)
     try:
         yield lease
@@ -119,6 +118,57 @@ def turn(bucket: Bucket, folder: str, *, until: datetime, clock: Clock) -> Itera
         with suppress(MainstayError):
             if _find(bucket, key) == lease:  # else ours ran out, and it is somebody else's now
                 bucket.delete([key])
+
+
+def working_here(bucket: Bucket, target: Target, backup: str) -> Sequence[Lease]:
+    """Give the leases of attempts at one backup whose processes are certainly at work: other ones, of this machine.
+
+    Of another machine nobody can tell from here.
+    """
+    folder = f"{target}/backups/{backup}"
+    keys = [found.key for found in bucket.list(folder) if found.key.endswith(f"/{LEASE}")]
+    leases = [lease for lease in (_find(bucket, key) for key in keys) if lease is not None]
+    ours = (socket.gethostname(), os.getpid())
+    return [
+        lease
+        for lease in leases
+        if lease.host == ours[0] and (lease.host, lease.pid) != ours and not _died(lease) and not _is_reader(lease)
+    ]
+
+
+@contextmanager
+def reading(bucket: Bucket, target: Target, backup: str, *, until: datetime, clock: Clock) -> Iterator[Lease]:
+    """Keep expiry and sweeps from the backups of *target* while one of them is restored.
+
+    :param until: when it runs out should this process die
+    :raises Contended: when its shared objects are being swept: of what a backup names none is removed
+    """
+    folder = f"{target}/backups/{backup}/{_READER}{uuid.uuid4().hex[:12]}"
+    with hold(bucket, folder, until=until, clock=clock) as lease:
+        yield lease
+
+
+def _is_reader(lease: Lease) -> bool:
+    return lease.folder.rpartition("/")[2].startswith(_READER)
+
+
+def _bury(bucket: Bucket, key: str, dead: Lease, folder: str, clock: Clock) -> None:
+    """Remove a dead lease.
+
+    Only one of all who see it may: the others would remove that of whoever came after it.  One that dies over it is itself
+    followed by another one.
+
+    :raises Contended: when somebody else is at it
+    """
+    name = f"{folder}/ended-{dead.started:%Y%m%dT%H%M%S%f}-{dead.host}-{dead.pid}"
+    for number in itertools.count():
+        place = f"{name}-{number}.json" if number else f"{name}.json"
+        if bucket.create(place, encode(_lease(folder, clock() + CLOCK_TOLERANCE, clock))):
+            break
+        heir = _find(bucket, place)
+        if heir is None or (heir.live(clock()) and not _died(heir)):
+            raise Contended(f"somebody else is taking over {folder}", hint="try again in a minute")
+    bucket.delete([key])
 
 
 def _died(lease: Lease) -> bool:
@@ -140,7 +190,7 @@ def attempt_of(key: str) -> str | None:
 
 
 def _take(bucket: Bucket, key: str, folder: str, until: datetime, clock: Clock) -> Lease:
-    lease = Lease(folder=folder, host=socket.gethostname(), pid=os.getpid(), started=clock(), expires_at=until)
+    lease = _lease(folder, until, clock)
     if bucket.create(key, encode(lease)):
         return lease
     found = _find(bucket, key)
@@ -149,6 +199,10 @@ def _take(bucket: Bucket, key: str, folder: str, until: datetime, clock: Clock) 
             f"{folder} is held already" + (f": {found}" if found else ""), hint="wait until that run is over"
         )
     return lease
+
+
+def _lease(folder: str, until: datetime, clock: Clock) -> Lease:
+    return Lease(folder=folder, host=socket.gethostname(), pid=os.getpid(), started=clock(), expires_at=until)
 
 
 def _find(bucket: Bucket, key: str) -> Lease | None:

@@ -1,18 +1,84 @@
 """Which backups and sets are known to be good: the last word about each, of those who have read it back or restored it.
 
-UNVERIFIED is no word: a store that was away for a minute takes no proof back, and gives none.
+UNVERIFIED is no word: a store that was away for a minute takes no proof back, and gives none.  An object that backups share and
+that the verification of one of them has found damaged is as damaged in the others, whatever was said of them before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
-from include.engine.model import DrillReport, SetManifest, Target, Verdict
+import msgspec
+
+from include.engine.errors import Corrupt, Unsupported
+from include.engine.model import DrillReport, Manifest, SetManifest, Target, Verdict, Verification
 from include.engine.store.catalog import Catalog
+from include.engine.store.rereading import damaged
+from include.engine.store.shared import shared_folder
 
 _OBJECTIVES = ("rto", "rpo")  # a restore that took too long says nothing against the backup
 _Word = tuple[datetime, Verdict]
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Damage:
+    """What of the objects that backups share was found damaged, and not found right since.  Read once for each target."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[Target, Mapping[tuple[str, str], Verification]] = {}
+        self._reading = threading.Lock()  # pages ask for many backups at once
+
+    def of(self, manifest: Manifest) -> Mapping[str, Verification]:
+        """Give, by key, the damaged objects of a backup that it shares with others, and who has found that."""
+        folder = f"{shared_folder(manifest.target)}/"
+        shared = [entry for entry in manifest.entries if entry.key.startswith(folder)]
+        known = self.known(manifest.target) if shared else {}
+        return {one.key: known[one.key, one.sha256] for one in shared if (one.key, one.sha256) in known}
+
+    def known(self, target: Target) -> Mapping[tuple[str, str], Verification]:
+        """Give all of a target's, by key and SHA-256."""
+        with self._reading:
+            if target not in self._known:
+                parent, _, name = shared_folder(target).rpartition("/")
+                shares = name in self._catalog.bucket.folders(parent)
+                found = self._catalog.verifications_since(target, _EVER) if shares else []
+                self._known[target] = damaged(found)
+            return self._known[target]
+
+
+class LastWords:
+    """What was found when backups were read back the last time, and what was found out about their objects since."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._damage = Damage(catalog)
+
+    def of(self, target: Target, backup: str) -> Verification | None:
+        """Give the last verification of a backup that says something; nothing when it was never read back.
+
+        A FAIL stays one until a later verification passes: one that could not look takes nothing back.
+
+        :raises Corrupt: when what is recorded cannot be read
+        """
+        last = self._catalog.last_verification(target, backup)
+        if last is not None and last.verdict is Verdict.UNVERIFIED:
+            said = [one for one in self._catalog.verifications(target, backup) if one.verdict is not Verdict.UNVERIFIED]
+            last = said[-1] if said and said[-1].verdict is Verdict.FAIL else last
+        if last is None or last.verdict is Verdict.FAIL or not self._damage.known(target):
+            return last
+        try:
+            manifest = self._catalog.find(target, backup)
+        except (Corrupt, Unsupported):
+            return last  # that is told of the backup itself
+        found = self._damage.of(manifest) if manifest is not None else {}
+        problems = tuple(
+            f"{key} is damaged, as the verification of {by.backup} has found at {by.at.isoformat(timespec='seconds')}"
+            for key, by in sorted(found.items())
+        )
+        return msgspec.structs.replace(last, verdict=Verdict.FAIL, problems=problems) if problems else last
 
 
 class Proven:
@@ -22,6 +88,7 @@ class Proven:
         self._catalog = catalog
         self._drills = catalog.drills()
         self._last_keys = catalog.last_verification_keys()
+        self._damage = Damage(catalog)
 
     def is_set(self, found: SetManifest) -> bool:
         """Whether every part is good, and no drill of the whole has found afterwards that they do not come back together.
@@ -42,12 +109,14 @@ class Proven:
             return False
         seen = {backup}
         manifest = self._catalog.find(target, backup)
-        while manifest is not None and manifest.parent is not None and manifest.parent not in seen:
+        while manifest is not None and not self._damage.of(manifest):
+            if manifest.parent is None or manifest.parent in seen:
+                return True
             seen.add(manifest.parent)
             if self._word(target, manifest.parent) is Verdict.FAIL:
                 return False
             manifest = self._catalog.find(target, manifest.parent)
-        return manifest is not None
+        return False
 
     def _word(self, target: Target, backup: str) -> Verdict | None:
         return _last([*self._drilled(target, backup), *self._read_back(target, backup)])

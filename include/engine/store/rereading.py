@@ -1,19 +1,20 @@
 """Which objects must be read back, and which were read lately enough to be believed.  Pure.
 
 Objects that backups share are written once and would be read again by the verification of every backup that names them.  An
-object is *trusted* when an earlier verification has read it, found the digest that this manifest names, and the store's listing
-shows it unchanged: same size, same time of writing.  Everything else is read.  What was read when is recorded, so a verdict
-never stands on more than that, and every object is read again before its proof is twice as old as asked for.
+object is *trusted* when an earlier verification has read it, found the digest that this manifest names, none has found it wrong
+since, and the store's listing shows it unchanged: same size, same time of writing.  Everything else is read.  What was read when
+is recorded, so a verdict never stands on more than that, and every object is read again before its proof is twice as old as asked
+for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from include.engine.model import Entry, ReadBack
+from include.engine.model import Entry, ReadBack, Verdict, Verification
 from include.engine.store.bucket import StoredObject
 
 
@@ -84,12 +85,30 @@ def choose(
     )
 
 
-def newest_readings(found: Sequence[tuple[datetime, Mapping[str, ReadBack]]]) -> dict[str, tuple[datetime, ReadBack]]:
-    """Give, by key, the newest of all readings of each object."""
+def newest_readings(found: Iterable[Verification]) -> dict[str, tuple[datetime, ReadBack]]:
+    """Give, by key, the newest of all readings of each object, unless it was found wrong at the same time or later."""
     newest: dict[str, tuple[datetime, ReadBack]] = {}
-    for at, readings in sorted(found, key=lambda one: one[0]):
-        newest.update({key: (at, reading) for key, reading in readings.items()})
+    for one in _in_order(found):
+        newest.update({key: (one.at, reading) for key, reading in one.read.items()})
+        for key, sha256 in one.wrong.items():
+            if key in newest and newest[key][1].sha256 == sha256:  # else the manifest is wrong, not the object
+                del newest[key]
     return newest
+
+
+def damaged(found: Iterable[Verification]) -> dict[tuple[str, str], Verification]:
+    """Give, by key and SHA-256, the objects that were found wrong and not found right since, with who has found that last."""
+    wrong: dict[tuple[str, str], Verification] = {}
+    for one in _in_order(found):
+        for key, reading in one.read.items():
+            wrong.pop((key, reading.sha256), None)
+        wrong.update(dict.fromkeys(one.wrong.items(), one))
+    return wrong
+
+
+def _in_order(found: Iterable[Verification]) -> list[Verification]:
+    """Oldest first; of two at the same time the worse one is the later one."""
+    return sorted(found, key=lambda one: (one.at, one.verdict is Verdict.FAIL))
 
 
 def _proved(entry: Entry, stored: StoredObject | None, reading: tuple[datetime, ReadBack] | None) -> datetime | None:

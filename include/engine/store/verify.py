@@ -31,6 +31,7 @@ def verify_backup(
     stop: Stop,
     now: datetime,
     trust: Trust | None = None,
+    besides: Sequence[Check] = (),
 ) -> Verification:
     """Read the objects of *manifest* back, compare size and SHA-256, and record the result in the catalog.
 
@@ -41,6 +42,7 @@ def verify_backup(
     :param now: the time that the result is recorded under
     :param trust: believe readings of shared objects by earlier verifications (see
         :mod:`~include.engine.store.rereading`); read everything when it is None
+    :param besides: what else was looked at that the backup needs: a FAIL among it fails the backup
     :raises Interrupted: when *stop* came; nothing is recorded then
     """
     listed = _listed(catalog, manifest)
@@ -50,6 +52,7 @@ def verify_backup(
     reading = _Reading(reader, progress, stop)
     reading.run(chosen.read)
     wrong = [*_wrong_manifest(catalog, manifest, reading.unread), *sorted(reading.wrong)]
+    wrong += [check.detail for check in besides if check.verdict is Verdict.FAIL]
     verdict = Verdict.FAIL if wrong else Verdict.UNVERIFIED if reading.unread else Verdict.PASS
     problems = (*wrong, *reading.unread)
     verification = _recorded(manifest, chosen, reading, listed, now=now, verdict=verdict, problems=problems)
@@ -104,6 +107,7 @@ class _Reading:
         self.objects = 0
         self.bytes = 0
         self.good: list[Entry] = []
+        self.bad: list[Entry] = []
         self.wrong: list[str] = []
         self.unread: list[str] = []
 
@@ -123,6 +127,7 @@ class _Reading:
         except Corrupt as error:
             with self._lock:
                 self.wrong.append(error.message)
+                self.bad.append(entry)
         except Interrupted:
             return  # run() raises it
         except MainstayError as error:
@@ -154,7 +159,7 @@ def _listed(catalog: Catalog, manifest: Manifest) -> Mapping[str, StoredObject]:
 
 def _readings(catalog: Catalog, target: Target, since: datetime) -> Mapping[str, tuple[datetime, ReadBack]]:
     try:
-        return newest_readings([(found.at, found.read) for found in catalog.verifications_since(target, since)])
+        return newest_readings(catalog.verifications_since(target, since))
     except MainstayError:
         return {}
 
@@ -183,6 +188,7 @@ def _recorded(
         trusted_since=chosen.oldest,
         # As it was listed before it was read: an object that was replaced meanwhile has another time, and is read again.
         read={entry.key: ReadBack(sha256=entry.sha256, modified=listed[entry.key].modified) for entry in good},
+        wrong={entry.key: entry.sha256 for entry in sorted(reading.bad, key=lambda entry: entry.key)},
     )
 
 

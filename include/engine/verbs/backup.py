@@ -33,10 +33,11 @@ from include.engine.model import (
     backup_time,
 )
 from include.engine.replaying import Reconciles
-from include.engine.store.lease import hold
+from include.engine.store.lease import hold, working_here
 from include.engine.store.locks import ObjectLocks
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader, VaultWriter
+from include.engine.verbs import ancestry
 from include.engine.verbs.consistency import (
     judge_consistency,
     judge_coverage,
@@ -80,6 +81,7 @@ def copy(
     """Take the backup of one target of a frozen set, and commit it.  A backup that exists already is given as it is.
 
     :raises Incomplete: when the set was not frozen, or the backup holds nothing
+    :raises Contended: when what it builds on was removed meanwhile: the next attempt builds on something else
     """
     catalog = pipeline.catalog
     done = catalog.find(target, set_id)
@@ -94,9 +96,10 @@ def copy(
     terms = pipeline.terms[target]
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
-    history = list(_history(pipeline, target, progress))
     until = clock() + terms.timeout
     with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
+        # Under the lease: expiry removes nothing from now on of what this may build on.
+        history = ancestry.known(pipeline, target, progress)
         manifest = pipeline.lookup.source(target).copy(
             CopyJob(
                 id=set_id,
@@ -106,6 +109,7 @@ def copy(
                 reader=VaultReader(catalog.bucket, identities=terms.identities, manifests=history),
                 shared=SharedFolder(catalog.bucket, target),
                 history=history,
+                doubted=ancestry.doubted(pipeline, history),
                 progress=progress,
                 stop=stop,
                 clock=clock,
@@ -117,6 +121,7 @@ def copy(
                 f"the backup {set_id} of {target} holds nothing", hint="check that the target is the right server"
             )
         stop.check()
+        ancestry.require(pipeline, manifest)
         return catalog.commit(msgspec.structs.replace(manifest, encryption=writer.encryption))
 
 
@@ -214,16 +219,31 @@ def reconcile(pipeline: Pipeline, frozen: Freeze) -> tuple[tuple[Reconciled, ...
     return tuple(found), tuple(unread)
 
 
-def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> None:
-    """Clear what a run left on the servers.  Tries every target before it raises the first error."""
+def release(pipeline: Pipeline, set_id: str, targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Clear what a run left on the servers.  Tries every target before it raises the first error.
+
+    :return: the targets that another process of this machine still copies for the same set, which were left to it
+    """
     errors: list[MainstayError] = []
+    left: list[Target] = []
     for target in targets:
+        if _copied_here(pipeline, set_id, target):
+            left.append(target)
+            continue
         try:
             pipeline.lookup.source(target).release(set_id)
         except MainstayError as error:
             errors.append(error)
     if errors:
         raise errors[0]
+    return tuple(left)
+
+
+def _copied_here(pipeline: Pipeline, set_id: str, target: Target) -> bool:
+    try:
+        return bool(working_here(pipeline.catalog.bucket, target, set_id))
+    except MainstayError:
+        return False  # a store that is away must not keep anybody from tidying the servers
 
 
 def _keys(pipeline: Pipeline, sealed: SetManifest) -> Iterator[str]:
@@ -236,14 +256,6 @@ def _keys(pipeline: Pipeline, sealed: SetManifest) -> Iterator[str]:
             yield pipeline.catalog.manifest_key(part.target, backup)
             yield from sorted({entry.key for entry in manifest.entries})
             backup = manifest.parent
-
-
-def _history(pipeline: Pipeline, target: Target, progress: Progress) -> Iterator[Manifest]:
-    """Give what the new backup may build on.  A manifest that cannot be read is no reason to go without a backup."""
-    found = pipeline.catalog.survey(target)
-    for name, error in found.unreadable.items():
-        progress.say(f"{target}: nothing builds on {name}, whose manifest cannot be read: {error.message}")
-    yield from found.manifests
 
 
 @contextmanager

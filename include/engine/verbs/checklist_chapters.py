@@ -13,6 +13,7 @@ from include.engine.health.findings import Finding, State
 from include.engine.health.scaling import scaling
 from include.engine.health.trends import soon
 from include.engine.model import Chapter, Item, Plot, Reading, Table, Verdict, worst
+from include.engine.store.proven import LastWords
 from include.engine.verbs.checklist import Inspection, judged, within
 from include.engine.verbs.predeployment import PREDEPLOYMENT, fits
 
@@ -123,8 +124,9 @@ def last_set(seen: Inspection) -> Chapter:
         )
     ]
     items.append(fits(newest))
+    words = LastWords(seen.pipeline.catalog)
     for part in newest.parts:
-        last = seen.pipeline.catalog.last_verification(part.target, part.backup)
+        last = words.of(part.target, part.backup)
         detail = "it was never read back" if last is None else f"read back {_hours(seen.now - last.at)} ago"
         verdict = Verdict.UNVERIFIED if last is None else last.verdict
         problems = tuple(last.problems[:5]) if last else ()

@@ -15,7 +15,7 @@ from include.engine.inventory import Objectives
 from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
 from include.engine.store.sets import newest_set
 from include.engine.store.signing import key_in
-from include.engine.verbs import evidence
+from include.engine.verbs import evidence, restore
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.rehearsal import Rehearsals
 from include.engine.verbs.restore_set import positions_of, waves
@@ -66,6 +66,8 @@ def drill(
     signer = key_in(pipeline.signer) if pipeline.signer else None  # a damaged key is told before hours of work
     checks, asked = _of_the_set(pipeline, exercise)
     with ExitStack() as sandboxes:
+        for target, backup in exercise.backups:  # of all parts: the last of them may have its turn in hours
+            sandboxes.enter_context(restore.reading(pipeline, target, backup, progress=progress, clock=clock))
         seen = Rehearsals(
             pipeline=pipeline, point=point, asked=asked, sandboxes=sandboxes, progress=progress, stop=stop, clock=clock
         )

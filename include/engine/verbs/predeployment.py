@@ -11,6 +11,7 @@ import msgspec
 
 from include.engine.errors import MainstayError
 from include.engine.model import Chapter, Item, SetManifest, Verdict
+from include.engine.store.proven import LastWords
 from include.engine.verbs.checklist import Inspection, within
 from include.engine.verbs.proofs import whole
 
@@ -60,9 +61,10 @@ def security(seen: Inspection) -> Chapter:
 def backups(seen: Inspection) -> Chapter:
     """Every target has a backup that was read back, nothing is left out, and retention is declared."""
     items = []
+    words = LastWords(seen.pipeline.catalog)
     for target in seen.pipeline.targets:
         found = seen.pipeline.catalog.survey(target).manifests
-        last = seen.pipeline.catalog.last_verification(target, found[-1].id) if found else None
+        last = words.of(target, found[-1].id) if found else None
         if not found:
             verdict, detail = Verdict.FAIL, "it has no backup at all"
         elif last is None:

@@ -9,6 +9,7 @@ from include.engine.contracts import Clock
 from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Once, Probe
 from include.engine.store.catalog import Survey
+from include.engine.store.proven import LastWords
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
 
@@ -152,20 +153,21 @@ def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Read
     if survey.manifests:
         newest = survey.manifests[-1]
         found.append(_reading("backups.age", (now - newest.finished).total_seconds(), "s", now))
-        read = _read_back(pipeline, survey.manifests)
-        if read is not None:
-            found.append(_reading("backups.verified", read.verdict is Verdict.PASS, "1", now))
-        waits = read is None or read.backup != newest.id
+        said = _read_back(pipeline, survey.manifests)
+        if said:
+            # The newest that was read back, unless an older one is known to be bad: a person may want to restore it.
+            good = said[0].verdict is Verdict.PASS and all(one.verdict is not Verdict.FAIL for one in said)
+            found.append(_reading("backups.verified", good, "1", now))
+        waits = not said or said[0].backup != newest.id
         found.append(_reading("backups.unverified", (now - newest.finished).total_seconds() if waits else 0, "s", now))
     return found
 
 
-def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Verification | None:
-    """Give what became of the newest backup that was read back."""
-    for manifest in manifests[: -_LOOKED_BACK - 1 : -1]:
-        if (found := pipeline.catalog.last_verification(manifest.target, manifest.id)) is not None:
-            return found
-    return None
+def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Sequence[Verification]:
+    """Give what was said last of the newest backups that were read back, newest first."""
+    words = LastWords(pipeline.catalog)
+    newest_first = manifests[: -_LOOKED_BACK - 1 : -1]
+    return [said for one in newest_first if (said := words.of(one.target, one.id)) is not None]
 
 
 def _archive(pipeline: Pipeline, target: Target, survey: Callable[[], Survey], now: datetime) -> Sequence[Reading]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
@@ -20,6 +20,7 @@ from include.engine.model import (
     Target,
     Verdict,
 )
+from include.engine.store import lease
 from include.engine.store.vault import VaultReader
 from include.engine.store.verify import require_sealed
 from include.engine.verbs.pipeline import Pipeline, Terms
@@ -147,9 +148,10 @@ def restore(
     restored: Restored | None = None
     failed = ""
     try:
-        work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
-        work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved), checks=checks)
-        restored = pipeline.lookup.engine(plan.target).restore(work)
+        with reading(pipeline, plan.target, plan.backup, progress=progress, clock=clock):
+            work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
+            work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved), checks=checks)
+            restored = pipeline.lookup.engine(plan.target).restore(work)
     except MainstayError as error:
         failed = str(error)
         raise
@@ -171,6 +173,21 @@ def restore(
             # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
             progress.say(f"the restore could not be recorded in the bucket: {error}")
     return restored
+
+
+@contextmanager
+def reading(pipeline: Pipeline, target: Target, backup: str, *, progress: Progress, clock: Clock) -> Iterator[None]:
+    """Keep retention from the backups of *target*, while the context lasts: a restore of an old one may take hours.
+
+    On a bare machine the key pair may be one that can only read: then it is said, and the restore goes on.
+    """
+    until = clock() + pipeline.terms.get(target, Terms()).timeout
+    with ExitStack() as held:
+        try:
+            held.enter_context(lease.reading(pipeline.catalog.bucket, target, backup, until=until, clock=clock))
+        except MainstayError as error:
+            progress.say(f"do not run retention meanwhile, nothing keeps it from {target} {backup}: {error.message}")
+        yield
 
 
 def require_reason(reason: str) -> None:

@@ -7,6 +7,7 @@ where its positions are now: they travel as data, so no system knows another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -117,22 +118,25 @@ def restore_set(
     """
     restore.require_reason(reason)
     done: list[Restored] = []
-    for part in plan.parts:
-        stop.check()
-        done.append(
-            restore_part(
-                pipeline,
-                plan.set_id,
-                part,
-                moved=[one for restored in done for one in restored.moved],
-                reason=reason,
-                by=by,
-                progress=progress,
-                stop=stop,
-                clock=clock,
-                checks=checks,
+    with ExitStack() as held:
+        for part in plan.parts:  # all of them: the last one may have its turn in hours
+            held.enter_context(restore.reading(pipeline, part.target, part.backup, progress=progress, clock=clock))
+        for part in plan.parts:
+            stop.check()
+            done.append(
+                restore_part(
+                    pipeline,
+                    plan.set_id,
+                    part,
+                    moved=[one for restored in done for one in restored.moved],
+                    reason=reason,
+                    by=by,
+                    progress=progress,
+                    stop=stop,
+                    clock=clock,
+                    checks=checks,
+                )
             )
-        )
     return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
 
 

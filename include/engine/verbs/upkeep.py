@@ -33,12 +33,21 @@ class OrphansReport(Struct, frozen=True, kw_only=True):
 def sweep_orphans(
     pipeline: Pipeline, *, dry_run: bool, clock: Clock, older_than: timedelta = ORPHAN_AGE
 ) -> OrphansReport:
-    """Remove what dead attempts left: objects that no manifest names, and uploads that nobody will end."""
+    """Remove what dead attempts left: objects that no manifest names, and uploads that nobody will end.
+
+    Tries every target before it raises the first error: a damaged manifest of one must not fill the store with those of others.
+    """
     catalog = pipeline.catalog
-    reports = [
-        sweep(catalog, target, clock=clock, older_than=older_than, dry_run=dry_run) for target in catalog.targets()
-    ]
+    reports: list[SweepReport] = []
+    errors: list[MainstayError] = []
+    for target in catalog.targets():
+        try:
+            reports.append(sweep(catalog, target, clock=clock, older_than=older_than, dry_run=dry_run))
+        except MainstayError as error:
+            errors.append(error)
     uploads = abort_unfinished(catalog, now=clock(), older_than=older_than, dry_run=dry_run)
+    if errors:
+        raise errors[0]
     return OrphansReport(targets=tuple(reports), uploads=uploads)
 
 

@@ -179,8 +179,8 @@ class ReleaseOperator(Step):
         from include.engine.verbs import backup
 
         chosen = self.pipeline.choose(context["params"]["targets"])
-        backup.release(self.pipeline, run_name(context), chosen)
-        return {"released": [str(target) for target in chosen]}
+        left = backup.release(self.pipeline, run_name(context), chosen)
+        return {"released": [str(target) for target in chosen if target not in left]}
 
 
 def _summary(manifest: Manifest) -> Summary:

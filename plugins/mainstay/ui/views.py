@@ -27,6 +27,7 @@ from mainstay.ui.exposure import Exposure, exposure
 
 if TYPE_CHECKING:
     from include.engine.store.catalog import Keep
+    from include.engine.store.proven import LastWords
     from include.engine.verbs.pipeline import Pipeline
 
 MOST_ROWS = 50  # of a table on the overview, newest first
@@ -100,6 +101,8 @@ def overview(pipeline: Pipeline, now: datetime) -> Overview:
 
     :raises MainstayError: when the store does not answer
     """
+    from include.engine.store.proven import LastWords
+
     catalog = pipeline.catalog
     problems: list[str] = []
     drills = list(reversed(_whole(catalog.drills, problems)))
@@ -109,7 +112,8 @@ def overview(pipeline: Pipeline, now: datetime) -> Overview:
     read = _at_once(lambda name: _one(lambda: catalog.find_set(name), problems), names[:MOST_ROWS])
     sets = [found for found in read if found is not None]
     stays = _retention(pipeline, now, problems)
-    rows = _at_once(lambda found: _set_row(pipeline, found, drills, stays), sets)
+    words = LastWords(catalog)
+    rows = _at_once(lambda found: _set_row(found, drills, stays, words), sets)
     older = {"sets": len(names), "drills": len(drills), "restores": len(restores)}
     return Overview(
         pipeline=pipeline.name,
@@ -129,6 +133,8 @@ def one_set(pipeline: Pipeline, set_id: str, now: datetime) -> SetView:
 
     :raises NotFound: when there is neither
     """
+    from include.engine.store.proven import LastWords
+
     catalog = pipeline.catalog
     manifest, freeze = catalog.find_set(set_id), catalog.find_freeze(set_id)
     if manifest is not None:
@@ -140,12 +146,13 @@ def one_set(pipeline: Pipeline, set_id: str, now: datetime) -> SetView:
             f"there is no set {set_id}", hint="it may have expired: the overview lists the sets that there are"
         )
     drills = [report for report in _whole(catalog.drills, []) if report.set_id == set_id]
+    words = LastWords(catalog)
     return SetView(
         id=set_id,
         now=now,
         freeze=freeze,
         manifest=manifest,
-        parts=_at_once(lambda part: _part(pipeline, *part), wanted),
+        parts=_at_once(lambda part: _part(pipeline, words, *part), wanted),
         drills=list(reversed(drills)),
         keep=catalog.kept(set_id) if manifest is not None else None,
     )
@@ -200,35 +207,38 @@ def _exposure(pipeline: Pipeline, target: Target, now: datetime, problems: list[
 
 
 def _set_row(
-    pipeline: Pipeline, found: SetManifest, drills: Sequence[DrillReport], stays: Mapping[str, tuple[str, ...]] | None
+    found: SetManifest,
+    drills: Sequence[DrillReport],
+    stays: Mapping[str, tuple[str, ...]] | None,
+    words: LastWords,
 ) -> SetRow:
     return SetRow(
         manifest=found,
-        verified=_verified(pipeline, found.parts),
+        verified=_verified(words, found.parts),
         drilled=drilled(found, drills),
         stays=None if stays is None else stays.get(found.id, ()),
     )
 
 
-def _verified(pipeline: Pipeline, parts: Sequence[Part]) -> Verdict | None:
-    found = [_last_verification(pipeline, part.target, part.backup) for part in parts]
+def _verified(words: LastWords, parts: Sequence[Part]) -> Verdict | None:
+    found = [_last_verification(words, part.target, part.backup) for part in parts]
     verdict = worst([one.verdict if one else Verdict.UNVERIFIED for one in found])
     unread = verdict is Verdict.UNVERIFIED and all(one is None or one.verdict is Verdict.PASS for one in found)
     return None if unread else verdict
 
 
-def _last_verification(pipeline: Pipeline, target: Target, backup: str) -> Verification | None:
-    return _one(lambda: pipeline.catalog.last_verification(target, backup), [])
+def _last_verification(words: LastWords, target: Target, backup: str) -> Verification | None:
+    return _one(lambda: words.of(target, backup), [])
 
 
-def _part(pipeline: Pipeline, target: Target, backup: str) -> PartView:
+def _part(pipeline: Pipeline, words: LastWords, target: Target, backup: str) -> PartView:
     problems: list[str] = []
     manifest = _one(lambda: pipeline.catalog.find(target, backup), problems)
     return PartView(
         target=target,
         backup=backup,
         manifest=manifest,
-        verification=_last_verification(pipeline, target, backup),
+        verification=_last_verification(words, target, backup),
         problem="; ".join(problems),
     )
 

@@ -174,6 +174,17 @@ def test_the_kind_follows_from_history_and_server(
     assert (decision.parent is None) == (decision.kind is Kind.FULL)
 
 
+@pytest.mark.parametrize("day", [0, 1, 2])
+def test_nothing_builds_on_a_chain_of_which_a_backup_was_found_damaged(day: int) -> None:
+    history = chain(3)
+    now = SUNDAY + 3 * DAY
+    decision = choose_kind(history, settings(), SERVER, now, asked_full=False, doubted={history[day].id})
+    assert decision.kind is Kind.FULL
+    assert decision.reason == f"{history[day].id} was found damaged when it was read back"
+    other = choose_kind(history, settings(), SERVER, now, asked_full=False, doubted={"20200101T000000Z"})
+    assert other.kind is Kind.INCREMENTAL
+
+
 def test_a_parent_whose_detail_cannot_be_read_is_not_built_upon() -> None:
     foreign = msgspec.structs.replace(backup(0), detail={"written": "by somebody else"})
     decision = choose_kind([foreign], settings(), SERVER, SUNDAY + DAY, asked_full=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from include.engine.contracts import Clock
 from include.engine.model import ArchiveReach, Check, Manifest, RecoverableWindow, Target, Verdict
@@ -11,8 +11,9 @@ from include.engine.store.catalog import Catalog
 from include.engine.systems.postgres.lsn import SEGMENT_BYTES, format_lsn, parse_history
 from include.engine.systems.postgres.reached import statements
 from include.engine.systems.postgres.selection import span_of
-from include.engine.systems.postgres.wal_audit import AuditReport, Histories, audit
+from include.engine.systems.postgres.wal_audit import Archive, AuditReport, Histories, audit
 from include.engine.systems.postgres.wal_expiry import expired_wal
+from include.engine.systems.postgres.wal_needed import look_at
 from include.engine.systems.postgres.wal_objects import WalKind, WalObject, fetch, identity_of, list_wal, wal_folder
 from include.engine.systems.postgres.wal_sample import read_back
 
@@ -87,6 +88,15 @@ class WalArchive:
     def read_back(self, identities: Sequence[str], clock: Clock) -> Sequence[Check]:
         """Read a part of the archive back (see ``archiving.ReadsBack``)."""
         return read_back(self.bucket, self.target, identities, clock())
+
+    def read_log_of(self, manifest: Manifest, identities: Sequence[str], go_on: Callable[[], None]) -> Sequence[Check]:
+        """Read what a backup needs of the log back, and follow it from there (see ``archiving.ReadsLogOf``)."""
+        objects = list_wal(self.bucket, self.target)
+        if not objects:
+            return []
+        archive = Archive(objects, self._segment_size())
+        histories = read_histories(self.bucket, objects)
+        return look_at(self.bucket, manifest, archive, histories, identities=identities, go_on=go_on)
 
     def _segment_size(self) -> int:
         identity = identity_of(self.bucket, self.target)

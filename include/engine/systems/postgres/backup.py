@@ -111,7 +111,8 @@ class PostgresBackup:
         started = job.clock()
         with ReplicationSession(self._connection, application=application_name(job.id), stop=job.stop) as holder:
             server = self._server(holder)
-            decision = choose_kind(job.history, self._settings, server.state, backup_time(job.id), asked_full=job.full)
+            now, full = backup_time(job.id), job.full
+            decision = choose_kind(job.history, self._settings, server.state, now, asked_full=full, doubted=job.doubted)
             job.progress.say(f"{decision.kind}: {decision.reason}")
             # Two attempts at one backup may run at once, so the process tells their slots apart.
             holder.hold_wal(f"mainstay_{job.id.lower()}_{holder.backend_pid}")
@@ -170,13 +171,12 @@ class PostgresBackup:
                 first = client.info.dbname
         except Unauthorized as error:
             return _Looked(at=job.clock(), samples=[Gap(reason=str(error))], notes=(f"no SQL: {error}",))
-        # A connection to a template would make CREATE DATABASE fail, so templates are not sampled.
-        names = [datname for datname, _, may in found if may]
+        # A connection to a template would make CREATE DATABASE fail, so templates are not sampled.  Sorting is stable: the one
+        # with the right to restore points leads.
+        names = sorted((datname for datname, _, may in found if may), key=lambda datname: datname != first)
         samples = take_samples(
             lambda database: sql(self._connection, database=database, application=name, stop=job.stop),
-            sorted(
-                names, key=lambda datname: datname != first
-            ),  # stable: the one with the right to restore points leads
+            names,
             restore_point=f"mainstay_check_{job.id}",
             settings=self._settings.samples,
             stop=job.stop,

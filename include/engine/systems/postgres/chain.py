@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -38,6 +38,7 @@ def choose_kind(
     now: datetime,
     *,
     asked_full: bool,
+    doubted: Collection[str] = (),
 ) -> Decision:
     """Decide the kind of the backup that is named after *now*.
 
@@ -45,6 +46,7 @@ def choose_kind(
     always the newest backup, so that every backup of the chain adds a day and none is skipped.
 
     :param history: committed backups of the target, oldest first
+    :param doubted: ids of backups that were found damaged when they were read back
     """
     obstacle = _policy(settings, server, asked_full=asked_full) or _kinship(history, server, now)
     if obstacle:
@@ -53,6 +55,8 @@ def choose_kind(
     chain = chain_of(parent, history)
     if chain is None:
         return Decision(kind=Kind.FULL, reason=f"the chain of {parent.id} is broken: a backup it needs is gone")
+    if damaged := next((found.id for found in chain if found.id in doubted), ""):
+        return Decision(kind=Kind.FULL, reason=f"{damaged} was found damaged when it was read back")
     full, depth = chain[0], len(chain)
     age = now - backup_time(full.id)
     if age >= settings.full_every:

@@ -156,6 +156,7 @@ class Landing:
 
     def report(self) -> Restored:
         """Say what was done, read back from the server."""
+        self.job.stop.check()  # a stop ends the server: it must not look like a server that died
         with self.server.connect() as connection:
             row = connection.execute(
                 "select pg_last_xact_replay_timestamp(), pg_current_wal_lsn()::text,"

@@ -25,6 +25,7 @@ from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.client import conninfo, diagnosed
 from include.engine.systems.postgres.lsn import Segment, parse_lsn, valid_segment_size
 from include.engine.systems.postgres.replication import ReplicationSession
+from include.engine.systems.postgres.spool_disk import is_full, unwritable, writing
 from include.engine.systems.postgres.wal_objects import WalIdentity
 
 APPLICATION = "mainstay wal-archive"
@@ -112,16 +113,20 @@ class Receiver:
         halted = threading.Event()
         stop.on_stop(halted.set)
         attempts = Attempts(stop)
-        self._write_passfile()
         try:
             while not stop.stopped:
                 try:
-                    self._once(attempts.next())
+                    with writing(self.directory):
+                        self._once(attempts.next())
                     pause = _FIRST_PAUSE
                 except Interrupted:
                     break
                 except MainstayError as error:
                     self.error = error
+                except Exception as error:  # noqa: BLE001 - nobody else would see that this thread has ended
+                    self.error = Unreachable(
+                        f"the log cannot be received: {error!r}", hint="it is tried again; report it"
+                    )
                 self.streaming = False
                 halted.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -129,6 +134,7 @@ class Receiver:
             self.passfile.unlink(missing_ok=True)
 
     def _once(self, stop: Stop) -> None:
+        self._write_passfile()
         self.identify(stop)
         self._kill_orphans()
         self._discard_torn()
@@ -189,6 +195,8 @@ class Receiver:
                 f"the server's history left timeline {forked[1]} at {forked[2]}, before what was received of it",
                 hint="a standby that was behind was promoted: archiving goes on along its timeline",
             )
+        if full := next((line for line in said.splitlines() if is_full(line)), ""):
+            return unwritable(self.directory, full)
         errors = [line for line in said.splitlines() if "error:" in line or "ERROR:" in line or "FATAL:" in line]
         return diagnosed(self.connection, "; ".join(errors) or said or "pg_receivewal ended")
 

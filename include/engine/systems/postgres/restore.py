@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from include.engine.contracts import PlanRequest, Rehearsal, RestoreJob
-from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused
+from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import (
     Destination,
     DestinationKind,
@@ -81,7 +81,8 @@ class PostgresRestore:
     def plan(self, request: PlanRequest) -> RestorePlan:
         """Decide what a restore would do (see ``contracts.RestoreEngine``).
 
-        :raises NotFound: when no backup or no log reaches the point, or PostgreSQL of that version is not here
+        :raises NotFound: when no backup or no log reaches the point
+        :raises Unsupported: when PostgreSQL of that version is not here
         :raises Refused: when the destination is in use, the source, not empty, or too small
         """
         guards.require_whole(request)
@@ -173,9 +174,12 @@ class PostgresRestore:
     def binaries(self, manifest: Manifest) -> PostgresBinaries:
         """Give the programs of the backup's major version.
 
-        :raises NotFound: with the name of the package to install
+        :raises Unsupported: with the name of the package to install: this machine lacks something, not the backup
         """
-        return PostgresBinaries.find(PostgresDetail.of(manifest).server_version_num // 10000, Shelf.of(self.home))
+        try:
+            return PostgresBinaries.find(PostgresDetail.of(manifest).server_version_num // 10000, Shelf.of(self.home))
+        except NotFound as error:
+            raise Unsupported(error.message, hint=error.hint) from error
 
     def _frozen(self, job: RestoreJob) -> FrozenLog | None:
         if job.plan.point.kind is not PointKind.LATEST:

@@ -34,6 +34,7 @@ from include.engine.systems.postgres.wal_objects import WalKind, WalObject, chec
 AHEAD = 8  # segments in the spool at most: 128 MiB at PostgreSQL's own size
 _AT_ONCE = 3
 _POLL = 0.01  # seconds between two looks at ``want/``
+_FAILING = "failing"  # made while there is room: on a full disk a file can be renamed, and may not be made
 _RELIST = 1.0  # seconds that an answer of the store about what it has is believed
 
 # $1 is %f, $2 is %p.  A kill of the restoring process must not leave recovery waiting for ever: it beats in `alive`.
@@ -125,6 +126,7 @@ class WalSpool:
         polls = int(self.timeout / 0.02)
         script.write_text(_SCRIPT.format(spool=shlex.quote(str(self.directory)), polls=polls))
         own(script, self.account, mode=0o500)
+        (self.directory / _FAILING).touch()
         self._beat()
 
     def _serve(self) -> None:
@@ -137,7 +139,7 @@ class WalSpool:
         finally:
             # Whatever ended this thread, recovery must not take silence for the end of the log.
             if not self._closing.is_set():
-                (self.directory / "failed").touch()
+                (self.directory / _FAILING).rename(self.directory / "failed")
 
     def _answer_all(self) -> None:
         beaten = time.monotonic()

@@ -13,6 +13,7 @@ a file is flushed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -32,6 +33,7 @@ from include.engine.systems.postgres.lsn import format_lsn
 from include.engine.systems.postgres.reached import ServerEnd, Witness, received_end
 from include.engine.systems.postgres.receiver import APPLICATION, Attempts, Receiver
 from include.engine.systems.postgres.shipper import Shipper
+from include.engine.systems.postgres.spool_disk import writing
 from include.engine.systems.postgres.wal_objects import WalIdentity, claim
 
 STATUS_FILE = "status.json"
@@ -156,8 +158,7 @@ class WalArchiver:
 
     def _identity(self, stop: Stop) -> WalIdentity | None:
         """Wait for the server and the store to say who they are; nothing when the stop came first."""
-        pause = 0.2
-        attempts = Attempts(stop)
+        pause, attempts = 0.2, Attempts(stop)
         while not stop.stopped:
             try:
                 identity = self._receiver.identify(attempts.next())
@@ -174,7 +175,7 @@ class WalArchiver:
 
     def _ship_until(self, stop: Stop, shipper: Shipper) -> None:
         """Ship until the stop, and once more after it; a store that hangs does not hold up the end."""
-        fatal: list[MainstayError] = []
+        fatal: list[Exception] = []
         worker = threading.Thread(target=self._work, args=(stop, shipper, fatal), name="shipper", daemon=True)
         worker.start()
         while worker.is_alive() and not stop.stopped:
@@ -184,17 +185,18 @@ class WalArchiver:
         if fatal:
             raise fatal[0]
 
-    def _work(self, stop: Stop, shipper: Shipper, fatal: list[MainstayError]) -> None:
+    def _work(self, stop: Stop, shipper: Shipper, fatal: list[Exception]) -> None:
         partial_due = 0.0
         try:
             while not stop.stopped:
                 try:
-                    shipper.ship_closed(lambda: stop.stopped)
-                    if time.monotonic() >= partial_due:
-                        shipper.ship_partial()
-                        partial_due = time.monotonic() + self.partial_seconds
-                    if self._receiver.streaming and self._witness is not None:
-                        self._witness.look(lambda: _shipped(shipper))
+                    with writing(self.spool):
+                        shipper.ship_closed(lambda: stop.stopped)
+                        if time.monotonic() >= partial_due:
+                            shipper.ship_partial()
+                            partial_due = time.monotonic() + self.partial_seconds
+                        if self._receiver.streaming and self._witness is not None:
+                            self._witness.look(lambda: _shipped(shipper))
                     self._trouble = None
                 except TransientError as error:
                     self._trouble = error
@@ -202,11 +204,11 @@ class WalArchiver:
                     self._tell(trouble)
                 self._warn_of_size(shipper)
                 _pause(stop, _LOOK)
-            shipper.ship_closed(lambda: False)
-            shipper.ship_partial()
+            with writing(self.spool):
+                _shipped(shipper)
         except TransientError as error:
             self._trouble = error  # the spool keeps it for the next start
-        except MainstayError as error:
+        except Exception as error:  # noqa: BLE001 - whatever ends this thread is raised by the other one
             fatal.append(error)
 
     def _new_witness(self, attempts: Attempts) -> Witness:
@@ -224,8 +226,7 @@ class WalArchiver:
         return [str(error) for error in self._troubles()]
 
     def _warn_of_size(self, shipper: Shipper) -> None:
-        size = shipper.spool_bytes
-        if size > self.spool_limit:
+        if (size := shipper.spool_bytes) > self.spool_limit:
             self._tell(
                 Contended(
                     f"{size >> 20} MiB of WAL wait in {self.spool}, more than {self.spool_limit >> 20} MiB",
@@ -243,8 +244,9 @@ class WalArchiver:
 
     def _write(self, status: ArchiverStatus) -> None:
         draft = self.spool / f"{STATUS_FILE}.draft"
-        draft.write_bytes(encode(status))
-        draft.replace(self.spool / STATUS_FILE)
+        with contextlib.suppress(OSError):  # on a full disk it is not told, and an old one says nothing
+            draft.write_bytes(encode(status))
+            draft.replace(self.spool / STATUS_FILE)
 
 
 def run(archiver: WalArchiver, stop: Stop) -> None:

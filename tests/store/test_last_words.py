@@ -1,0 +1,196 @@
+"""A later FAIL wins: over the reading of an object that backups share, over an older PASS, over who could not look since."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from include.engine.contracts import Stop
+from include.engine.model import Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id
+from include.engine.store.bucket import Bucket
+from include.engine.store.catalog import Catalog
+from include.engine.store.expiry import plan_expiry
+from include.engine.store.proven import LastWords
+from include.engine.store.rereading import Trust, damaged, newest_readings
+from include.engine.store.retention import Policy
+from include.engine.store.shared import SharedFolder
+from include.engine.store.vault import VaultReader
+from include.engine.store.verify import verify_backup
+from include.engine.verbs import proofs
+from include.engine.verbs.verify import LATELY
+from tests.cli import paper
+from tests.store.making import EVENTS, MAIN, NOW, Told, a_backup, a_night, a_set, days_ago, verified
+
+WRITTEN = days_ago(20)
+
+
+def said(days: float, *, read: str = "", wrong: str = "", verdict: Verdict | None = None) -> Verification:
+    """What somebody found *days* ago about the object ``x``, whose digest should be what is named."""
+    return Verification(
+        target=EVENTS,
+        backup=backup_id(days_ago(days)),
+        at=days_ago(days),
+        objects=1,
+        bytes=1,
+        verdict=verdict or (Verdict.FAIL if wrong else Verdict.PASS),
+        read={"x": ReadBack(sha256=read, modified=WRITTEN)} if read else {},
+        wrong={"x": wrong} if wrong else {},
+    )
+
+
+GOOD, BAD, MENDED = said(3, read="a"), said(2, wrong="a"), said(1, read="a")
+
+
+@pytest.mark.parametrize(
+    ("found", "read_at", "bad"),
+    [
+        ([GOOD], days_ago(3), False),
+        ([GOOD, BAD], None, True),
+        ([BAD, GOOD], None, True),
+        ([GOOD, BAD, MENDED], days_ago(1), False),
+        ([GOOD, said(3, wrong="a")], None, True),
+        ([GOOD, said(2, wrong="b")], days_ago(3), False),
+        ([GOOD, said(2, verdict=Verdict.UNVERIFIED)], days_ago(3), False),
+    ],
+    ids=[
+        "read",
+        "found wrong later",
+        "in whatever order they come",
+        "mended",
+        "at the same time",
+        "a manifest that names another digest is what is wrong",
+        "who could not look takes nothing back",
+    ],
+)
+def test_what_is_known_of_an_object(found: list[Verification], read_at: datetime | None, bad: bool) -> None:
+    newest = newest_readings(found)
+    assert newest.get("x", (None,))[0] == read_at
+    assert (("x", "a") in damaged(found)) is bad
+
+
+def verify(catalog: Catalog, manifest: Manifest, days: float, trust: Trust | None = LATELY) -> Verification:
+    return verify_backup(
+        catalog,
+        VaultReader(catalog.bucket),
+        manifest,
+        progress=Told(),
+        stop=Stop(),
+        now=days_ago(days),
+        trust=trust,
+    )
+
+
+class Shared:
+    """Two nights of a cluster whose backups share one object, on a disk whose bits may rot."""
+
+    def __init__(self, folder: Path) -> None:
+        self.catalog = Catalog(Bucket.open(folder.as_uri()))
+        (self.entry,) = [SharedFolder(self.catalog.bucket, EVENTS).put(b"rows " * 100)]
+        self.file = folder / self.entry.key
+        self.first, self.second = self.night(6), self.night(4)
+
+    def night(self, days: float) -> Manifest:
+        entries: list[Entry] = [self.entry]
+        manifest = a_backup(self.catalog, EVENTS, days=days, objects={}, shared=entries)
+        a_set(self.catalog, manifest, days=days)
+        return manifest
+
+    def rot(self) -> None:
+        """Flip a bit, of which the store itself knows nothing: it lists the same size and the same time."""
+        known = self.file.stat()
+        content = bytearray(self.file.read_bytes())
+        content[7] ^= 1
+        self.file.write_bytes(content)
+        os.utime(self.file, ns=(known.st_atime_ns, known.st_mtime_ns))
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Shared:
+    return Shared(tmp_path)
+
+
+def test_an_object_that_was_found_rotten_is_read_again_by_every_backup_that_names_it(shared: Shared) -> None:
+    assert verify(shared.catalog, shared.first, 6).verdict is Verdict.PASS
+    shared.rot()
+    assert verify(shared.catalog, shared.first, 5, trust=None).verdict is Verdict.FAIL
+    found = verify(shared.catalog, shared.second, 4)
+    assert (found.verdict, found.trusted_objects) == (Verdict.FAIL, 0)
+    shared.rot()  # the same bit: as it was
+    mended = verify(shared.catalog, shared.second, 3)
+    assert (mended.verdict, mended.trusted_objects) == (Verdict.PASS, 0)
+    assert verify(shared.catalog, shared.night(2), 2).trusted_objects == 1
+
+
+def test_damage_that_was_found_with_one_backup_is_said_of_all_that_share_it(shared: Shared) -> None:
+    for manifest, days in ((shared.first, 6.0), (shared.second, 4.0)):
+        assert verify(shared.catalog, manifest, days).verdict is Verdict.PASS
+    shared.rot()
+    verify(shared.catalog, shared.first, 3, trust=None)
+
+    last = LastWords(shared.catalog).of(EVENTS, shared.second.id)
+
+    assert last is not None
+    assert last.verdict is Verdict.FAIL
+    assert last.problems == (
+        f"{shared.entry.key} is damaged, as the verification of {shared.first.id} has found at 2026-11-20T12:00:00+00:00",
+    )
+
+
+def test_retention_keeps_an_older_set_when_the_newest_verified_one_was_found_to_share_damage(shared: Shared) -> None:
+    whole = a_backup(shared.catalog, EVENTS, days=9, objects={"mine": b"x"})
+    a_set(shared.catalog, whole, days=9)
+    for manifest, days in ((whole, 9.0), (shared.first, 6.0), (shared.second, 4.0)):
+        assert verify(shared.catalog, manifest, days).verdict is Verdict.PASS
+    shared.night(1)
+    policy = Policy(redundancy=1)
+    assert whole.id not in plan_expiry(shared.catalog, policy, NOW).sets
+    shared.rot()
+    verify(shared.catalog, shared.first, 3, trust=None)
+
+    plan = plan_expiry(shared.catalog, policy, NOW)
+
+    assert plan.sets[whole.id] == ("the newest verified",)
+    assert "the newest verified" in plan.backups[str(EVENTS)][whole.id]
+
+
+def test_a_fail_stays_one_when_the_store_was_away_since() -> None:
+    catalog = paper.pipeline(paper.Paper()).catalog
+    manifest = a_backup(catalog)
+    assert LastWords(catalog).of(MAIN, manifest.id) is None
+    told = {3: Verdict.PASS, 2: Verdict.FAIL, 1: Verdict.UNVERIFIED}
+    for days, verdict in told.items():
+        note(catalog, MAIN, manifest.id, days, verdict)
+    last = LastWords(catalog).of(MAIN, manifest.id)
+    assert last is not None
+    assert (last.verdict, last.at) == (Verdict.FAIL, days_ago(2))
+    note(catalog, MAIN, manifest.id, 0.5, Verdict.PASS)
+    note(catalog, MAIN, manifest.id, 0.4, Verdict.UNVERIFIED)
+    again = LastWords(catalog).of(MAIN, manifest.id)
+    assert again is not None
+    assert again.verdict is Verdict.UNVERIFIED  # not green either: it is what was seen last
+
+
+def note(catalog: Catalog, target: Target, backup: str, days: float, verdict: Verdict) -> None:
+    catalog.record_verification(
+        Verification(target=target, backup=backup, at=days_ago(days), objects=1, bytes=1, verdict=verdict)
+    )
+
+
+def test_the_health_of_the_backups_is_not_green_while_an_older_one_is_known_to_be_bad() -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    for days in (3, 2, 1):
+        a_night(pipeline.catalog, days=days)
+    oldest, *_, newest = pipeline.catalog.backups(MAIN)
+    probe = proofs.of_target(MAIN, lambda: pipeline)[0]
+
+    def seen() -> dict[str, float]:
+        return {one.metric: one.value for one in probe.read(lambda: NOW, timeout=1)}
+
+    verified(pipeline.catalog, oldest)
+    verified(pipeline.catalog, newest)
+    assert (seen()["backups.verified"], seen()["backups.unverified"]) == (1, 0)
+    note(pipeline.catalog, MAIN, oldest.id, -0.1, Verdict.FAIL)
+    assert (seen()["backups.verified"], seen()["backups.unverified"]) == (0, 0)
