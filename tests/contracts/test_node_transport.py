@@ -7,8 +7,6 @@ it is one, and runs the shell on this machine.  What it proves is our command li
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from include.engine.errors import Interrupted, PermanentError, Unreachable
 from include.engine.sandbox.ports import free_port
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
+from tests.sshd import Sshd
 
 _KUBECTL = """#!/bin/sh
 # A stand-in for kubectl, for tests: it says so in its record.
@@ -37,30 +36,10 @@ exit $code
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    server = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not Path(server).exists():
-        pytest.skip("there is no sshd here: install openssh-server")
-    top = tmp_path_factory.mktemp("sshd")
-    for name in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(top / name)], check=True)
-    (top / "authorized").write_text((top / "client.pub").read_text())
-    port = free_port()
-    (top / "known").write_text(f"[127.0.0.1]:{port} {(top / 'host.pub').read_text()}")
-    (top / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {top}/host\nAuthorizedKeysFile {top}/authorized\n"
-        f"PidFile {top}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    child = subprocess.Popen([server, "-D", "-e", "-f", str(top / "config")], stderr=subprocess.DEVNULL)
-    yield {
-        "transport": "ssh",
-        "ssh_port": port,
-        "ssh_identity": str(top / "client"),
-        "ssh_known_hosts": str(top / "known"),
-    }
-    child.terminate()
-    child.wait(timeout=10)
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    server.start()
+    yield server.settings
+    server.stop()
 
 
 @pytest.fixture(params=["local", "ssh", "kubernetes"])
@@ -161,6 +140,16 @@ def test_the_script_is_in_no_list_of_processes(transport: NodeTransport) -> None
     text = "X-Amz-Signature-that-nobody-may-see"
     printed = transport.run(f": {text}\ncat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", timeout=20)
     assert text not in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another account")
+def test_another_account_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", "a password")
+    settings = Settings.model_validate({"connection": "c", "transport": "local", "run_as": "nobody"})
+    said = transport_to(settings, "127.0.0.1").run("id -un\nenv\ncommand -v curl >/dev/null && echo found", timeout=20)
+    assert said.splitlines()[0] == "nobody"
+    assert "found" in said.splitlines()
+    assert "AIRFLOW_CONN" not in said
 
 
 def test_a_node_that_is_not_there_is_unreachable(sshd: dict[str, object]) -> None:

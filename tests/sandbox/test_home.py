@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -138,5 +139,8 @@ def test_what_a_killed_run_left_is_swept_and_what_lives_is_not(open_place: Path)
     home = Home.of(open_place)
     home.sandbox("mine").claim()
     home.sandbox("demo")
+    elsewhere = home.sandbox("elsewhere")  # of a process in another container, whose life nobody sees from here
+    owner = json.loads((home.sandbox("killed").root / "owner.json").read_text())
+    (elsewhere.root / "owner.json").write_text(json.dumps({**owner, "namespace": "pid:[1]"}))
     assert home.sweep() == ["killed"]
-    assert [sandbox.name for sandbox in home.sandboxes()] == ["demo", "mine"]
+    assert [sandbox.name for sandbox in home.sandboxes()] == ["demo", "elsewhere", "mine"]

@@ -69,14 +69,7 @@ def take(
     """Freeze, copy and seal a set; what was left on the servers is cleared whatever happened."""
     from include.engine.verbs import backup as verb
 
-    progress.say(f"Set {set_id}")
-    try:
-        frozen = verb.freeze(pipeline, set_id, targets, clock=now)
-        for name in frozen.cuts:
-            stop.check()
-            verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
-        return verb.seal(pipeline, set_id, clock=now)
-    finally:
+    def release() -> None:
         try:
             left = verb.release(pipeline, set_id, targets)
             for target in left:
@@ -86,6 +79,20 @@ def take(
         except MainstayError as error:
             # It neither undoes a set that is sealed nor explains one that is not.
             progress.say(f"something of the set {set_id} was left on a server: {error}")
+
+    progress.say(f"Set {set_id}")
+    releasing = threading.Thread(target=release, name="release")
+    try:
+        frozen = verb.freeze(pipeline, set_id, targets, clock=now)
+        for name in frozen.cuts:
+            stop.check()
+            verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
+        releasing.start()  # the seal asks for nothing of what the copies needed
+        return verb.seal(pipeline, set_id, clock=now)
+    finally:
+        if releasing.ident is None:
+            releasing.start()
+        releasing.join()
 
 
 def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:

@@ -205,16 +205,18 @@ class Sandbox:
         """Bind the sandbox to the life of this process: when it is gone, :meth:`Home.sweep` may destroy it."""
         identity = procfs.identity(os.getpid())
         assert identity is not None
-        (self.root / "owner.json").write_text(json.dumps(asdict(identity)))
+        owner = {**asdict(identity), "namespace": procfs.namespace()}
+        (self.root / "owner.json").write_text(json.dumps(owner))
 
     @property
     def abandoned(self) -> bool:
-        """Whether the process that claimed it has ended; False when nobody claimed it."""
+        """Whether the process that claimed it has ended; False when nobody claimed it, or a process of another container."""
         try:
-            owner = procfs.Identity(**json.loads((self.root / "owner.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            owner = json.loads((self.root / "owner.json").read_text())
+            ours = owner.pop("namespace", procfs.namespace()) == procfs.namespace()
+            return ours and not procfs.Identity(**owner).alive
+        except (OSError, ValueError, TypeError, AttributeError):
             return False
-        return not owner.alive
 
     def _socket_directory(self, name: str) -> Path:
         path = self.root / "servers" / name / "socket"

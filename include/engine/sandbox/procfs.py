@@ -45,6 +45,11 @@ def boot_id() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
+def namespace() -> str:
+    """Name the pid namespace that we are in: what goes on in others' cannot be seen from here."""
+    return str((_PROC / "self/ns/pid").readlink())
+
+
 def pids() -> Iterator[int]:
     """Every process id that is visible now."""
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())

@@ -14,6 +14,7 @@ from include.engine.systems.cassandra.sstables import (
     missing,
     read_listing,
     require_whole,
+    unlisted,
     wanted,
 )
 
@@ -83,6 +84,14 @@ def test_the_list_in_one_data_directory_names_the_sstables_of_all() -> None:
     assert missing(read_listing(text, "tag")) == []
     another_table = text.replace(f"F 1 1 1 {other}", f"F 1 1 1 {other.replace('/t-', '/u-')}")
     assert missing(read_listing(another_table, "tag")) == [f"{FOLDER}/{UUID_NAME}-Data.db"]
+
+
+def test_a_folder_without_its_list_was_never_finished() -> None:
+    text = f"T {FOLDER}\nF 1 1 1 {FOLDER}/{UUID_NAME}-Data.db\n"
+    assert unlisted(read_listing(text, "tag")) == [("ks", "t")]
+    other = FOLDER.replace("/d/data", "/second/disk")
+    listed = f'{text}T {other}\nD {other}/manifest.json\n|{{"files": []}}\n'
+    assert unlisted(read_listing(listed, "tag")) == []
 
 
 def test_components_that_the_table_of_contents_names_must_be_there() -> None:

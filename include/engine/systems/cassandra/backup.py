@@ -18,7 +18,7 @@ from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
-from include.engine.systems.cassandra.client import Cql, Node
+from include.engine.systems.cassandra.client import Cql, Node, load_driver
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.sessions import session
@@ -69,6 +69,7 @@ class CassandraSource:
             with suppress(MainstayError), session(self._connection):
                 pass
 
+        load_driver()  # not in the thread: what else is imported meanwhile would keep it from its first word to the node
         threading.Thread(target=log_in, name="login", daemon=True).start()
 
     def freeze(self, backup: str, clock: Clock) -> Cut:
@@ -184,6 +185,12 @@ class CassandraSource:
             raise Incomplete(
                 f"{where}: the snapshot {cut.tag} has nothing of {', '.join(without[:5])}",
                 hint="its TTL ran out, or somebody cleared it: run a new backup",
+            )
+        unlisted = [f"{keyspace}.{table}" for keyspace, table in sstables.unlisted(listing)]
+        if unlisted:
+            raise Incomplete(
+                f"{where}: the snapshot {cut.tag} of {', '.join(unlisted[:5])} was never finished: it has no manifest.json",
+                hint="read that node's log of the moment of the snapshot, then run a new backup",
             )
         absent = sstables.missing(listing)
         if absent:

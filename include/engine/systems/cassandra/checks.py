@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 import msgspec
 
+from include.engine.contracts import Clock
 from include.engine.errors import MainstayError, PermanentError
 from include.engine.model import Check, Manifest, Verdict
 from include.engine.systems.cassandra.client import Cql, quoted
@@ -79,11 +79,11 @@ def sstables_verify(tool: Nodetool, tables: Sequence[tuple[str, str]], *, seed: 
     return Check(name="sstableverify", verdict=Verdict.PASS, detail=f"every row of {named} can be read")
 
 
-def rows_are_equal(cql: Cql, samples: Sequence[TableSamples], now: datetime) -> list[Check]:
+def rows_are_equal(cql: Cql, samples: Sequence[TableSamples], clock: Clock) -> list[Check]:
     """Compare the sampled token ranges (see :mod:`~include.engine.systems.cassandra.samples`)."""
     if not samples:
         return [Check(name="rows", verdict=Verdict.UNVERIFIED, detail="the backup has no samples of these tables")]
-    return compare(cql, samples, now=now)
+    return compare(cql, samples, clock=clock)
 
 
 def timed(check: Callable[[], Check]) -> Check:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from msgspec import Struct
 
 from include.engine.contracts import Connection
-from include.engine.errors import MainstayError, PermanentError, Unauthorized, Unreachable
+from include.engine.errors import MainstayError, Misconfigured, PermanentError, Unauthorized, Unreachable
 
 DEFAULT_PORT = 9042
 _TIMEOUT = 30.0
@@ -41,7 +41,7 @@ class Cql:
     """
 
     def __init__(self, connection: Connection, *, timeout: float = _TIMEOUT) -> None:
-        _load_driver()
+        load_driver()
         from cassandra.auth import PlainTextAuthProvider
         from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
         from cassandra.policies import RoundRobinPolicy
@@ -55,25 +55,32 @@ class Cql:
         profile = ExecutionProfile(
             load_balancing_policy=RoundRobinPolicy(), row_factory=dict_factory, request_timeout=timeout
         )
-        self._cluster = Cluster(
-            self.hosts,
-            port=connection.port or DEFAULT_PORT,
-            auth_provider=login,
-            ssl_context=_tls(connection),
-            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            connect_timeout=min(timeout, 10.0),
-            control_connection_timeout=timeout,
-            protocol_version=5,
-            allow_beta_protocol_version=False,
-            schema_metadata_enabled=False,  # the schema is asked for in CQL, which tells what the driver does not know
-            token_metadata_enabled=False,
-        )
-        try:
-            self._session: Any = self._cluster.connect()
+        context = _tls(connection)
+        try:  # a name that does not resolve is an error of the first of these
+            self._cluster = Cluster(
+                self.hosts,
+                port=connection.port or DEFAULT_PORT,
+                auth_provider=login,
+                ssl_context=context,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                connect_timeout=min(timeout, 10.0),
+                control_connection_timeout=timeout,
+                protocol_version=5,
+                allow_beta_protocol_version=False,
+                schema_metadata_enabled=False,  # the schema is asked for in CQL, which tells what the driver does not know
+                token_metadata_enabled=False,
+            )
+            self._session: Any = self._connected()
         except Exception as error:
-            self._cluster.shutdown()
             raise translated(error, ",".join(self.hosts)) from error
         self._settled = time.monotonic() + _SETTLES
+
+    def _connected(self) -> Any:
+        try:
+            return self._cluster.connect()
+        except BaseException:
+            self._cluster.shutdown()
+            raise
 
     def rows(
         self,
@@ -238,7 +245,8 @@ class _Without:
             raise ModuleNotFoundError(name, name=name)
 
 
-def _load_driver() -> None:
+def load_driver() -> None:
+    """Import the driver, which takes its time, without what it need not have."""
     if "cassandra.cluster" in sys.modules:
         return
     # The driver tries for these, for rows and for event loops that nobody asks for: more than half of the time that it takes.
@@ -262,9 +270,15 @@ def _tls(connection: Connection) -> ssl.SSLContext | None:
     authority = connection.extra.get("tls_ca_file")
     if not authority:
         return None
-    context = ssl.create_default_context(cafile=authority)
-    context.check_hostname = False  # nodes are addressed by the address that the ring gives, not by a name
-    certificate = connection.extra.get("tls_cert_file")
-    if certificate:
-        context.load_cert_chain(certificate, connection.extra.get("tls_key_file"))
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        context.check_hostname = False  # nodes are addressed by the address that the ring gives, not by a name
+        certificate = connection.extra.get("tls_cert_file")
+        if certificate:
+            context.load_cert_chain(certificate, connection.extra.get("tls_key_file"))
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"the certificates for Cassandra at {connection.host} cannot be read: {error}",
+            hint="check tls_ca_file, tls_cert_file and tls_key_file in the extras of the connection",
+        ) from error
     return context

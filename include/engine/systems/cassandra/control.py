@@ -22,6 +22,7 @@ from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 # One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
 _idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
+_LONGEST = 400  # characters of what a node says
 _SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
 
 
@@ -31,6 +32,13 @@ class Control(Protocol):
     @property
     def name(self) -> str:
         """``jolokia`` or ``nodetool``."""
+        ...
+
+    def wake(self) -> None:
+        """Make the next request go out at once.
+
+        :raises Unreachable: the node does not answer
+        """
         ...
 
     def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
@@ -69,10 +77,17 @@ class Jolokia:
         """
         return str(self.ask(type="read", mbean=STORAGE_SERVICE, attribute="OperationMode"))
 
+    def wake(self) -> None:
+        """Replace the connection when it has gone while nobody used it (see :class:`Control`)."""
+        self.answer()
+
     def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
         """Take a snapshot (see :class:`Control`)."""
         options = {"ttl": _seconds(ttl), "skipFlush": "false"}
-        self.ask(type="exec", mbean=STORAGE_SERVICE, operation=TAKE_SNAPSHOT, arguments=[tag, options, list(keyspaces)])
+        arguments = [tag, options, list(keyspaces)]
+        self._ask(
+            {"type": "exec", "mbean": STORAGE_SERVICE, "operation": TAKE_SNAPSHOT, "arguments": arguments}, once=True
+        )
 
     def clear(self, tag: str, keyspaces: Sequence[str]) -> None:
         """Remove a snapshot (see :class:`Control`)."""
@@ -86,7 +101,10 @@ class Jolokia:
         :raises Unauthorized: the certificate or the request was refused
         :raises PermanentError: the node failed to do it
         """
-        body = self._post(json.dumps(request).encode())
+        return self._ask(request)
+
+    def _ask(self, request: Mapping[str, object], *, once: bool = False) -> Any:
+        body = self._post(json.dumps(request).encode(), once=once)
         return self._value(request, body if isinstance(body, dict) else {})
 
     def ask_all(self, requests: Sequence[dict[str, object]]) -> list[Any]:
@@ -100,7 +118,7 @@ class Jolokia:
         status = body.get("status")
         if status == 200:
             return body.get("value")
-        said = str(body.get("error", ""))[:300]
+        said = _brief(str(body.get("error", "")))
         # A refusal by the policy comes as HTTP 200 with this status in the body.
         if status == 403:
             wanted = request.get("operation") or request.get("attribute") or request.get("mbean")
@@ -108,17 +126,21 @@ class Jolokia:
                 f"Jolokia on {self._where} does not allow {wanted}",
                 hint="compare its policy file with the one in docs/cassandra.md",
             )
-        raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint="read the node's log")
+        full = "No space left on device" in said
+        hint = "free space on that node's data disk, then run it again" if full else "read the node's log"
+        raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint=hint)
 
-    def _post(self, payload: bytes) -> Any:
+    def _post(self, payload: bytes, *, once: bool = False) -> Any:
         try:
-            status, raw = self._exchange(payload)
+            status, raw = self._exchange(payload, once=once)
         except ssl.SSLError as error:
+            if isinstance(
+                error, ssl.SSLEOFError | ssl.SSLZeroReturnError
+            ):  # the node went away: nobody refused anything
+                raise self._silent(error) from error
             raise self._refused(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(
-                f"Jolokia on {self._where} did not answer: {error}", hint="check its agent in the node's log"
-            ) from error
+            raise self._silent(error) from error
         if status in (401, 403):
             raise self._refused(f"HTTP {status}")
         try:
@@ -128,8 +150,11 @@ class Jolokia:
                 f"{self._where} answered HTTP {status}, and not as Jolokia does", hint="check jolokia_port"
             ) from error
 
-    def _exchange(self, payload: bytes) -> tuple[int, bytes]:
-        """Send over the connection of an earlier request, which saves a TLS handshake; over a new one when that has gone."""
+    def _exchange(self, payload: bytes, *, once: bool) -> tuple[int, bytes]:
+        """Send over the connection of an earlier request, which saves a TLS handshake; over a new one when that has gone.
+
+        :param once: not over a new one: the node may have done it before the connection went, and refuse to do it twice
+        """
         kept = _idle.pop(self._key, None)  # whoever takes it has it alone
         for link in [kept, self._connect()] if kept else [self._connect()]:
             try:
@@ -139,7 +164,7 @@ class Jolokia:
             except (OSError, http.client.HTTPException) as error:
                 link.close()
                 # A node that is slow may yet do what it was told: only a connection that has gone is replaced.
-                if link is not kept or isinstance(error, TimeoutError):
+                if once or link is not kept or isinstance(error, TimeoutError):
                     raise
             except BaseException:
                 link.close()
@@ -157,6 +182,11 @@ class Jolokia:
             return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
         return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
 
+    def _silent(self, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"Jolokia on {self._where} did not answer: {error}", hint="check its agent in the node's log"
+        )
+
     def _refused(self, why: str) -> Unauthorized:
         return Unauthorized(
             f"Jolokia on {self._where} and we do not accept each other's certificate: {why}",
@@ -173,6 +203,9 @@ class Nodetool:
         self._transport = transport
         self._command = " ".join(map(quote, command))
         self._timeout = timeout
+
+    def wake(self) -> None:
+        """Do nothing: each command comes by itself (see :class:`Control`)."""
 
     def snapshot(self, tag: str, keyspaces: Sequence[str], ttl: timedelta) -> None:
         """Take a snapshot (see :class:`Control`)."""
@@ -209,6 +242,11 @@ def control_of(
     except Unreachable as error:
         return nodetool, f"{address}: {error.message}; nodetool was used instead"
     return jolokia, None
+
+
+def _brief(text: str) -> str:
+    """Shorten what a node says, and keep its end: the cause stands there, behind paths."""
+    return text if len(text) <= _LONGEST else f"{text[:120]} … {text[-(_LONGEST - 120) :]}"
 
 
 def _seconds(ttl: timedelta) -> str:

@@ -128,7 +128,7 @@ def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: 
     :param differed: the paths of files that came whole and wrong before.  Once may have happened on the way; twice has not
     """
     partial = {words[2]: int(words[1]) for words in said if words[0] == "W"}
-    free = sum(int(words[1]) for words in said if words[0] == "A") << 10
+    free = next((int(words[1]) << 10 for words in said if words[0] == "A" and words[1].isdigit()), None)
     codes = {words[2].split()[1].partition(":")[0]: int(words[1]) for words in said if words[0] == "G"}
     hint = "restore from another backup of this target, and take a new full backup now"
     for path, file in left.items():
@@ -142,7 +142,7 @@ def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: 
             raise Corrupt(
                 f"{file.entry.key} is not what was written: its SHA-256 differs from the manifest's", hint=hint
             )
-        if free < file.entry.bytes - arrived:
+        if free is not None and free < file.entry.bytes - arrived:
             raise PermanentError(
                 f"{where}: the disk of {path.rpartition('/')[0]} is full: {free} bytes are free",
                 hint="free space there, or set another staging directory; run it again, it goes on from here",

@@ -10,7 +10,7 @@ from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra.transport import quote
 
 _TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail"
-_FILES_A_COMMAND = 200
+_FILES_A_COMMAND, _FOLDERS_A_COMMAND = 200, 100
 # sha256sum puts a backslash before the line of a name that it had to quote.
 _DIGEST_LINES = "sed 's/^\\\\\\{0,1\\}\\([0-9a-f]\\{64\\}\\) [ *]/S \\1 /'"
 _END = "MAINSTAY_END_OF_TRANSFERS"
@@ -63,21 +63,30 @@ def listing(data_directories: Sequence[str], tag: str) -> str:
         f"for tool in {_TOOLS}; do\n"
         '  command -v "$tool" >/dev/null || { echo "$tool is not installed on this node: install it" >&2; return 1; }\ndone'
     )
+    hidden = quote(f"*/snapshots/{tag}/.*")  # folders of secondary indexes
+    # Many folders to a command: with some tables, starting commands takes longer than what they do.
+    some = " ".join(f'"${{{number}}}"' for number in range(1, _FOLDERS_A_COMMAND + 1))
+    places = " ".join(f"{quote(directory)}/*/*/snapshots/{quote(tag)}" for directory in data_directories)
     # stat is GNU's and busybox's alike with these three; no other way tells size, time and inode in one call a hundred files.
-    folders = "\n".join(
-        f"""for folder in {quote(directory)}/*/*/snapshots/{quote(tag)}; do
+    return f"""{tools}
+listed() {{
+  find "$@" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
+  find "$@" \\( {_names("-Statistics.db", "-Summary.db")} \\) -type f ! -path {hidden} \\
+    -exec sha256sum -- {{}} + | {_DIGEST_LINES} || return 1
+  find "$@" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path {hidden} \\
+    -exec awk 'FNR == 1 {{ print "D " FILENAME }} {{ print "|" $0 }}' {{}} +
+}}
+for folder in {places}; do
   [ -d "$folder" ] || continue
   echo "T $folder"
-  find "$folder" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
-  find "$folder" \\( {_names("-Statistics.db", "-Summary.db")} \\) -type f ! -path "$folder/.*" \\
-    -exec sha256sum -- {{}} + | {_DIGEST_LINES} || return 1
-  find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" -size 0 | sed 's/^/D /'
-  find "$folder" \\( -name manifest.json -o -name '*-TOC.txt' \\) -type f ! -path "$folder/.*" \\
-    -exec awk 'FNR == 1 {{ print "D " FILENAME }} {{ print "|" $0 }}' {{}} + || return 1
-done"""
-        for directory in data_directories
-    )
-    return f"{tools}\n{folders}"
+  set -- "$@" "$folder"
+done
+while [ $# -gt {_FOLDERS_A_COMMAND} ]; do
+  listed {some} || return 1
+  shift {_FOLDERS_A_COMMAND}
+done
+[ $# -eq 0 ] || listed "$@"
+"""
 
 
 def segments(directory: str) -> str:

@@ -191,7 +191,7 @@ class Restoration:
             why = "rows were added to what was there: there is nothing to compare them with"
             return [*found, Check(name="rows", verdict=Verdict.UNVERIFIED, detail=why)]
         samples = checks.samples_of(self.manifest, self.selection)
-        return found + checks.rows_are_equal(cql, samples, self.job.clock())
+        return found + checks.rows_are_equal(cql, samples, self.job.clock)
 
     @contextmanager
     def _stage(self, name: str, size: int = 0, *, counts: bool = True) -> Iterator[None]:

@@ -17,16 +17,19 @@ from include.engine.errors import Contended, Incomplete, MainstayError, NotFound
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
+from include.engine.systems.cassandra.ranges import Sampler
 from include.engine.systems.cassandra.roles import read_roles
-from include.engine.systems.cassandra.samples import Effort, Sampler, choose_ranges, keep_quiet
-from include.engine.systems.cassandra.schema import read_schema, user_keyspaces
+from include.engine.systems.cassandra.samples import Effort, TableSamples, choose_ranges, keep_quiet
+from include.engine.systems.cassandra.schema import Schema, read_schema, user_keyspaces
 from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.stillness import Looks, Stillness
 from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import transport_to
 
 PREFIX = "mainstay"
 _OLDEST = (4, 1)  # snapshots with a TTL, and the virtual table that lists them
 _TRIES = 3
+_MANY_RANGES = 16
 _AGREEMENT = 10.0  # seconds that a schema change may take to reach all nodes
 
 
@@ -63,28 +66,25 @@ def _take(
     backup: str,
     clock: Clock,
 ) -> Taken:
-    cluster = _cluster_name(cql)
+    stillness = Stillness(settings, nodes, keyspaces, lambda node: data_directories(cql, node))
     for _ in range(_TRIES):
         _require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
-        sampler.learn(keyspaces)
-        first = choose_ranges(
-            sampler,
-            before.tables(),
-            Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock),
-        )
+        effort = Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock)
+        looked, first = _read_first(sampler, stillness, before, effort)
         controls, notes = opening.result()
         # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
         tag = f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            with ThreadPoolExecutor(3, thread_name_prefix="after") as beside:
-                quiet = beside.submit(keep_quiet, sampler, first)
+            with ThreadPoolExecutor(4, thread_name_prefix="after") as beside:
+                quiet = beside.submit(_quiet, sampler, first, stillness, looked)
                 after = beside.submit(read_schema, cql, keyspaces)
                 ids = beside.submit(_table_ids, cql, keyspaces)
-            samples, table_ids = quiet.result(), ids.result()
+                cluster = beside.submit(_cluster_name, cql)
+            samples, table_ids, name = quiet.result(), ids.result(), cluster.result()
             same = after.result().fingerprint() == before.fingerprint()
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
@@ -92,7 +92,7 @@ def _take(
         if same:
             cut = SnapshotCut(
                 tag=tag,
-                cluster=cluster,
+                cluster=name,
                 nodes=nodes,
                 keyspaces=tuple(keyspaces),
                 schema=before,
@@ -109,6 +109,25 @@ def _take(
         f"the schema changed during each of {_TRIES} snapshots",
         hint="wait until the migration is over, then run it again",
     )
+
+
+def _read_first(
+    sampler: Sampler, stillness: Stillness, schema: Schema, effort: Effort
+) -> tuple[Looks, list[TableSamples]]:
+    """Look at the files of the tables where that is worth it, then read their samples for the first time."""
+    tables = schema.tables()
+    with ThreadPoolExecutor(1, thread_name_prefix="look") as beside:
+        # Of a few tables a second reading is cheaper than two ways to each node.
+        looking = beside.submit(stillness.look) if effort.ranges * len(tables) >= _MANY_RANGES else None
+        sampler.learn(schema.keyspaces)  # after the schema: what changes from now on is seen by the second look at that
+        looked = looking.result() if looking else {}
+    return looked, choose_ranges(sampler, tables, effort)
+
+
+def _quiet(
+    sampler: Sampler, first: Sequence[TableSamples], stillness: Stillness, looked: Looks
+) -> tuple[TableSamples, ...]:
+    return keep_quiet(sampler, first, stillness.since(looked))
 
 
 def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -> None:
@@ -189,6 +208,7 @@ def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str
     ready = Barrier(len(controls), timeout=30)
 
     def one(control: Control) -> tuple[float, float]:
+        control.wake()
         with suppress(BrokenBarrierError):
             ready.wait()
         started = time.monotonic()

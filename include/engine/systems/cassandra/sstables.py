@@ -100,6 +100,8 @@ def read_listing(text: str, tag: str) -> Listing:
             found = _file(path, tag, int(size), int(modified), int(inode))
             if found is not None:
                 files.append(found)
+            if size == "0" and path.endswith((f"/snapshots/{tag}/{_LISTING}", f"-{_TOC}")):
+                documents.setdefault(path, [])  # nothing is printed of it
         elif kind == "S":
             sha256, _, path = rest.partition(" ")
             digests[path] = sha256
@@ -153,6 +155,12 @@ def missing(listing: Listing) -> list[str]:
     return sorted(set(absent))
 
 
+def unlisted(listing: Listing) -> list[tuple[str, str]]:
+    """Name the tables whose folder has no list of the snapshot: the node writes it last, so the folder may lack files."""
+    listed = {table_of(_table_folder(path)) for path in listing.documents if path.endswith(f"/{_LISTING}")}
+    return sorted(listing.tables - listed)
+
+
 def require_whole(files: Iterable[SnapshotFile], where: str) -> None:
     """Check that every SSTable has the components without which no tool reads it.
 
@@ -204,6 +212,13 @@ def _file(path: str, tag: str, size: int, modified: int, inode: int) -> Snapshot
         modified=modified,
         inode=inode,
     )
+
+
+def table_of(folder: str) -> tuple[str, str] | None:
+    """Give keyspace and table of the directory of a table; None when it is none."""
+    keyspace, _, name = folder.rpartition("/")
+    match = _TABLE_FOLDER.match(name)
+    return (keyspace.rpartition("/")[2], match[1]) if match else None
 
 
 def _folder(path: str, tag: str) -> tuple[str, str, str]:

@@ -38,14 +38,16 @@ def require(job: CopyJob, sent: Mapping[str, int]) -> None:
 
 def of_nodes(job: CopyJob) -> dict[str, dict[str, tuple[tuple[int, int, int], str]]]:
     """Give what the newest backup knows of each node's files, by place: size, time, inode, and the digest."""
-    if job.full or not job.history:
-        return {}
-    newest = job.history[-1]
-    known = detail_of(newest).files
-    found: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
-    for entry in newest.entries:
-        host_id, _, place = entry.name.partition("/")
-        if entry.name in known:
-            modified, inode = known[entry.name]
-            found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
-    return found
+    for earlier in () if job.full else reversed(job.history):
+        try:
+            known = detail_of(earlier).files
+        except Corrupt:
+            continue  # no reason to go without a backup: the one before it knows most of them
+        found: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
+        for entry in earlier.entries:
+            host_id, _, place = entry.name.partition("/")
+            if entry.name in known:
+                modified, inode = known[entry.name]
+                found.setdefault(host_id, {})[place] = ((entry.bytes, modified, inode), entry.sha256)
+        return found
+    return {}

@@ -27,6 +27,10 @@ Line = Callable[[str], None]
 _SSH_FAILED, _KUBECTL_FAILED = 255, 1
 _SCRIPT_FAILED = "command terminated with exit code"  # kubectl's own words: it reached the pod
 _TAIL = 12
+_PASSED = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH"),
+    *("http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+)
 _QUERY = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
 
 
@@ -120,7 +124,10 @@ class CommandTransport:
                     f"there is no account {self._account} here", hint="correct run_as in the inventory"
                 ) from error
             groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-            identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+            # Our environment has the passwords of connections, and an account reads that of its own processes.
+            passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+            environment = {**passed, "HOME": entry.pw_dir, "USER": entry.pw_name}
+            identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups, "env": environment}
         try:
             return subprocess.Popen(
                 self._command,

@@ -1,0 +1,44 @@
+"""What Jolokia does and does not say is told by its cause."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from include.engine.contracts import Connection
+from include.engine.errors import MainstayError, PermanentError, Unauthorized, Unreachable
+from include.engine.systems.cassandra.control import Jolokia
+
+
+@pytest.mark.parametrize(
+    ("happens", "expected"),
+    [
+        (ssl.SSLCertVerificationError("certificate has expired"), Unauthorized),
+        (ssl.SSLError("tlsv13 alert certificate required"), Unauthorized),
+        (ssl.SSLEOFError("EOF occurred in violation of protocol"), Unreachable),
+        (ConnectionResetError("Connection reset by peer"), Unreachable),
+        (TimeoutError("timed out"), Unreachable),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.__name__,
+)
+def test_only_a_certificate_that_is_refused_is_a_matter_for_a_person(
+    monkeypatch: pytest.MonkeyPatch, happens: Exception, expected: type[MainstayError]
+) -> None:
+    def exchange(*_: object, **__: object) -> tuple[int, bytes]:
+        raise happens
+
+    monkeypatch.setattr(Jolokia, "_exchange", exchange)
+    with pytest.raises(expected, match=str(happens)):
+        Jolokia("node", 8778, Connection()).answer()
+
+
+def test_the_cause_of_an_error_is_told_however_long_the_paths_before_it_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/{'long/' * 100}oa-1-big-Data.db"
+    body = f'{{"status": 500, "error": "FSWriteError : {path} -> {path}: No space left on device"}}'.encode()
+    monkeypatch.setattr(Jolokia, "_exchange", lambda *_, **__: (200, body))
+    with pytest.raises(PermanentError, match=r"^Jolokia on node:8778 failed: FSWriteError") as told:
+        Jolokia("node", 8778, Connection()).answer()
+    assert told.value.message.endswith("No space left on device")
+    assert len(told.value.message) < 500
+    assert "free space" in told.value.hint
