@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def test_airflow_is_asked_and_runs_tasks_and_nothing_of_it_stays(live: Live, tmp
     assert result.steps[1].target_rate != step.target_rate
     assert result.steps[1].figures["tasks_failed"] == 0
     assert result.environment["airflow"].startswith("3.")
+    assert live.admin.runs(PROBE) == []
+
+
+def test_a_run_of_a_dead_test_that_still_runs_is_ended_and_removed(live: Live, tmp_path: Path) -> None:
+    airflow = live.demo.airflow
+    range_ = Range("airflow", Connection(host=airflow.url, login="admin", password=airflow.password("admin")), tmp_path)
+    engine = range_.engine(range_.profile())
+    live.admin.unpause(PROBE)
+    name = "mainstay_load_test_20260101t000000z_1"
+    body = {"logical_date": None, "dag_run_id": name, "conf": {"tasks": 500}}
+    live.admin.post(f"dags/{PROBE}/dagRuns", body)
+    deadline = time.monotonic() + RUN_SECONDS
+    while live.admin.run(PROBE, name).state != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    engine.remove(engine.leftovers("mainstay_load_test"))
     assert live.admin.runs(PROBE) == []
 
 

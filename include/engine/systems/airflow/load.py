@@ -98,10 +98,13 @@ class AirflowLoad:
             return ()
 
     def remove(self, names: Sequence[str]) -> None:
-        """Delete runs, with their tasks."""
+        """Delete runs, with their tasks; what still runs is ended first, else Airflow keeps it."""
         for name in names:
+            where = f"dags/{PROBE}/dagRuns/{quote(name)}"
             try:
-                self._client.delete(f"dags/{PROBE}/dagRuns/{quote(name)}")
+                if self._client.get(where)["state"] not in ("success", "failed"):
+                    self._client.patch(where, {"state": "failed"})
+                self._client.delete(where)
             except NotFound:
                 continue
 
