@@ -122,18 +122,17 @@ class CassandraSource:
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the keyspaces that no backup of this target holds, but those that are left out on purpose."""
-        if not self._settings.keyspaces:
-            return ()
-        known = {*self._settings.keyspaces, *self._settings.exclude}
-        with session(self._connection) as cql:
-            return [f"keyspace {name}" for name in user_keyspaces(cql) if name not in known]
+        return self._left_out(on_purpose=False) if self._settings.keyspaces else ()
 
     def inventory_exclusions(self) -> Sequence[str]:
         """Name the keyspaces of `exclude` that are there."""
-        if not self._settings.exclude:
-            return ()
+        return self._left_out(on_purpose=True) if self._settings.exclude else ()
+
+    def _left_out(self, *, on_purpose: bool) -> list[str]:
+        covers, excluded = self._settings.covers, self._settings.exclude
         with session(self._connection) as cql:
-            return [f"keyspace {name}" for name in user_keyspaces(cql) if name in self._settings.exclude]
+            found = [name for name in user_keyspaces(cql) if not covers(name) and (name in excluded) is on_purpose]
+        return [f"keyspace {name}" for name in found]
 
     def _still_there(self, cql: Cql, cut: SnapshotCut) -> list[Node]:
         """Give the nodes of the cut as they are addressed now.
@@ -160,7 +159,7 @@ class CassandraSource:
             timeout = self._settings.timeout.total_seconds()
             script = node_scripts.listing(directories[node.host_id], cut.tag)
             listing = sstables.read_listing(transport.run(script, timeout=timeout, stop=job.stop), cut.tag)
-            self._require_complete(node, cut, listing)
+            sstables.require_complete(listing, cut.tag, cut.schema.tables(), f"{self.target} on {node.address}")
             files = sstables.wanted(listing.files, cut.schema.views())
             known = sstables.known_digests(files, earlier.get(node.host_id, {}))
             new = [file for file in files if file.path not in known]
@@ -176,29 +175,6 @@ class CassandraSource:
             return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
 
         return side_by_side(one, nodes)
-
-    def _require_complete(self, node: Node, cut: SnapshotCut, listing: sstables.Listing) -> None:
-        where = f"{self.target} on {node.address}"
-        tables = set(cut.schema.tables())
-        without = sorted(f"{keyspace}.{table}" for keyspace, table in tables - listing.tables)
-        if without:
-            raise Incomplete(
-                f"{where}: the snapshot {cut.tag} has nothing of {', '.join(without[:5])}",
-                hint="its TTL ran out, or somebody cleared it: run a new backup",
-            )
-        unlisted = [f"{keyspace}.{table}" for keyspace, table in sstables.unlisted(listing)]
-        if unlisted:
-            raise Incomplete(
-                f"{where}: the snapshot {cut.tag} of {', '.join(unlisted[:5])} was never finished: it has no manifest.json",
-                hint="read that node's log of the moment of the snapshot, then run a new backup",
-            )
-        absent = sstables.missing(listing)
-        if absent:
-            raise Incomplete(
-                f"{where}: {len(absent)} files of the snapshot are missing, the first is {absent[0]}",
-                hint="look at the disk of that node; a repair from its replicas mends the table",
-            )
-        sstables.require_whole(listing.files, where)
 
     def _send(self, job: CopyJob, shares: Sequence[NodeFiles], there: Mapping[str, int]) -> Sent:
         """Send each object that is missing once, from a node that has it; in a full backup every object, there or not.

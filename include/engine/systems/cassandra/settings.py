@@ -104,6 +104,10 @@ class Settings(TargetSettings):
             )
         return self
 
+    def covers(self, keyspace: str) -> bool:
+        """Say whether a keyspace that is not the system's is backed up."""
+        return keyspace not in self.exclude and (not self.keyspaces or keyspace in self.keyspaces)
+
     @property
     def bandwidth_bytes(self) -> int | None:
         """Bytes a second that one node may send in a backup; None without a limit."""

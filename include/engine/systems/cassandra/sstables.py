@@ -161,6 +161,33 @@ def unlisted(listing: Listing) -> list[tuple[str, str]]:
     return sorted(listing.tables - listed)
 
 
+def require_complete(listing: Listing, tag: str, tables: Iterable[tuple[str, str]], where: str) -> None:
+    """Check that the snapshot *tag* has all of *tables*, finished and whole.
+
+    :param tables: keyspace and name of each
+    :raises Incomplete: naming what it lacks
+    """
+    without = sorted(f"{keyspace}.{table}" for keyspace, table in set(tables) - listing.tables)
+    if without:
+        raise Incomplete(
+            f"{where}: the snapshot {tag} has nothing of {', '.join(without[:5])}",
+            hint="its TTL ran out, or somebody cleared it: run a new backup",
+        )
+    never_finished = [f"{keyspace}.{table}" for keyspace, table in unlisted(listing)]
+    if never_finished:
+        raise Incomplete(
+            f"{where}: the snapshot {tag} of {', '.join(never_finished[:5])} was never finished: it has no manifest.json",
+            hint="read that node's log of the moment of the snapshot, then run a new backup",
+        )
+    absent = missing(listing)
+    if absent:
+        raise Incomplete(
+            f"{where}: {len(absent)} files of the snapshot are missing, the first is {absent[0]}",
+            hint="look at the disk of that node; a repair from its replicas mends the table",
+        )
+    require_whole(listing.files, where)
+
+
 def require_whole(files: Iterable[SnapshotFile], where: str) -> None:
     """Check that every SSTable has the components without which no tool reads it.
 
