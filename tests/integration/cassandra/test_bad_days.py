@@ -687,7 +687,7 @@ def holds(cql: Cql, keyspace: str, table: str) -> bool:
         return False
     try:
         return bool(rows(cql, f"{keyspace}.{table}"))
-    except PermanentError:  # the schema's tables have it a moment before it can be asked
+    except (PermanentError, Unreachable):  # the schema's tables have it a moment before it can be asked
         return False
 
 
