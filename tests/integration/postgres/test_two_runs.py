@@ -92,7 +92,9 @@ def test_the_release_of_the_first_run_leaves_the_second_ones_wal_sender_alone(ru
     try:
         eventually(lambda: runs.number(_COPYING) or slow.poll() is not None, what="the slow run copies")
         slow.send_signal(signal.SIGSTOP)  # so that no machine is slow enough for the quick one to be the second
-        senders = runs.number(_SENDERS, application_name(SET))  # blocked, or idle when all had been sent before the stop
+        senders = runs.number(
+            _SENDERS, application_name(SET)
+        )  # blocked, or idle when all had been sent before the stop
         assert senders >= 1
         quick = runs.start("quick")
         said, told = quick.communicate(timeout=120)
