@@ -98,19 +98,14 @@ def segments(directory: str) -> str:
 
 
 def digests(paths: Sequence[str], data_files: Iterable[str]) -> str:
-    """Print ``S digest path`` for each of *paths*, and ``C computed recorded path`` for each Data.db of *data_files*."""
-    data = list(data_files)
-    if not data:
-        return "\n".join([_POLITE, *_sha256(paths), "true"])
-    others = _sha256([path for path in paths if path not in set(data)])
-    with_python = [f"python3 -c {quote(_BOTH_SUMS)} {some}" for some in _batches(data)]
-    without = [*_sha256([path for path in paths if path in set(data)]), *map(_crc_by_gzip, data)]
-    return "\n".join(
-        [
-            *(_POLITE, *others, "if python3 -c 'import hashlib, zlib' 2>/dev/null; then"),
-            *(*with_python, "else", *without, "fi", "true"),
-        ]
-    )
+    """Print ``S digest path`` for each of *paths*, and ``C computed recorded path`` for each Data.db of *data_files* among them."""
+    both = set(data_files)
+    lines = [_POLITE, *_sha256([path for path in paths if path not in both])]
+    if data := [path for path in paths if path in both]:
+        lines += ["if python3 -c 'import hashlib, zlib' 2>/dev/null; then"]
+        lines += [f"python3 -c {quote(_BOTH_SUMS)} {some}" for some in _batches(data)]
+        lines += ["else", *_sha256(data), *map(_crc_by_gzip, data), "fi"]
+    return "\n".join([*lines, "true"])
 
 
 def _sha256(paths: Sequence[str]) -> list[str]:
