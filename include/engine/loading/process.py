@@ -16,12 +16,12 @@ from typing import IO, Any
 import msgspec
 
 from include.engine import errors
+from include.engine.children import Overheard
 from include.engine.contracts import Progress
 from include.engine.errors import MainstayError, TransientError, Unreachable
 from include.engine.loading.worker import Order, hear, tell
 
 _ROOT = Path(__file__).resolve().parents[3]
-_LAST_WORDS = 15
 _LAST_MOMENT = 1.0  # seconds: production may suffer meanwhile, but nothing is sent any more
 
 
@@ -30,7 +30,6 @@ class Process:
 
     def __init__(self, order: Order) -> None:
         self._stuck = False
-        self._said: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "include.engine.loading.worker"],
             stdin=subprocess.PIPE,
@@ -39,8 +38,7 @@ class Process:
             env=os.environ | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
             start_new_session=True,  # a Ctrl-C is for the parent, which stops its children in good order
         )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._overheard = Overheard(self._process)
         self.send(msgspec.to_builtins(order))
 
     def send(self, frame: dict[str, Any]) -> None:
@@ -90,8 +88,7 @@ class Process:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._overheard.kill()
 
     def end(self) -> None:
         """Let it end, and see that it does."""
@@ -100,12 +97,7 @@ class Process:
                 self._pipe(name).close()
             except (BrokenPipeError, ValueError):
                 continue
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
-        self._listener.join(timeout=5)
+        self._overheard.ended()
 
     def _pipe(self, name: str) -> IO[bytes]:
         stream: IO[bytes] = getattr(self._process, name)
@@ -115,24 +107,10 @@ class Process:
         self._stuck = True
         self.kill()
 
-    def _listen(self) -> None:
-        with self._pipe("stderr") as stream:
-            for line in stream:
-                self._said.append(line.decode(errors="replace").rstrip())
-                del self._said[:-_LAST_WORDS]
-
     def _death(self) -> MainstayError:
         if self._stuck:
             return Unreachable(
                 "a process of the load generator gave no sign of life and was killed",
                 hint="check that the target answers, and run it again",
             )
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            code = self._process.wait()
-        self._listener.join(timeout=5)
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        last = self._said[-1] if self._said else "it said nothing"
-        return TransientError(f"a process of the load generator ended {how}: {last}", hint="run it again")
+        return TransientError(f"a process of the load generator ended {self._overheard.how()}", hint="run it again")

@@ -7,17 +7,14 @@ Airflow runs them as tasks; the shell runs them in a row.
 from __future__ import annotations
 
 import hashlib
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
 
 import msgspec
 
 from include.engine.contracts import Clock, CopyJob, Progress, Stop
 from include.engine.errors import Incomplete, MainstayError, Refused
-from include.engine.excluding import Excludes
+from include.engine.excluding import Excludes, LeftOut
 from include.engine.model import (
     Check,
     Coverage,
@@ -45,6 +42,7 @@ from include.engine.verbs.consistency import (
     nothing_to_look_at,
     without_records,
 )
+from include.engine.verbs.deadline import within
 from include.engine.verbs.pipeline import Pipeline
 
 
@@ -97,7 +95,9 @@ def copy(
     attempt = f"{catalog.folder(target, set_id)}/{uuid.uuid4().hex[:12]}"
     writer = VaultWriter(catalog.bucket, attempt, recipients=terms.recipients)
     until = clock() + terms.timeout
-    with hold(catalog.bucket, attempt, until=until, clock=clock), _deadline(stop, terms.timeout):
+    # The lease of the attempt ends with its timeout: an attempt that outlived it could be swept while it writes.
+    late = f"it took longer than the target's timeout of {terms.timeout}"
+    with hold(catalog.bucket, attempt, until=until, clock=clock), within(terms.timeout, stop, why=late):
         # Under the lease: expiry removes nothing from now on of what this may build on.
         history = ancestry.known(pipeline, target, progress)
         manifest = pipeline.lookup.source(target).copy(
@@ -192,14 +192,13 @@ def cover(pipeline: Pipeline, targets: Sequence[Target]) -> Coverage:
     for target in targets:
         try:
             source = pipeline.lookup.source(target)
-            found = tuple(source.inventory_gaps())
-            on_purpose = tuple(source.inventory_exclusions()) if isinstance(source, Excludes) else ()
+            found = source.left_out() if isinstance(source, Excludes) else LeftOut(gaps=tuple(source.inventory_gaps()))
         except MainstayError as error:
             unread[str(target)] = error.message
             continue
-        gaps[str(target)] = found
-        if on_purpose:
-            excluded[str(target)] = on_purpose
+        gaps[str(target)] = found.gaps
+        if found.on_purpose:
+            excluded[str(target)] = found.on_purpose
     return Coverage(gaps=gaps, excluded=excluded, unread=unread)
 
 
@@ -256,20 +255,6 @@ def _keys(pipeline: Pipeline, sealed: SetManifest) -> Iterator[str]:
             yield pipeline.catalog.manifest_key(part.target, backup)
             yield from sorted({entry.key for entry in manifest.entries})
             backup = manifest.parent
-
-
-@contextmanager
-def _deadline(stop: Stop, timeout: timedelta) -> Iterator[None]:
-    # The lease of the attempt ends with its timeout: an attempt that outlived it could be swept while it writes.
-    timer = threading.Timer(
-        timeout.total_seconds(), stop.stop, [f"it took longer than the target's timeout of {timeout}"]
-    )
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _frozen(pipeline: Pipeline, set_id: str) -> Freeze:

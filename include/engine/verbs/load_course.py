@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -23,6 +20,7 @@ from include.engine.loading.search import Found, found, next_rate
 from include.engine.loading.second_opinion import beside
 from include.engine.loading.workers import trial_of
 from include.engine.model import CrossCheck, GeneratorLimit, LoadStep
+from include.engine.verbs.deadline import within
 
 PREPARED_WITHIN = timedelta(minutes=10)
 _OPEN = Found(index=None, why="")
@@ -66,7 +64,8 @@ class Course:
         try:
             with guard.watching(self.run.stop):  # to fill a database is a load, too
                 self.run.progress.stage("prepare")
-                with _within(PREPARED_WITHIN, self.run.stop):
+                late = f"it was not prepared within {PREPARED_WITHIN.total_seconds() / 60:g} minutes"
+                with within(PREPARED_WITHIN, self.run.stop, why=late):
                     self.engine.prepare(self.run)
                 self.run.stop.check()
                 self.loading = True
@@ -150,16 +149,3 @@ class Course:
             self.cross_check = msgspec.structs.replace(asked, failed=str(error))
         else:
             self.cross_check = beside(said, step, self.histograms[index], asked=rate)
-
-
-@contextmanager
-def _within(limit: timedelta, stop: Stop) -> Iterator[None]:
-    """Pull *stop* when the context lasts for longer than *limit*."""
-    minutes = f"{limit.total_seconds() / 60:g} minutes"
-    timer = threading.Timer(limit.total_seconds(), stop.stop, args=(f"it was not prepared within {minutes}",))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
 from include.engine.errors import Incomplete, MainstayError, Unsupported
+from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
@@ -122,17 +123,19 @@ class CassandraSource:
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the keyspaces that no backup of this target holds, but those that are left out on purpose."""
-        return self._left_out(on_purpose=False) if self._settings.keyspaces else ()
+        return self.left_out().gaps if self._settings.keyspaces else ()
 
-    def inventory_exclusions(self) -> Sequence[str]:
-        """Name the keyspaces of `exclude` that are there."""
-        return self._left_out(on_purpose=True) if self._settings.exclude else ()
-
-    def _left_out(self, *, on_purpose: bool) -> list[str]:
+    def left_out(self) -> LeftOut:
+        """Name them, and those of `exclude` that are there (see ``excluding.Excludes``)."""
         covers, excluded = self._settings.covers, self._settings.exclude
+        if not (self._settings.keyspaces or excluded):
+            return LeftOut()
         with session(self._connection) as cql:
-            found = [name for name in user_keyspaces(cql) if not covers(name) and (name in excluded) is on_purpose]
-        return [f"keyspace {name}" for name in found]
+            found = [name for name in user_keyspaces(cql) if not covers(name)]
+        return LeftOut(
+            gaps=tuple(f"keyspace {name}" for name in found if name not in excluded),
+            on_purpose=tuple(f"keyspace {name}" for name in found if name in excluded),
+        )
 
     def _still_there(self, cql: Cql, cut: SnapshotCut) -> list[Node]:
         """Give the nodes of the cut as they are addressed now.

@@ -223,7 +223,7 @@ def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str
 
 def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
     there = user_keyspaces(cql)
-    wanted = [name for name in sorted(set(settings.keyspaces)) or there if name not in settings.exclude]
+    wanted = [name for name in sorted(set(settings.keyspaces)) or there if settings.covers(name)]
     missing = sorted(set(wanted) - set(there))
     if missing:
         raise NotFound(

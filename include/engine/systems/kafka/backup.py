@@ -17,6 +17,7 @@ import msgspec
 
 from include.engine.contracts import Clock, Connection, CopyJob
 from include.engine.errors import Incomplete
+from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.kafka import cut as cuts
@@ -101,15 +102,12 @@ class KafkaSource:
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the topics and the groups that no pattern names."""
-        return [f"{one} is in no backup of {self.target}" for one in self._left_out(on_purpose=False)]
+        return self.left_out().gaps
 
-    def inventory_exclusions(self) -> Sequence[str]:
-        """Name the topics of `exclude` and the groups of `exclude_groups` that are there."""
-        return self._left_out(on_purpose=True)
-
-    def _left_out(self, *, on_purpose: bool) -> list[str]:
+    def left_out(self) -> LeftOut:
+        """Name them, and those that `exclude` and `exclude_groups` name (see ``excluding.Excludes``)."""
         with open_admin(self.connection) as admin:
-            return left_out(admin, self.settings, on_purpose=on_purpose)
+            return left_out(admin, self.settings, self.target)
 
     def _plan(
         self, job: CopyJob, cut: KafkaCut, previous: Previous | None, described: dict[str, TopicDetail]

@@ -32,12 +32,12 @@ from typing import IO, Any, Self
 import msgspec
 
 from include.engine import errors
+from include.engine.children import Overheard
 from include.engine.errors import MainstayError, TransientError, Unreachable
 
 _PACKAGE = __name__.rpartition(".")[0]
 _ROOT = Path(__file__).resolve().parents[4]
 _LENGTHS = struct.Struct(">QQ")
-_KEPT = 40  # lines of a child's stderr
 _BEATS = 12  # that a child which gets on may give in the time that its silence would be borne
 _PR_SET_PDEATHSIG = 1
 _PIPE = 1 << 20  # bytes: what may be on its way; the usual 64 KiB make a segment cost a thousand switches of process
@@ -63,7 +63,6 @@ class Child:
         self.module = module
         self._patience = patience
         self._stuck = False
-        self._said: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{_PACKAGE}.{module}", str(patience / _BEATS)],
             stdin=subprocess.PIPE,
@@ -73,8 +72,7 @@ class Child:
             start_new_session=True,  # a Ctrl-C is for the parent, which stops its children in good order
         )
         _widen(self._process)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._overheard = Overheard(self._process)
 
     @property
     def pid(self) -> int:
@@ -126,8 +124,7 @@ class Child:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._overheard.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -143,23 +140,11 @@ class Child:
                 stream.close()
             except BrokenPipeError:
                 continue
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
-        self._listener.join(timeout=5)
+        self._overheard.ended(patience=30)
 
     def _give_up(self) -> None:
         self._stuck = True
         self.kill()
-
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        with self._process.stderr as stream:
-            for line in stream:
-                self._said.append(line.decode(errors="replace").rstrip())
-                del self._said[:-_KEPT]
 
     def _death(self) -> MainstayError:
         if self._stuck:
@@ -167,15 +152,8 @@ class Child:
                 f"the Kafka {self.module} gave no sign of life for {self._patience:.0f} s and was killed",
                 hint="check the brokers; the run can be repeated",
             )
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            code = self._process.wait()
-        self._listener.join(timeout=5)
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        last = self._said[-1] if self._said else "it said nothing"
-        return TransientError(f"the Kafka {self.module} ended {how}: {last}", hint="the run can be repeated")
+        how = self._overheard.how()
+        return TransientError(f"the Kafka {self.module} ended {how}", hint="the run can be repeated")
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
