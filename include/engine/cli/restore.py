@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from msgspec import Struct
@@ -23,7 +23,11 @@ from include.engine.errors import Misconfigured, Refused
 from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target, Verdict
 
 if TYPE_CHECKING:
+    from include.engine.verbs.pipeline import Pipeline
     from include.engine.verbs.wishes import Wishes
+
+Plan = TypeVar("Plan")
+Done = TypeVar("Done")
 
 
 class _Manner(Struct, frozen=True, kw_only=True):
@@ -97,27 +101,10 @@ def _restore_one(
     wanted, wish = Target.parse(target), wishes.of_one()
     pipeline = whence.pipeline()
     plan = verb.plan_wish(pipeline, wanted, wish, point=point, backup=backup, clock=now)
-    if manner.as_json and manner.dry_run:
-        emit_json(plan)
-    elif not manner.as_json:
-        show_plan(plan)
-    if manner.dry_run:
+    restored = _carried_out(verb.restore, pipeline, plan, [plan], manner, shown=show_plan)
+    if restored is None:
         return
-    why = _agreed([plan], manner)
-    with stopping() as stop, ShellProgress() as progress:
-        restored = verb.restore(
-            pipeline,
-            plan,
-            reason=why,
-            by=getpass.getuser(),
-            progress=progress,
-            stop=stop,
-            clock=now,
-            checks=manner.checks,
-        )
-    if manner.as_json:
-        emit_json(restored)
-    else:
+    if not manner.as_json:
         _show(restored)
     # A restore without checks is a restore that nobody has looked at: not green.
     leave(restored.verdict if restored.checks else Verdict.UNVERIFIED)
@@ -128,15 +115,35 @@ def _restore_set(whence: Whence, word: str, wishes: Wishes, manner: _Manner, *, 
 
     pipeline = whence.pipeline()
     plan = restore_set.plan(pipeline, restore_set.find(pipeline, word), wishes, point=point, clock=now)
-    if manner.as_json and manner.dry_run:
-        emit_json(plan)
-    elif not manner.as_json:
-        show_set_plan(plan)
-    if manner.dry_run:
+    restored = _carried_out(restore_set.restore_set, pipeline, plan, plan.parts, manner, shown=show_set_plan)
+    if restored is None:
         return
-    why = _agreed(plan.parts, manner)
+    if not manner.as_json:
+        for part in restored.parts:
+            _show(part)
+        show(f"set {restored.set_id}: {restored.verdict}")
+    leave(restored.verdict)
+
+
+def _carried_out(
+    restore: Callable[..., Done],
+    pipeline: Pipeline,
+    plan: Plan,
+    parts: Sequence[RestorePlan],
+    manner: _Manner,
+    *,
+    shown: Callable[[Plan], None],
+) -> Done | None:
+    """Show *plan*, have a person agree to it, and carry it out; nothing when it was only to be shown."""
+    if not manner.as_json:
+        shown(plan)
+    elif manner.dry_run:
+        emit_json(plan)
+    if manner.dry_run:
+        return None
+    why = _agreed(parts, manner)
     with stopping() as stop, ShellProgress() as progress:
-        restored = restore_set.restore_set(
+        done = restore(
             pipeline,
             plan,
             reason=why,
@@ -147,12 +154,8 @@ def _restore_set(whence: Whence, word: str, wishes: Wishes, manner: _Manner, *, 
             checks=manner.checks,
         )
     if manner.as_json:
-        emit_json(restored)
-    else:
-        for part in restored.parts:
-            _show(part)
-        show(f"set {restored.set_id}: {restored.verdict}")
-    leave(restored.verdict)
+        emit_json(done)
+    return done
 
 
 def _point(at: str | None, point: str | None) -> str:
