@@ -53,6 +53,12 @@ def begin(store: Bucket, key: str, *, elsewhere: bool = False) -> None:
     s3.client.upload_part(Bucket=s3.bucket, Key=name, UploadId=upload, PartNumber=1, Body=bytes(1000))
 
 
+def broken_off() -> Iterator[bytes]:
+    """Give enough for several parts, and fail."""
+    yield bytes(40 << 20)
+    raise KeyError
+
+
 def in_days(days: float) -> datetime:
     return datetime.now(UTC) + days * DAY
 
@@ -78,23 +84,15 @@ def test_the_upload_of_a_running_attempt_is_left_alone(store: Bucket) -> None:
 
 
 def test_an_upload_whose_source_failed_leaves_nothing_that_is_not_found(store: Bucket) -> None:
-    def source() -> Iterator[bytes]:
-        yield bytes(40 << 20)
-        raise KeyError
-
     with pytest.raises(KeyError):
-        store.upload(f"{ATTEMPT}/x", source())
+        store.upload(f"{ATTEMPT}/x", broken_off())
     abort_unfinished(Catalog(store), now=in_days(3), dry_run=False)
     assert unfinished_uploads(store) == []
 
 
 def test_a_backup_that_is_stopped_leaves_no_part_of_its_upload(store: Bucket) -> None:
-    def source() -> Iterator[bytes]:
-        yield bytes(40 << 20)
-        raise KeyError
-
     with pytest.raises(KeyError):
-        VaultWriter(store, ATTEMPT).write("x", source())
+        VaultWriter(store, ATTEMPT).write("x", broken_off())
     assert unfinished_uploads(store) == []
 
 

@@ -29,7 +29,7 @@ from include.engine.sandbox.accounts import Account
 from include.engine.sandbox.ports import require_free
 from include.engine.sandbox.record import MARK, Record, adopt, kill_all, marked
 
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH")
+INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a server that starts
 _TAIL = 15  # lines of a log that an error shows
 
@@ -248,7 +248,7 @@ def run_tool(
 
 def clean_environment(home: Path, added: Mapping[str, str]) -> dict[str, str]:
     """A small, predictable environment: a PGHOST or an AWS key of the caller never reaches a server."""
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | {"HOME": str(home)} | dict(added)
 
 

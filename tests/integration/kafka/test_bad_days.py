@@ -150,11 +150,7 @@ def test_an_open_transaction_is_not_in_the_backup_and_does_not_hold_it_up(stand:
 
 def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_they_reach(stand: Stand) -> None:
     topic = stand.topic("t", partitions=1)
-    producer = stand.producer(**{"transactional.id": stand.prefix})
-    producer.init_transactions()
-    producer.begin_transaction()
-    send(producer, topic, b"open", None, 0)
-    producer.flush()
+    producer = stand.hanging(topic)
     stand.produce(topic, 5, partitions=1)
     first, second = stand.backup(), stand.backup()
     assert first.recoverable_to == first.cut.at  # transactions are open at every moment

@@ -107,12 +107,8 @@ def test_records_that_expired_before_they_were_saved_are_found(stand: Stand, swe
 
 def test_a_transaction_that_hangs_is_found_and_what_is_behind_it_is_unsaved(stand: Stand, sweeping: Sweeping) -> None:
     topic = stand.topic("t", partitions=1, retention_ms="36000000", given={"message.timestamp.type": "CreateTime"})
-    producer = stand.producer(**{"transactional.id": stand.prefix})
-    producer.init_transactions()
-    producer.begin_transaction()
     two_hours_ago = int(clock().timestamp() * 1000) - 2 * 3600 * 1000
-    send(producer, topic, b"open", None, 0, two_hours_ago)
-    producer.flush()
+    producer = stand.hanging(topic, two_hours_ago)
     stand.produce(topic, 5, partitions=1)
     (finding,) = sweeping.awaited("kafka-transaction", "kafka", topic=topic)
     assert finding.value is not None

@@ -15,7 +15,7 @@ from include.engine.systems.kafka.mirror import KafkaMirror
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.kafka.translate import Side
 from include.engine.verbs import mirror as mirrors
-from tests.systems.kafka.stand import Said, Stand, clock, send
+from tests.systems.kafka.stand import Said, Stand, clock
 
 pytestmark = pytest.mark.integration
 
@@ -71,12 +71,7 @@ def test_a_partition_of_aborted_records_alone_is_not_taken_for_one_that_was_not_
 ) -> None:
     stand.produce(stand.topic("t", partitions=1), 30, partitions=1)
     aborted = stand.topic("aborted", partitions=1)
-    producer = stand.producer(**{"transactional.id": stand.prefix})
-    producer.init_transactions()
-    producer.begin_transaction()
-    send(producer, aborted, b"never", None, 0)
-    producer.flush()
-    producer.abort_transaction()
+    stand.hanging(aborted).abort_transaction()
     group = stand.commit("g", {(aborted, 0): 2})
     _same(run(mirror))
     with open_admin(dr.connection()) as admin:

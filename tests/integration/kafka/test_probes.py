@@ -98,12 +98,7 @@ def test_lag_in_seconds_is_the_age_of_the_next_record_and_idle_is_no_lag(stand: 
 
 def test_markers_and_aborted_records_alone_make_nobody_wait(stand: Stand) -> None:
     topic = stand.topic("t", partitions=1)
-    producer = stand.producer(**{"transactional.id": stand.prefix})
-    producer.init_transactions()
-    producer.begin_transaction()
-    send(producer, topic, b"v", None, 0)
-    producer.flush()
-    producer.abort_transaction()
+    stand.hanging(topic).abort_transaction()
     stand.commit("g", {(topic, 0): 0})
     found = of_topic(GroupsProbe(stand.cluster.connection).read(clock, timeout=20), topic)
     assert found["kafka.group.lag_seconds", "0"] == 0

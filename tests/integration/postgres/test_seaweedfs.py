@@ -27,7 +27,7 @@ from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.systems.postgres.server import PostgresServer
 from tests.estate import TARGET, Estate, Quiet, clock
 from tests.store.making import MAIN, NOW, a_backup, a_night
-from tests.store.test_on_s3 import ATTEMPT, begin, in_days
+from tests.store.test_on_s3 import ATTEMPT, begin, broken_off, connection, in_days
 
 pytestmark = pytest.mark.integration
 
@@ -45,12 +45,7 @@ def weed(sandbox: Sandbox) -> Iterator[ObjectStoreServer]:
 
 def opened(server: ObjectStoreServer, name: str) -> Bucket:
     """A prefix of its own in a bucket of the server."""
-    keys = Connection(
-        login=server.access_key,
-        password=server.secret_key,
-        extra={"endpoint_url": server.endpoint, "region_name": server.region},
-    )
-    return Bucket.open(f"s3://{name}/{uuid.uuid4().hex[:8]}", keys)
+    return Bucket.open(f"s3://{name}/{uuid.uuid4().hex[:8]}", connection(server))
 
 
 @pytest.fixture
@@ -100,12 +95,8 @@ def test_uploads_that_never_ended_are_found_and_aborted_when_old(store: Bucket) 
 
 
 def test_a_backup_that_is_stopped_leaves_no_part_of_its_upload(store: Bucket) -> None:
-    def source() -> Iterator[bytes]:
-        yield bytes(40 << 20)
-        raise KeyError
-
     with pytest.raises(KeyError):
-        VaultWriter(store, ATTEMPT).write("x", source())
+        VaultWriter(store, ATTEMPT).write("x", broken_off())
     assert unfinished_uploads(store) == []
 
 

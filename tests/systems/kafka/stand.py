@@ -162,6 +162,18 @@ class Stand:
             | settings
         )
 
+    def hanging(self, topic: str, *at: int) -> Producer:
+        """Send a record to the first partition in a transaction that stays open, and give whose it is to end.
+
+        :param at: the record's time, in milliseconds; now when not given
+        """
+        producer = self.producer(**{"transactional.id": self.prefix})
+        producer.init_transactions()
+        producer.begin_transaction()
+        send(producer, topic, b"open", None, 0, *at)
+        producer.flush()
+        return producer
+
     def commit(self, group: str, positions: Mapping[tuple[str, int], int]) -> str:
         name = self.prefix + group
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap, "group.id": name, "log_level": 0})

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from include.engine.contracts import Stop
 from include.engine.errors import Misconfigured, NotFound, PermanentError, Unreachable
+from include.engine.sandbox.process import INHERITED
 from include.engine.systems.cassandra.settings import Settings
 
 Line = Callable[[str], None]
@@ -28,7 +29,7 @@ _SSH_FAILED, _KUBECTL_FAILED = 255, 1
 _SCRIPT_FAILED = "command terminated with exit code"  # kubectl's own words: it reached the pod
 _TAIL = 12
 _PASSED = (
-    *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH"),
+    *INHERITED,
     *("http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),
 )
 _QUERY = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")

@@ -7,7 +7,6 @@ held against our latencies from the time of sending.
 from __future__ import annotations
 
 import math
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from include.engine.loading.payloads import payloads
 from include.engine.loading.tool import SECRET, run_tool
 from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
+from include.engine.sandbox.process import clean_environment
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.distribution import KAFKA_VERSION, KafkaJars, java
 from include.engine.systems.kafka.topology import java_settings
@@ -30,7 +30,6 @@ LONGEST = 30.0  # seconds, with the start of its JVM
 _PROJECT = Path(__file__).resolve().parents[4]
 _MAIN = "org.apache.kafka.tools.ProducerPerformance"
 _WARMS_UP, _MEASURES = 3.0, 6.0  # seconds; while its JVM compiles, it is what is measured
-_INHERITED = ("PATH", "HOME", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH")
 _SAID = re.compile(
     r"^(?P<count>\d+)(?P<steady> steady state)? records sent, (?P<rate>[\d.]+) records/sec \([\d.]+ MB/sec\),"
     r" (?P<mean>[\d.]+) ms avg latency, (?P<max>[\d.]+) ms max latency,"
@@ -110,13 +109,11 @@ def said_by(output: str, workload: Workload) -> ToolSaid:
 
 
 def _output(command: list[str], folder: Path, stop: Stop, config: str) -> str:
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with (folder / "said").open("w+") as said:
-        environment = inherited | {"LC_ALL": "C"}
         code = run_tool(
             command,
             directory=folder,
-            environment=environment,
+            environment=clean_environment(Path.home(), {"LC_ALL": "C"}),
             stop=stop,
             timeout=LONGEST,
             output=said,

@@ -48,7 +48,8 @@ def connector_name(name: str) -> str:
 
 def is_of(name: str, connector: str) -> bool:
     """Say whether a connector is, or once was, a part of the mirror *name*: `dr` begins the names of `dr-2`'s connectors, too."""
-    return connector.startswith(f"mainstay-{name}-") and "-" not in connector.removeprefix(f"mainstay-{name}-")
+    part = connector.removeprefix(f"mainstay-{name}-")
+    return part != connector and "-" not in part
 
 
 def heartbeat_name(name: str) -> str:

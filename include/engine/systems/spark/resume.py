@@ -23,7 +23,7 @@ from include.engine.systems.spark.access import python_settings
 from include.engine.systems.spark.distribution import PROJECT
 from include.engine.systems.spark.reconcile import consuming, ends, reconcile
 from include.engine.systems.spark.records import Marked, key_columns, marked
-from include.engine.systems.spark.settings import Settings
+from include.engine.systems.spark.settings import Flow, Settings
 from include.engine.systems.spark.stream import SparkStream
 from include.engine.systems.spark.tables import Tables
 
@@ -141,50 +141,50 @@ def _watch(
         upto = {name: ends(consumer, flow.topic) for name, flow in flows.items()}
     _await(stream, job, upto, log)
     replayed = time.monotonic()
-    checks = []
-    with Tables(tables) as session:
-        for name, flow in flows.items():
-            (there,) = session.rows(flow.table, key_columns(flow.shape), [sent[name].row])
-            checks.append(
-                Check(
-                    name=f"a marked record of {name}",
-                    verdict=Verdict.PASS if there is not None else Verdict.FAIL,
-                    detail=f"sent to {flow.topic}, "
-                    + (
-                        f"read in {flow.table} {replayed - began:.1f} s later"
-                        if there
-                        else f"and is not in {flow.table}"
-                    ),
-                    seconds=replayed - began,
-                )
-            )
+    checks = [*_marked_are_rows(flows, sent, replayed - began, tables)]
     for name, flow in flows.items():
-        started = time.monotonic()
-        found = reconcile(
-            name,
-            flow,
-            upto[name],
-            log=log,
-            tables=tables,
-            window=_CHECKED,
-            restored=True,
-            count=counted[name].rows,
-        )
-        lost = f"; {found.lost} are missing or differ, such as {'; '.join(found.missing[:3])}" if found.lost else ""
-        old = f", {found.expired} more are older than its rows live" if found.expired else ""
-        told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table} that say the same"
-        checks.append(
-            Check(
-                name=f"rows of {name} after the replay",
-                verdict=Verdict.FAIL if found.lost else Verdict.PASS if found.records else Verdict.UNVERIFIED,
-                detail=f"{told}, {found.dead_letters} dead letters{old}{lost}",
-                seconds=time.monotonic() - started,
-            )
-        )
+        checks.append(_newest_are_rows(name, flow, upto[name], counted[name], log=log, tables=tables))
         started = time.monotonic()
         recounted = recount.after(name, flow, counted[name], sent[name].row, tables=tables)
         checks.append(msgspec.structs.replace(recounted, seconds=time.monotonic() - started))
     return checks, replayed
+
+
+def _marked_are_rows(
+    flows: Mapping[str, Flow], sent: Mapping[str, Marked], took: float, tables: Connection
+) -> Iterator[Check]:
+    with Tables(tables) as session:
+        for name, flow in flows.items():
+            (there,) = session.rows(flow.table, key_columns(flow.shape), [sent[name].row])
+            became = f"read in {flow.table} {took:.1f} s later" if there else f"and is not in {flow.table}"
+            yield Check(
+                name=f"a marked record of {name}",
+                verdict=Verdict.PASS if there is not None else Verdict.FAIL,
+                detail=f"sent to {flow.topic}, {became}",
+                seconds=took,
+            )
+
+
+def _newest_are_rows(
+    name: str,
+    flow: Flow,
+    upto: Mapping[int, int],
+    counted: recount.Counted,
+    *,
+    log: Connection,
+    tables: Connection,
+) -> Check:
+    started = time.monotonic()
+    found = reconcile(name, flow, upto, log=log, tables=tables, window=_CHECKED, restored=True, count=counted.rows)
+    lost = f"; {found.lost} are missing or differ, such as {'; '.join(found.missing[:3])}" if found.lost else ""
+    old = f", {found.expired} more are older than its rows live" if found.expired else ""
+    told = f"of the newest {found.records} records of {flow.topic}, {found.rows} are rows of {flow.table} that say the same"
+    return Check(
+        name=f"rows of {name} after the replay",
+        verdict=Verdict.FAIL if found.lost else Verdict.PASS if found.records else Verdict.UNVERIFIED,
+        detail=f"{told}, {found.dead_letters} dead letters{old}{lost}",
+        seconds=time.monotonic() - started,
+    )
 
 
 def _await(stream: SparkStream, job: RestoreJob, upto: Mapping[str, Mapping[int, int]], log: Connection) -> None:
