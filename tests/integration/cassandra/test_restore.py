@@ -9,11 +9,14 @@ import pytest
 
 from include.engine.contracts import Stop
 from include.engine.errors import NotFound, Refused, Unsupported
-from include.engine.model import DestinationKind, Verdict
+from include.engine.model import DestinationKind, RestorePlan, Verdict
+from include.engine.sandbox.home import Home
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.keyspaces import fill
+from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.verbs import drill
-from tests.integration.cassandra.estate import Estate, Told, now, rows
+from include.engine.verbs import restore as restores
+from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
 
 pytestmark = pytest.mark.integration
 
@@ -56,6 +59,35 @@ def test_a_keyspace_comes_back_under_another_name_beside_the_living_one(estate: 
         assert restored.verdict is Verdict.PASS
     finally:
         cql.rows("DROP KEYSPACE IF EXISTS drill_copy", timeout=60)
+
+
+def test_the_same_restore_into_a_sandbox_begins_anew_and_another_gets_a_sandbox_of_its_own(
+    estate: Estate, cql: Cql, home: Home
+) -> None:
+    estate.backup(keyspaces=["user_events", "spark_streams"])
+    then = rows(cql, USERS)
+
+    def planned(*only: str) -> RestorePlan:
+        return restores.plan(estate.pipeline(), TARGET, destination=DestinationKind.SANDBOX, only=only)
+
+    assert planned("spark_streams").would_overwrite == ()
+    sandbox = home.sandbox(planned("spark_streams").destination.name)
+    assert sandbox.name != planned(SESSIONS).destination.name != planned("user_events").destination.name
+    server = CassandraServer(sandbox, "restored", jolokia=False)
+    try:
+        for _ in range(2):
+            assert estate.restore(destination=DestinationKind.SANDBOX, only=["spark_streams"]).verdict is Verdict.PASS
+            with server.connect() as there:
+                assert rows(there, USERS) == then
+                tables = there.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'spark_streams'")
+                assert [row["table_name"] for row in tables] == ["created_users"]
+                there.rows("INSERT INTO spark_streams.created_users (id) VALUES (uuid())")
+                there.rows("CREATE TABLE spark_streams.mine (k int PRIMARY KEY)")
+            (told,) = planned("spark_streams").would_overwrite
+            assert sandbox.name in told
+            assert planned(SESSIONS).would_overwrite == ()
+    finally:
+        sandbox.destroy()
 
 
 def test_sstableloader_brings_one_table_back_from_the_bucket_alone(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from include.engine.errors import Incomplete
 from include.engine.model import System, Target
-from include.engine.systems.cassandra.commit_logs import Segment, expired, key_of, needed, reach, stored_segment
+from include.engine.systems.cassandra.commit_logs import Segment, expired, key_of, needed, reach, rounds, stored_segment
 from include.engine.systems.cassandra.replay import archiving_properties
 
 START = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -72,6 +72,17 @@ def test_a_point_that_one_node_does_not_reach_is_refused() -> None:
     reaches = [reach("a", log(), at(15)), reach("b", log(5), at(15))]
     with pytest.raises(Incomplete, match="node b leads to"):
         needed(reaches, at(55))
+
+
+def test_nodes_whose_segments_have_the_same_names_are_replayed_one_after_the_other() -> None:
+    first, second = [segment(BASE + n, 10 * n, "a") for n in range(3)], [segment(BASE + n, 10 * n, "b") for n in (2, 3)]
+    third = [segment(BASE + n, 10 * n, "c") for n in (0, 1)]
+    found = rounds([*third, *second, *first])
+    assert [[(one.host_id, one.number - BASE) for one in some] for some in found] == [
+        [("c", 0), ("c", 1), ("b", 2), ("b", 3)],
+        [("a", 0), ("a", 1), ("a", 2)],
+    ]
+    assert rounds([]) == []
 
 
 def test_keys_tell_all_that_is_needed() -> None:

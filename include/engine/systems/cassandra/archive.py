@@ -48,14 +48,16 @@ class CommitLogArchive:
         if not declared:
             detail = "segments are there, and no backup that was taken since: there is nothing to begin with"
             return [Check(name="commit log", verdict=Verdict.UNVERIFIED, detail=detail)]
-        return [
+        newest = detail_of(declared[-1]).cut
+        nodes = [
             _judged(
                 node.address,
                 [reach(node.host_id, segments.get(node.host_id, []), one.cut.at) for one in declared],
                 clock,
             )
-            for node in detail_of(declared[-1]).cut.nodes
+            for node in newest.nodes
         ]
+        return [*nodes, *map(_without_log, newest.schema.unlogged())]
 
     def reach(self, kept: Sequence[Manifest]) -> ArchiveReach:
         """Say how far each backup can be rolled forward: as far as the logs of all nodes lead (see ``contracts.Archive``)."""
@@ -100,6 +102,14 @@ def _window(manifest: Manifest, end: datetime) -> RecoverableWindow:
         from_position=manifest.cut.position,
         to_position="",
     )
+
+
+def _without_log(keyspace: str) -> Check:
+    detail = (
+        "durable_writes is false: no commit log holds what is written there, so no point between two backups can be reached;"
+        f" ALTER KEYSPACE {keyspace} WITH durable_writes = true, or back it up as a target of its own without commitlog_archive"
+    )
+    return Check(name=f"commit log of keyspace {keyspace}", verdict=Verdict.FAIL, detail=detail)
 
 
 def _judged(address: str, reaches: Sequence[Reach], clock: Clock) -> Check:

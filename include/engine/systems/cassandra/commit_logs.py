@@ -146,6 +146,23 @@ def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
     return found
 
 
+def rounds(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """Share segments out to as few starts of one server as can replay them; those of one node stay together.
+
+    Segments are numbered by the time at which their server was started: nodes that were started together, as after a power
+    cut, give the same names, and a server that replays takes one file of a name.
+    """
+    found: list[dict[str, Segment]] = []
+    for some in by_node(segments).values():
+        own = {segment.name: segment for segment in some}
+        free = next((others for others in found if not own.keys() & others.keys()), None)
+        if free is None:
+            found.append(own)
+        else:
+            free.update(own)
+    return [list(one.values()) for one in found]
+
+
 def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime, nodes: Collection[str]) -> list[Segment]:
     """Give the segments that ended well before the oldest kept backup, but for the last, which shows that nothing lacks.
 

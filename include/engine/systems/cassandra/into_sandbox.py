@@ -12,7 +12,8 @@ from include.engine.sandbox.home import Home
 from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra import checks, replay
 from include.engine.systems.cassandra.control import Nodetool
-from include.engine.systems.cassandra.landing import Destination
+from include.engine.systems.cassandra.cut import detail_of
+from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
 from include.engine.systems.cassandra.selection import Method
 from include.engine.systems.cassandra.server import CassandraServer
@@ -31,19 +32,25 @@ def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServ
         tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
         verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables, seed=restored.backup))
         restored = msgspec.structs.replace(restored, checks=(*restored.checks, verified))
-    return _to_point(bucket, job, server, restored) if job.plan.point.time else restored
+    return _to_point(bucket, job, server, restored, destination) if job.plan.point.time else restored
 
 
-def _to_point(bucket: Bucket, job: RestoreJob, server: CassandraServer, restored: Restored) -> Restored:
+def _to_point(
+    bucket: Bucket, job: RestoreJob, server: CassandraServer, restored: Restored, destination: Destination
+) -> Restored:
     point = replay.point_of(job.plan)
     segments = replay.segments_for(bucket, job.chain[-1], point)
-    tables = selection_of(job.plan).tables
+    schema, selection = detail_of(job.chain[-1]).cut.schema, selection_of(job.plan)
     began = time.monotonic()
-    replayed = replay.replay(job, server, segments, tables)
-    size = sum(segment.bytes for segment in segments)
-    stage = Stage(name="replay commit logs", seconds=since(began), bytes=size)
+    # A node that replays tells views of it by its batch log, a minute after it has begun to answer: they are built of the rows.
     with server.connect(timeout=60) as cql:
-        again = checks.timed(lambda: checks.reads_at_quorum(cql, tables))
+        landing = Landing(cql, destination, schema, selection)
+        landing.drop_views(landing.derived())
+    replayed = replay.replay(job, server, segments, selection.tables)
+    with server.connect(timeout=60) as cql:
+        Landing(cql, destination, schema, selection).make_derived((), job.stop)
+        stage = Stage(name="replay commit logs", seconds=since(began), bytes=sum(segment.bytes for segment in segments))
+        again = checks.timed(lambda: checks.reads_at_quorum(cql, selection.tables))
     return msgspec.structs.replace(
         restored,
         recovered_to=point,

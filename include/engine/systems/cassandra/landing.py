@@ -155,9 +155,13 @@ class Landing:
                 self._make(there)
             raise
         if method is Method.IMPORT:
-            for view in there:
-                if view.type == "materialized_view":
-                    self._drop("MATERIALIZED VIEW", view)
+            self.drop_views(there)
+
+    def drop_views(self, derived: Sequence[Statement]) -> None:
+        """Drop the views among *derived*: :meth:`make_derived` makes them again, of the rows that are there then."""
+        for view in derived:
+            if view.type == "materialized_view":
+                self._drop("MATERIALIZED VIEW", view)
 
     def make_derived(self, there: Sequence[Statement], stop: Stop) -> None:
         """Make the indexes and views that are not there, and wait until every node has built them.

@@ -46,6 +46,11 @@ class CassandraNode:
         return self.directory / "data"
 
     @property
+    def staging(self) -> Path:
+        """Where files of a restore lie until it takes them: on the disk of its data."""
+        return self.directory / "staging"
+
+    @property
     def nodetool_path(self) -> Path:
         """A ``nodetool`` that asks this node, as it lies on the PATH of a production node."""
         return self.directory / "bin" / "nodetool"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from include.engine.contracts import PlanRequest
-from include.engine.model import DestinationKind
+from include.engine.model import DestinationKind, RecoveryPoint
 from include.engine.systems.cassandra.cut import BackupDetail
 from include.engine.systems.cassandra.selection import Method, Selection
 
@@ -34,8 +36,13 @@ def plan_steps(method: Method, kind: DestinationKind, selection: Selection, poin
     )
 
 
-def plan_warnings(selection: Selection, detail: BackupDetail, request: PlanRequest) -> tuple[str, ...]:
-    """Say what a person should know before it is done."""
+def plan_warnings(
+    selection: Selection, detail: BackupDetail, request: PlanRequest, changed: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Say what a person should know before it is done.
+
+    :param changed: tables whose schema changed after the backup, where commit logs are replayed
+    """
     found = [
         "rows with a TTL kept ageing in the store: what has expired does not come back",
         "rows that were deleted longer than gc_grace_seconds ago can come back when older copies are merged in:"
@@ -46,5 +53,14 @@ def plan_warnings(selection: Selection, detail: BackupDetail, request: PlanReque
         if detail.cut.schema.views()
         else "",
     ]
+    if RecoveryPoint.parse(request.point).time is not None:
+        found.append(
+            "commit logs do not hold what was truncated, or loaded as files: rows that were truncated after the backup come back,"
+            " and rows that were imported after it do not"
+        )
+    if changed:
+        found.append(
+            f"{', '.join(changed)}: made, altered or dropped after the backup; what the point had of that may not come back"
+        )
     renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
     return tuple(text for text in (*found, *renamed) if text)

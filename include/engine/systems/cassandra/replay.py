@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.engine.contracts import RestoreJob
@@ -14,8 +16,8 @@ from include.engine.model import Check, Entry, Manifest, RestorePlan, Verdict
 from include.engine.sandbox.accounts import own_tree
 from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra.archive import CommitLogArchive
-from include.engine.systems.cassandra.commit_logs import Segment, needed
-from include.engine.systems.cassandra.threads import side_by_side
+from include.engine.systems.cassandra.commit_logs import Segment, needed, rounds
+from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 
 if TYPE_CHECKING:
     from include.engine.systems.cassandra.server import CassandraServer
@@ -31,63 +33,85 @@ def segments_for(bucket: Bucket, manifest: Manifest, point: datetime) -> list[Se
     :raises Incomplete: when the archive does not lead there without a gap
     """
     found = needed(CommitLogArchive(manifest.target, bucket).reaches(manifest), point)
-    names = [segment.name for segment in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise Incomplete(
-            f"two nodes have a segment {twice[0]}: one server cannot replay both",
-            hint="replay them by hand one after the other; RESTORE.md in the set says how",
-        )
+    names = Counter((segment.host_id, segment.name) for segment in found)
+    for (host_id, name), count in names.items():
+        if count > 1:
+            raise Incomplete(
+                f"the archive has {count} segments {name} of node {host_id} that differ: nobody can say which is its log",
+                hint="restore to the moment of a backup, or replay by hand, as RESTORE.md in the set says, the one you trust",
+            )
     return found
 
 
 def replay(
     job: RestoreJob, server: CassandraServer, segments: Sequence[Segment], tables: Sequence[tuple[str, str]]
 ) -> Check:
-    """Stop the sandbox, let it replay *segments* up to the plan's point as it starts, and say how many writes that were.
+    """Restart the sandbox, let it replay *segments* up to the plan's point as it starts, and say how many writes that were.
 
     :param tables: those that are replayed; the logs hold the sources' system tables, too
     :raises PermanentError: when the server does not start over these logs
     """
     point = point_of(job.plan)
-    node = server.nodes[0]
-    directory = node.directory / "replay"
-
-    def fetch(segment: Segment) -> None:
-        place = directory / segment.host_id / segment.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("wb") as stream:
-            for chunk in job.reader.read(
-                Entry(name=segment.name, key=segment.key, bytes=segment.bytes, sha256=segment.sha256)
-            ):
-                job.stop.check()
-                stream.write(chunk)
-                progress.advance(len(chunk))
-
-    progress = job.progress
-    progress.stage("fetch commit logs", sum(segment.bytes for segment in segments))
-    side_by_side(fetch, segments, at_once=1 if len(segments) < _AT_ONCE else _AT_ONCE)
+    directory = server.nodes[0].directory / "replay"
+    _fetch(job, segments, directory)
     own_tree(directory, server.sandbox.account)
-    progress.stage("replay")
+    job.progress.stage("replay")
+    server.java_options = (f"-Dcassandra.replayList={','.join(f'{k}.{t}' for k, t in tables)}",)
+    writes = 0
+    for some in rounds(segments):
+        job.stop.check()
+        folders = sorted({f"{directory}/{one.host_id}" for one in some})
+        server.commitlog_archiving = archiving_properties(folders, point)
+        writes += _replayed(server)
+    server.commitlog_archiving, server.java_options = "", ()
+    shutil.rmtree(directory, ignore_errors=True)
+    return Check(
+        name="commit log replay",
+        verdict=Verdict.PASS,
+        detail=f"{writes} writes of {len(segments)} segments, up to {point:%Y-%m-%d %H:%M:%S.%f} UTC;"
+        " rows were compared as of the backup, not as of that point",
+    )
+
+
+def _fetch(job: RestoreJob, segments: Sequence[Segment], directory: Path) -> None:
+    """Fetch *segments*, each node's into a directory of its own.
+
+    :raises PermanentError: when they cannot be written
+    """
+    progress = OneAtATime(job.progress)
+    progress.stage("fetch commit logs", sum(segment.bytes for segment in segments))
+
+    def one(segment: Segment) -> None:
+        place = directory / segment.host_id / segment.name
+        entry = Entry(name=segment.name, key=segment.key, bytes=segment.bytes, sha256=segment.sha256)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as stream:
+                for chunk in job.reader.read(entry):
+                    job.stop.check()
+                    stream.write(chunk)
+                    progress.advance(len(chunk))
+        except OSError as error:
+            raise PermanentError(
+                f"{place} cannot be written: {error.strerror}", hint="free space there, then run the restore again"
+            ) from error
+
+    side_by_side(one, segments, at_once=_AT_ONCE)
+
+
+def _replayed(server: CassandraServer) -> int:
+    """Restart the sandbox over what its configuration says by now, and give the number of writes that it replayed."""
+    node = server.nodes[0]
     node.nodetool("drain")  # or the new rows would lie in this server's own log, which is replayed with the archive's
     server.stop()
-    server.commitlog_archiving = archiving_properties(sorted({f"{directory}/{one.host_id}" for one in segments}), point)
-    server.java_options = (f"-Dcassandra.replayList={','.join(f'{k}.{t}' for k, t in tables)}",)
     told = node.log.stat().st_size if node.log.exists() else 0
     server.start(timeout=_START)
-    server.commitlog_archiving, server.java_options = "", ()
     with node.log.open("rb") as log:
         log.seek(told if node.log.stat().st_size >= told else 0)
         said = _REPLAYED.findall(log.read().decode(errors="replace"))
     if not said:
         raise PermanentError("the sandbox did not say that it replayed its commit logs", hint=f"read {node.log}")
-    shutil.rmtree(directory, ignore_errors=True)
-    return Check(
-        name="commit log replay",
-        verdict=Verdict.PASS,
-        detail=f"{max(map(int, said))} writes of {len(segments)} segments, up to {point:%Y-%m-%d %H:%M:%S.%f} UTC;"
-        " rows were compared as of the backup, not as of that point",
-    )
+    return max(map(int, said))
 
 
 def archiving_properties(directories: Sequence[str], point: datetime) -> str:

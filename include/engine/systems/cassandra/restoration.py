@@ -120,7 +120,7 @@ class Restoration:
 
     def _fetched_to_sandbox(self, server: CassandraServer, size: int) -> tuple[Work, Work]:
         """Fetch for a node of ours (see :meth:`_fetched_to_load`)."""
-        directory = server.nodes[0].directory / "staging"
+        directory = server.nodes[0].staging
         self._fetch_here(directory, size)
         own_tree(directory, server.sandbox.account)
         return (

@@ -35,9 +35,13 @@ from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.planning import plan_steps, plan_warnings
 from include.engine.systems.cassandra.selection import (
     Method,
+    Selection,
+    changed,
     choose_backup,
     files_of,
+    require_logged,
     select,
+    until_after,
 )
 
 # What fetches and loads is imported by the methods that do: every seal of a set asks this module for a text, and nothing else.
@@ -93,27 +97,29 @@ class CassandraRestore:
         selection = select(detail.cut.schema, request.only, request.rename)
         files = files_of(manifest, selection)
         kind = DestinationKind(request.destination_kind)
-        logs = self._logs(request, manifest, kind)
+        logs, altered = self._logs(request, manifest, kind, selection)
         overwritten: list[str] = []
         method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
-        path = ""
+        path, name = "", request.server
         if kind is DestinationKind.DIRECTORY:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
             method, overwritten = self._clusters.look(self.catalog.bucket, request, manifest, selection, files)
+        else:
+            name, overwritten = self._look_at_sandbox(request, manifest, selection)
         size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
             backup=manifest.id,
             chain=(manifest.id,),
             point=RecoveryPoint.parse(request.point),
-            destination=model.Destination(kind=kind, path=path, name=request.server),
+            destination=model.Destination(kind=kind, path=path, name=name),
             bytes_to_fetch=size,
             bytes_needed=2 * size if method is Method.LOADER else size,
             steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
             seconds_expected=self._expected(size),
-            warnings=plan_warnings(selection, detail, request),
+            warnings=plan_warnings(selection, detail, request, altered),
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
@@ -176,12 +182,25 @@ class CassandraRestore:
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
         from include.engine.systems.cassandra.into_sandbox import into_node
-        from include.engine.systems.cassandra.server import CassandraServer
+        from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox
 
-        sandbox = self.home.sandbox(f"restore-cassandra-{self.target.name[:24]}-{job.plan.backup.lower()}")
-        return into_node(
-            self.catalog.bucket, self.home, job, CassandraServer(sandbox, "restored", jolokia=False).start()
+        lasting = LastingSandbox(self.home, job.plan.destination.name)
+        with lasting.begun() as server:
+            restored = into_node(self.catalog.bucket, self.home, job, server)
+        return msgspec.structs.replace(
+            restored,
+            address=f"{server.host}:{server.native_port}",
+            detail={**restored.detail, "sandbox": lasting.name, "nodetool": str(server.nodes[0].nodetool_path)},
         )
+
+    def _look_at_sandbox(self, request: PlanRequest, manifest: Manifest, selection: Selection) -> tuple[str, list[str]]:
+        """Name the sandbox, and say whether somebody may be looking at what an earlier restore has brought there."""
+        from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox, name_of
+
+        name = name_of(self.target, manifest.id, RecoveryPoint.parse(request.point).time, selection)
+        # What an attempt left that did not come to its end is nobody's: a retry must not ask for leave to go on.
+        done = LastingSandbox(self.home, name).done
+        return name, [f"the sandbox {name}, where the same was restored before"] if done else []
 
     def _into_directory(self, job: RestoreJob) -> Restored:
         from include.engine.systems.cassandra import fetch
@@ -207,11 +226,16 @@ class CassandraRestore:
             checks=(whole,),
         )
 
-    def _logs(self, request: PlanRequest, manifest: Manifest, kind: DestinationKind) -> int:
-        """Look whether the archived commit logs lead to the point in time, if one is asked for, and give their bytes."""
+    def _logs(
+        self, request: PlanRequest, manifest: Manifest, kind: DestinationKind, selection: Selection
+    ) -> tuple[int, list[str]]:
+        """Look whether the archived commit logs lead to the point in time, if one is asked for.
+
+        :returns: their bytes, and the tables of which they may not tell all
+        """
         point = RecoveryPoint.parse(request.point).time
         if point is None:
-            return 0
+            return 0, []
         from include.engine.systems.cassandra.replay import segments_for
 
         if kind is not DestinationKind.SANDBOX or request.rename:
@@ -219,7 +243,10 @@ class CassandraRestore:
                 "commit logs are replayed by a server as it starts, under the names that tables had: into a sandbox",
                 hint="use --to-sandbox without --rename; its tables can be loaded from there, as docs/cassandra.md says",
             )
-        return sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
+        manifests = until_after(request.manifests, manifest, point)
+        require_logged(manifests, selection)
+        logs = sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
+        return logs, changed(manifests, selection)
 
     def _expected(self, size: int) -> float | None:
         for report in reversed(self.catalog.drills()):

@@ -72,6 +72,11 @@ class Schema(Struct, frozen=True):
         views = [one for one in self.statements if one.type == "materialized_view" and of.search(one.cql)]
         return self.indexes(keyspace, table) + views
 
+    def unlogged(self) -> list[str]:
+        """Name the keyspaces with tables whose writes go to no commit log: `durable_writes = false`."""
+        volatile = {one.keyspace for one in self.statements if one.type == "keyspace" and not _is_durable(one)}
+        return sorted(volatile & {keyspace for keyspace, _ in self.tables()})
+
     def tableless(self) -> list[str]:
         """Name the keyspaces without a table: they may hold types and functions."""
         return sorted(set(self.keyspaces) - {keyspace for keyspace, _ in self.tables()})
@@ -178,11 +183,10 @@ def with_id(statement: Statement, table_id: str | None) -> Statement:
 
 def with_replication(statement: Statement, replication: Mapping[str, int]) -> str:
     """Give the CQL that makes a keyspace with *replication*: copies by datacenter."""
-    durable = not re.search(r"\bdurable_writes = false\b", statement.cql)
     copies = ", ".join(f"'{name}': {count}" for name, count in sorted(replication.items()))
     return (
         f"CREATE KEYSPACE IF NOT EXISTS {quoted(statement.keyspace)} WITH replication ="
-        f" {{'class': 'NetworkTopologyStrategy', {copies}}} AND durable_writes = {str(durable).lower()}"
+        f" {{'class': 'NetworkTopologyStrategy', {copies}}} AND durable_writes = {str(_is_durable(statement)).lower()}"
     )
 
 
@@ -203,6 +207,10 @@ def fitted(wanted: Mapping[str, int], nodes: Mapping[str, int]) -> dict[str, int
         return {name: min(count, nodes[name]) for name, count in wanted.items() if name in nodes}
     largest = max(wanted.values(), default=1)
     return {name: min(largest, count) for name, count in nodes.items()}
+
+
+def _is_durable(statement: Statement) -> bool:
+    return not re.search(r"\bdurable_writes = false\b", statement.cql)
 
 
 def _renamed(statement: Statement, names: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -73,6 +73,11 @@ def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str)
     time = wanted.time
     if time is not None:
         archived = [one for one in manifests if _taken_before(one, time)]
+        if archived and backup in {one.id for one in manifests} - {one.id for one in archived}:
+            raise Unsupported(
+                f"the backup {backup} does not lead to {point}: it was taken after it, or while no commit logs were archived",
+                hint=f"choose another one, or none: {archived[-1].id} leads there",
+            )
         if archived:
             manifests, wanted = archived, RecoveryPoint()
     if wanted.kind not in (PointKind.LATEST, PointKind.BACKUP):
@@ -87,6 +92,62 @@ def choose_backup(manifests: Sequence[Manifest], backup: str | None, point: str)
         if manifest.id == backup:
             return manifest
     raise NotFound(f"there is no backup {backup}", hint=f"the newest are {', '.join(one.id for one in manifests[-3:])}")
+
+
+def until_after(manifests: Sequence[Manifest], chosen: Manifest, point: datetime) -> list[Manifest]:
+    """Give *chosen*, and the backups that were taken between it and *point*, to the first one after it.
+
+    They know what became of the tables meanwhile, which a commit log does not.
+    """
+    found = [chosen]
+    for one in sorted(manifests, key=lambda manifest: manifest.cut.at):
+        if one.cut.at > chosen.cut.at:
+            found.append(one)
+            if one.cut.at > point:
+                break
+    return found
+
+
+def require_logged(manifests: Sequence[Manifest], selection: Selection) -> None:
+    """Check that writes to the chosen keyspaces went to commit logs.
+
+    :param manifests: see :func:`until_after`
+    :raises Unsupported: naming the keyspaces whose writes did not
+    """
+    wanted = {keyspace for keyspace, _ in selection.tables}
+    for manifest in manifests:
+        volatile = sorted(wanted & set(detail_of(manifest).cut.schema.unlogged()))
+        if volatile:
+            named = ", ".join(volatile)
+            others = sorted(wanted - set(volatile))
+            only = f"restore {' '.join(f'--only {one}' for one in others)} to that point, and " if others else ""
+            raise Unsupported(
+                f"durable_writes is false for {named} in the backup {manifest.id}: commit logs hold nothing of what was written"
+                " there between two backups",
+                hint=f"{only}restore {named} as of a backup: --backup {manifests[0].id} without a time",
+            )
+
+
+def changed(manifests: Sequence[Manifest], selection: Selection) -> list[str]:
+    """Name the tables that were made, made anew, altered or dropped meanwhile: their logs do not tell all of it.
+
+    :param manifests: see :func:`until_after`
+    """
+    wanted = {keyspace for keyspace, _ in selection.tables}
+    first, *later = (_tables_of(manifest, wanted) for manifest in manifests)
+    differing = {name for one in later for name in first.keys() | one.keys() if first.get(name) != one.get(name)}
+    whole = {f"{keyspace}.{table}" for keyspace, table in selection.tables}
+    return sorted(name for name in differing if name in whole or name not in first)
+
+
+def _tables_of(manifest: Manifest, keyspaces: Collection[str]) -> dict[str, tuple[str, str]]:
+    cut = detail_of(manifest).cut
+    return {
+        name: (cut.table_ids.get(name, ""), one.cql)
+        for one in cut.schema.statements
+        if one.type == "table" and one.keyspace in keyspaces
+        for name in [f"{one.keyspace}.{one.name}"]
+    }
 
 
 def _taken_before(manifest: Manifest, time: datetime) -> bool:

@@ -118,7 +118,7 @@ class CassandraServer:
                 node.address: {
                     "jolokia_port": node.jolokia_port,
                     "nodetool": [str(node.nodetool_path)],
-                    "staging": str(node.directory / "staging"),
+                    "staging": str(node.staging),
                 }
                 for node in self.nodes
             },

@@ -99,7 +99,7 @@ def _take(
                 samples=samples,
                 skew_seconds=round(skew, 3),
                 roles=read_roles(cql) if settings.roles else (),
-                notes=tuple(notes),
+                notes=(*notes, *(_unlogged(before) if settings.archives else ())),
                 table_ids=table_ids,
                 archived=settings.archives,
             )
@@ -219,6 +219,14 @@ def _all_at_once(controls: dict[str, Control], tag: str, keyspaces: Sequence[str
         futures = [pool.submit(one, control) for control in controls.values()]
     times = [future.result() for future in futures]
     return max(end for _, end in times) - min(start for start, _ in times)
+
+
+def _unlogged(schema: Schema) -> list[str]:
+    return [
+        f"the keyspace {name} has durable_writes = false: commit logs hold none of its writes, so it comes back as of a backup,"
+        " and of no point between two"
+        for name in schema.unlogged()
+    ]
 
 
 def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
