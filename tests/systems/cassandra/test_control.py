@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from datetime import timedelta
 
 import pytest
 
 from include.engine.contracts import Connection
 from include.engine.errors import MainstayError, PermanentError, Unauthorized, Unreachable
-from include.engine.systems.cassandra.control import Jolokia
+from include.engine.systems.cassandra.control import Jolokia, Nodetool
+from include.engine.systems.cassandra.transport import CommandTransport
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,22 @@ def test_the_cause_of_an_error_is_told_however_long_the_paths_before_it_are(monk
     assert told.value.message.endswith("No space left on device")
     assert len(told.value.message) < 500
     assert "free space" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        (
+            "error: FSDiskFullWriteError: java.io.IOException: Insufficient disk space to write 100 bytes into the shop keyspace",
+            "nodetool snapshot failed: Insufficient disk space",
+            "free space",
+        ),
+        ("error: Keyspace shop does not exist", "a script failed", "Keyspace shop does not exist"),
+    ],
+    ids=["a full disk", "anything else"],
+)
+def test_a_disk_without_room_is_told_as_that_by_nodetool_too(said: str, message: str, hint: str) -> None:
+    nodetool = Nodetool(CommandTransport("local shell", ["sh", "-s"]), ["sh", "-c", f"echo '{said}' >&2; exit 2"])
+    with pytest.raises(PermanentError, match=message) as told:
+        nodetool.snapshot("tag", ["shop"], timedelta(hours=1))
+    assert hint in told.value.hint

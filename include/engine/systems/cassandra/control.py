@@ -6,6 +6,7 @@ import http.client
 import json
 import math
 import os
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,6 +23,11 @@ from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 # One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
 _idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
+# The kernel says the first; before it comes to that, Cassandra says the others, which keeps some space free.
+_FULL = re.compile(r"No space left on device|Insufficient disk space|contains enough space to write")
+_MAKE_ROOM = (
+    "free space on that node's data disk, start the node again if disk_failure_policy has stopped it, then run it again"
+)
 _LONGEST = 400  # characters of what a node says
 _SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
 
@@ -126,8 +132,7 @@ class Jolokia:
                 f"Jolokia on {self._where} does not allow {wanted}",
                 hint="compare its policy file with the one in docs/cassandra.md",
             )
-        full = "No space left on device" in said
-        hint = "free space on that node's data disk, then run it again" if full else "read the node's log"
+        hint = _MAKE_ROOM if _FULL.search(said) else "read the node's log"
         raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint=hint)
 
     def _post(self, payload: bytes, *, once: bool = False) -> Any:
@@ -220,7 +225,15 @@ class Nodetool:
 
         :raises PermanentError: it failed; the hint shows what it said
         """
-        return self._transport.run(f"{self._command} {' '.join(map(quote, arguments))}", timeout=self._timeout)
+        try:
+            return self._transport.run(f"{self._command} {' '.join(map(quote, arguments))}", timeout=self._timeout)
+        except PermanentError as error:
+            full = _FULL.search(error.hint)
+            if full is None:
+                raise
+            raise PermanentError(
+                f"{self._transport.name}: nodetool {arguments[0]} failed: {full[0]}", hint=_MAKE_ROOM
+            ) from error
 
 
 def control_of(
