@@ -113,8 +113,9 @@ _POINT = """
 Commit logs were archived: `{folder}/<host id>/CommitLog-….log.<seconds>.<sha256>`, where the seconds (since 1970) say when the
 node wrote it last. On one empty Cassandra of the same version that no client uses:
 
-1. Make the tables with the ids that they had, which is all that a commit log knows of them: in `tables.cql`, write
-   `WITH ID = <id> AND` instead of the first `WITH` of each. Then load the rows as in 3a or 3b, and stop it with `nodetool drain`.
+1. Leave "4. Finish" for the end: views learn late of what is replayed. Make the tables with the ids that they had, which is
+   all that a commit log knows of them: in `tables.cql`, write `WITH ID = <id> AND` instead of the first `WITH` of each. Then load
+   the rows as in 3a or 3b, and stop it with `nodetool drain`.
 2. Fetch every node's segments from the last one before this backup on; take the digest and the seconds off their names, and
    compare the digest. Put each node's into a directory of its own that Cassandra can read.
 3. Write into `commitlog_archiving.properties`, with your directories and your point, in UTC:
@@ -125,7 +126,11 @@ node wrote it last. On one empty Cassandra of the same version that no client us
    precision=MICROSECONDS
    ```
 4. Start it with `-Dcassandra.replayList=KEYSPACE.TABLE,…` for **only** these tables: the logs hold the nodes' system tables, too.
-   Its log says how many mutations it replayed. Take the three lines out again. `sstableloader` brings the tables elsewhere.
+   Its log says how many mutations it replayed. Take the lines out again. `sstableloader` brings the tables elsewhere.
+
+Where two nodes have a segment of the same name, a server would replay one of them only: drain it, and do 3 and 4 again for the
+other node.
+Keyspaces with `durable_writes = false` have nothing in these logs.
 
 | table | id |
 | --- | --- |
