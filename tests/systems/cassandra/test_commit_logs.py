@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from include.engine.errors import Incomplete
 from include.engine.model import System, Target
-from include.engine.systems.cassandra.commit_logs import Segment, expired, key_of, needed, reach, rounds, stored_segment
+from include.engine.systems.cassandra.commit_logs import (
+    Segment,
+    expired,
+    key_of,
+    needed,
+    reach,
+    reach_of_newcomer,
+    rounds,
+    stored_segment,
+)
 from include.engine.systems.cassandra.replay import archiving_properties
 
 START = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -83,6 +92,18 @@ def test_nodes_whose_segments_have_the_same_names_are_replayed_one_after_the_oth
         [("a", 0), ("a", 1), ("a", 2)],
     ]
     assert rounds([]) == []
+
+
+def test_the_log_of_a_node_that_joined_after_the_backup_is_needed_and_that_of_one_that_had_gone_is_not() -> None:
+    found = reach_of_newcomer("new", log(0, 1), at(25))
+    assert found is not None
+    assert (found.until, len(found.segments), found.missing) == (at(60), 4, ())
+    with pytest.raises(Incomplete, match="node new leads to"):
+        needed([reach("h", log(), at(15)), found], at(61))
+    holed = reach_of_newcomer("new", log(0, 1, 4), at(25))
+    assert holed is not None
+    assert holed.missing == (BASE + 4,)
+    assert reach_of_newcomer("gone", log(), at(61)) is None
 
 
 def test_keys_tell_all_that_is_needed() -> None:

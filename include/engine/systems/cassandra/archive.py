@@ -17,6 +17,7 @@ from include.engine.systems.cassandra.commit_logs import (
     expired,
     folder_of,
     reach,
+    reach_of_newcomer,
     stored_segment,
 )
 from include.engine.systems.cassandra.cut import detail_of
@@ -34,10 +35,12 @@ class CommitLogArchive:
         return [segment for segment in found if segment is not None]
 
     def reaches(self, manifest: Manifest) -> list[Reach]:
-        """Follow the log of every node of a backup from the backup's moment."""
-        segments = by_node(self.segments())
-        nodes = detail_of(manifest).cut.nodes
-        return [reach(node.host_id, segments.get(node.host_id, []), manifest.cut.at) for node in nodes]
+        """Follow the log of every node of a backup from the backup's moment, and of those that joined the ring since then."""
+        segments, since = by_node(self.segments()), manifest.cut.at
+        nodes = [node.host_id for node in detail_of(manifest).cut.nodes]
+        joined = (reach_of_newcomer(host_id, some, since) for host_id, some in segments.items() if host_id not in nodes)
+        known = [reach(host_id, segments.get(host_id, []), since) for host_id in nodes]
+        return [*known, *(one for one in joined if one is not None)]
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
         """Follow the log from the oldest kept backup that was taken since it began (see ``contracts.Archive``)."""

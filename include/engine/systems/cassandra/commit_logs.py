@@ -113,8 +113,22 @@ def reach(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach:
         first > 0 and segments[first - 1].modified >= since - _MARGIN and not _gap(segments[first - 1], segments[first])
     ):
         first -= 1
-    chain = list(segments[first : before[-1] + 1])
-    for segment in segments[before[-1] + 1 :]:
+    return _followed(host_id, list(segments[first : before[-1] + 1]), segments[before[-1] + 1 :])
+
+
+def reach_of_newcomer(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach | None:
+    """Follow the log of a node that no backup of *since* has: all of it, if it wrote after that; None when it had gone by then.
+
+    Rows that it took over from others are in their files and logs, what was written to it since may be in its own alone.
+    """
+    if not any(segment.modified > since for segment in segments):
+        return None
+    some = [segment for segment in segments if segment.modified > since - _MARGIN]
+    return _followed(host_id, some[:1], some[1:])
+
+
+def _followed(host_id: str, chain: list[Segment], following: Sequence[Segment]) -> Reach:
+    for segment in following:
         last = chain[-1]
         if _gap(last, segment):
             lost = tuple(range(last.number + 1, segment.number))[:10]

@@ -36,10 +36,12 @@ from include.engine.systems.cassandra.planning import plan_steps, plan_warnings
 from include.engine.systems.cassandra.selection import (
     Method,
     Selection,
+    StoredFile,
     changed,
     choose_backup,
     files_of,
     require_logged,
+    require_readable,
     select,
     until_after,
 )
@@ -106,7 +108,7 @@ class CassandraRestore:
         elif kind is DestinationKind.SERVER:
             method, overwritten = self._clusters.look(self.catalog.bucket, request, manifest, selection, files)
         else:
-            name, overwritten = self._look_at_sandbox(request, manifest, selection)
+            name, overwritten = self._look_at_sandbox(request, manifest, selection, files)
         size = sum(file.entry.bytes for file in files) + logs
         return RestorePlan(
             target=self.target,
@@ -193,10 +195,17 @@ class CassandraRestore:
             detail={**restored.detail, "sandbox": lasting.name, "nodetool": str(server.nodes[0].nodetool_path)},
         )
 
-    def _look_at_sandbox(self, request: PlanRequest, manifest: Manifest, selection: Selection) -> tuple[str, list[str]]:
-        """Name the sandbox, and say whether somebody may be looking at what an earlier restore has brought there."""
+    def _look_at_sandbox(
+        self, request: PlanRequest, manifest: Manifest, selection: Selection, files: Sequence[StoredFile]
+    ) -> tuple[str, list[str]]:
+        """Name the sandbox, and say whether somebody may be looking at what an earlier restore has brought there.
+
+        :raises Unsupported: when our Cassandra is older than the files
+        """
+        from include.engine.systems.cassandra import program
         from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox, name_of
 
+        require_readable(files, [program.CASSANDRA.version])
         name = name_of(self.target, manifest.id, RecoveryPoint.parse(request.point).time, selection)
         # What an attempt left that did not come to its end is nobody's: a retry must not ask for leave to go on.
         done = LastingSandbox(self.home, name).done
