@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
+from include.engine.contracts import PlanRequest
 from include.engine.errors import Unsupported
-from include.engine.model import Cut, Kind, Manifest, SourceIdentity, System, Target, Verdict, backup_id
+from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, System, Target, Verdict, backup_id
 from include.engine.store.bucket import Bucket
+from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.archive import CommitLogArchive
 from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut
 from include.engine.systems.cassandra.lasting_sandbox import name_of
+from include.engine.systems.cassandra.restore import CassandraRestore
 from include.engine.systems.cassandra.schema import Schema, Statement
 from include.engine.systems.cassandra.selection import (
     Selection,
@@ -139,6 +142,26 @@ def test_a_named_backup_that_does_not_lead_to_the_time_is_told_from_one_that_is_
         choose_backup(some, some[1].id, at(1).isoformat())
     assert some[0].id in told.value.hint
     assert choose_backup(some, None, at(1).isoformat()) == some[0]
+
+
+def test_files_of_a_newer_cassandra_than_that_of_sandboxes_are_refused_by_the_plan() -> None:
+    name = f"h/shop/orders-{'0' * 32}/zz-1-big-Data.db"
+    manifest = msgspec.structs.replace(
+        backup(0), entries=(Entry(name=name, key="objects/1", bytes=1, sha256="0" * 64),)
+    )
+    catalog = Catalog(Bucket.open(f"memory://{uuid.uuid4().hex}"))
+    engine = CassandraRestore(TARGET, catalog, connections=None, targets={})
+    request = PlanRequest(
+        manifests=[manifest],
+        backup=None,
+        destination_kind="sandbox",
+        path="",
+        server="",
+        point="latest",
+        confirm="",
+    )
+    with pytest.raises(Unsupported, match="SSTables are of version zz"):
+        engine.plan(request)
 
 
 def test_a_sandbox_is_named_after_all_that_decides_which_rows_are_in_it() -> None:
