@@ -99,7 +99,7 @@ def test_the_log_of_a_node_that_joined_after_the_backup_is_needed_and_that_of_on
     assert found is not None
     assert (found.until, len(found.segments), found.missing) == (at(60), 4, ())
     with pytest.raises(Incomplete, match="node new leads to"):
-        needed([reach("h", log(), at(15)), found], at(61))
+        needed([found], at(61))
     holed = reach_of_newcomer("new", log(0, 1, 4), at(25))
     assert holed is not None
     assert holed.missing == (BASE + 4,)

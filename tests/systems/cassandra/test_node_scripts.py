@@ -130,6 +130,35 @@ def test_ten_thousand_files_are_listed_and_hashed(tmp_path: Path) -> None:
     assert len(said.splitlines()) == 10_000
 
 
+def test_what_is_fetched_gets_its_name_only_when_it_is_right(tmp_path: Path) -> None:
+    places = {name: tmp_path / "it's a place" / name for name in ("right", "same", "wrong", "gone", "stale")}
+    contents = {"right": b"one", "same": b"one", "wrong": b"three", "stale": b"five"}
+    wished = {**contents, "wrong": b"other", "gone": b"four"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    places["stale"].parent.mkdir()
+    places["stale"].write_bytes(b"of an earlier attempt")
+    transfers = [
+        Transfer(
+            sha256=hashlib.sha256(wished[name]).hexdigest(),
+            path=str(place),
+            bytes=len(wished[name]),
+            request=SignedRequest(url=f"file://{tmp_path}/{name}"),
+        )
+        for name, place in places.items()
+    ]
+    said = run(node_scripts.downloads(transfers, rate=None)).splitlines()
+    assert {line for line in said if line.startswith("V ")} == {
+        f"V {places[name]}" for name in ("right", "same", "stale")
+    }
+    assert {line for line in said if line.startswith("W ")} == {f"W 5 {places['wrong']}", f"W 0 {places['gone']}"}
+    assert said[-1].startswith("A ")
+    assert {path.name: path.read_bytes() for path in places["right"].parent.iterdir()} == {
+        **{name: contents[name] for name in ("right", "same", "stale")},
+        "wrong.part": b"three",
+    }
+
+
 def test_curl_gets_names_and_headers_as_they_are() -> None:
     request = SignedRequest(url='http://127.0.0.1:1/b/k?sig=a"b\\c', headers={"If-None-Match": "*"})
     one = Transfer(sha256="0" * 64, path='/da ta/"quoted"', bytes=1, request=request)

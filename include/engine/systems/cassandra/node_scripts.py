@@ -162,16 +162,25 @@ def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
     """
     config = "\nnext\n".join(_receiving(one, rate) for one in transfers)
     folders = sorted({one.path.rpartition("/")[0] for one in transfers})
-    checks = "\n".join(
-        f'if [ "$(sha256sum < {quote(one.path + ".part")} | cut -c 1-64)" = {one.sha256} ]'
-        f" && mv -- {quote(one.path + '.part')} {quote(one.path)}; then echo V {quote(one.path)}\n"
-        f'else echo "W $(stat -c %s {quote(one.path + ".part")} 2>/dev/null || echo 0) "{quote(one.path)}; fi'
+    sums = "\n".join(f"{one.sha256}  {one.path}.part" for one in transfers)
+    wrong = "\n".join(
+        f'[ -f {quote(one.path)} ] || echo "W $(stat -c %s {quote(one.path + ".part")} 2>/dev/null || echo 0) "{quote(one.path)}'
         for one in transfers
     )
-    return (
-        f"umask 022\nmkdir -p -- {' '.join(map(quote, folders))} || return 1\ncurl -K - <<'{_END}' || true\n{config}\n{_END}\n"
-        f"{checks}\necho \"A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')\""
-    )
+    # One process compares all of them: with small files, starting some for each takes longer than their work.
+    return f"""umask 022
+mkdir -p -- {" ".join(map(quote, folders))} && rm -f -- {" ".join(quote(one.path) for one in transfers)} || return 1
+curl -K - <<'{_END}' || true
+{config}
+{_END}
+LC_ALL=C sha256sum -c 2>/dev/null <<'{_END}' | sed -n 's/\\.part: OK$//p' | while IFS= read -r path; do
+{sums}
+{_END}
+  mv -- "$path.part" "$path" && echo "V $path"
+done
+{wrong}
+echo "A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')"
+"""
 
 
 def _names(*ends: str) -> str:
