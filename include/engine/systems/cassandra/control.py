@@ -23,10 +23,13 @@ from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 # One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
 _idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
-# The kernel says the first; before it comes to that, Cassandra says the others, which keeps some space free.
-_FULL = re.compile(r"No space left on device|Insufficient disk space|contains enough space to write")
+# The kernel's word, Cassandra's own for a disk with too little space left, and the bare error of a node that tells no cause.
+_FULL = re.compile(
+    r"No space left on device|Insufficient disk space|contains enough space to write|FSWriteError in \S+"
+)
 _MAKE_ROOM = (
-    "free space on that node's data disk, start the node again if disk_failure_policy has stopped it, then run it again"
+    "see with df whether that node's data disk is full, and free space there; start the node again if its disk_failure_policy has"
+    " stopped it; then run it again"
 )
 _LONGEST = 400  # characters of what a node says
 _SHORTEST_TTL = timedelta(minutes=1)  # Cassandra refuses less
