@@ -15,10 +15,18 @@ from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.restoration import Restoration, selection_of, since
-from include.engine.systems.cassandra.selection import Method
+from include.engine.systems.cassandra.selection import Method, files_of
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
+
+_HEAP, _LARGEST_HEAP = 512, 4096  # MiB; with the first alone a node dies of two thousand SSTables of one table
+
+
+def heap_for(job: RestoreJob) -> int:
+    """Give the heap, in MiB, of a node that takes what *job* restores: who reads a table has all its SSTables open at once."""
+    files = files_of(job.chain[-1], selection_of(job.plan))
+    return min(_LARGEST_HEAP, _HEAP + sum(file.name.endswith("-Data.db") for file in files))
 
 
 def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServer) -> Restored:

@@ -50,19 +50,20 @@ class LastingSandbox:
         return any(one.name == self.name and (one.root / _DONE).exists() for one in self._home.sandboxes())
 
     @contextmanager
-    def begun(self) -> Iterator[CassandraServer]:
+    def begun(self, heap: int) -> Iterator[CassandraServer]:
         """Give its node, running and empty; note when the work ends well, and stop the node when it does not.
 
         What an earlier attempt has restored is gone: a replay that was killed leaves commit logs that the next start would
         replay past the point.  Only files that were fetched and compared stay.
 
+        :param heap: of the node, in MiB
         :raises Contended: another process restores into it
         """
         sandbox = self._home.sandbox(self.name)
         with _alone(sandbox.root / "run" / "restoring.lock", self.name):
             (sandbox.root / _DONE).unlink(missing_ok=True)
             sandbox.stop()
-            server = CassandraServer(sandbox, "restored", jolokia=False)
+            server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap)
             node = server.nodes[0]
             for path in node.directory.iterdir():
                 if path == node.staging:

@@ -172,13 +172,13 @@ class CassandraNode:
         if self.ring.jolokia:
             agents.append(f"-javaagent:{self.ring.lib}/{program.JOLOKIA_JAR}=config={conf}/jolokia.properties")
         return [
-            *program.options(self.ring.lib, top, heap="512m"),
+            *program.options(self.ring.lib, top, heap=f"{self.ring.heap}m"),
             *agents,
             "-Xms128m",
             "-Xss256k",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:+PerfDisableSharedMem",
-            "-XX:MaxDirectMemorySize=256m",
+            f"-XX:MaxDirectMemorySize={self.ring.heap // 2}m",
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
             "-Dio.netty.allocator.useCacheForAllThreads=true",

@@ -156,7 +156,7 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
-        from include.engine.systems.cassandra.into_sandbox import into_node
+        from include.engine.systems.cassandra.into_sandbox import heap_for, into_node
         from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
@@ -167,7 +167,7 @@ class CassandraRestore:
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
         with self.home.sandbox(name) as sandbox:
             began = time.monotonic()
-            server = CassandraServer(sandbox, "restored", jolokia=False).start()
+            server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap_for(job)).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)
             restored = into_node(self.catalog.bucket, self.home, job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
@@ -183,11 +183,11 @@ class CassandraRestore:
             )
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
-        from include.engine.systems.cassandra.into_sandbox import into_node
+        from include.engine.systems.cassandra.into_sandbox import heap_for, into_node
         from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox
 
         lasting = LastingSandbox(self.home, job.plan.destination.name)
-        with lasting.begun() as server:
+        with lasting.begun(heap_for(job)) as server:
             restored = into_node(self.catalog.bucket, self.home, job, server)
         return msgspec.structs.replace(
             restored,

@@ -41,6 +41,7 @@ class CassandraServer:
     :param port: the CQL port of all nodes, on 127.0.0.1 and following; one that stays the same when not given
     :param settings: for ``cassandra.yaml``
     :param jolokia: whether its nodes answer on Jolokia
+    :param heap: the largest of each node, in MiB; half as much again lies beside it
     """
 
     host = LOOPBACK
@@ -54,6 +55,7 @@ class CassandraServer:
         port: int | None = None,
         settings: dict[str, object] | None = None,
         jolokia: bool = True,
+        heap: int = 512,
     ) -> None:
         self.sandbox = sandbox
         self.name = name
@@ -63,6 +65,7 @@ class CassandraServer:
         self.storage_port = sandbox.port(f"{self.label}-storage")
         self.settings = settings
         self.jolokia = jolokia
+        self.heap = heap
         self.java_options: tuple[str, ...] = ()
         self.commitlog_archiving = ""
         self.nodes = tuple(CassandraNode(self, number) for number in range(size))
