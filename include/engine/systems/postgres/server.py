@@ -251,6 +251,7 @@ class PostgresServer:
             environment=self.binaries.environment,
             ports={self.label: self.port},
             stop_signal=_STOP["fast"],
+            discard_signal=_STOP["immediate"],  # killed, it leaves shared memory on the machine
             grace=60,  # it writes a checkpoint first
             hides_environment=True,
         )
@@ -272,9 +273,8 @@ class PostgresServer:
 
     def _prepare(self) -> None:
         """Make the data directory when there is none: complete or absent, never half."""
-        draft = self.directory / "draft"
         if not self.data_directory.exists():
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(draft := self.directory / "draft", ignore_errors=True)
             self._fill(draft)
             draft.rename(self.data_directory)
 
