@@ -22,7 +22,9 @@ def stage(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     """The pipeline.  The brokers and nodes are those that the tests of each system use: started twice, they are the same."""
-    own = request.path.stem.replace("test_", "sets-")  # each module fills a database and a bucket of its own
+    own = request.path.stem.replace("test_", "sets-").replace(
+        "_", "-"
+    )  # each module fills a database and a bucket of its own
     stage = Stage(
         sandbox=sandbox,
         postgres=PostgresServer(sandbox, own).start(),

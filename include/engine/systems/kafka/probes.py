@@ -185,13 +185,13 @@ def replicas(admin: Admin, read: Read) -> Iterator[Reading]:
     partitions = [(topic, p) for topic in topics.values() for p in topic.partitions]
     brokers = len([broker for broker in admin.brokers() if not broker.fenced])
     own = [topic for topic in topics.values() if cuts.is_lasting(topic)]
-    # Of all topics: one that has fewer replicas than its minimum is whole, and takes no record.
     configs = effective_configs(admin, topics, ("min.insync.replicas",))
     minimum = {name: int(config["min.insync.replicas"]) for name, config in configs.items()}
     found = (
         [t for t, p in partitions if p.leader < 0],
         [t for t, p in partitions if len(p.isr) < len(p.replicas)],
-        [t for t, p in partitions if len(p.isr) < minimum.get(t.name, 0)],
+        # Kafka 4 demands no more than there are: where all of fewer replicas than the minimum are in sync, it takes records.
+        [t for t, p in partitions if len(p.isr) < min(minimum.get(t.name, 0), len(p.replicas))],
     )
     for metric, topics_ in zip(_PARTITIONS, found, strict=True):
         yield read(metric=metric, value=len(topics_), unit="1", labels=_some(topics_))
