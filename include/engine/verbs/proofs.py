@@ -104,8 +104,8 @@ def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
 def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
     """Say how each check of the newest set ended: 0 passed, 1 could not be made, 2 failed.
 
-    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).  So are checks of flows
-    that have had no record: they are not proved, and nobody can do anything about it.
+    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).  So are checks of logs
+    whose records have all expired: they are not proved, and nobody can do anything about it.
     """
     # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
     checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
