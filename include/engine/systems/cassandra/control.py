@@ -16,6 +16,7 @@ import msgspec
 
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
+from include.engine.full_disks import says_full
 from include.engine.systems.cassandra.node_configuration import CLEAR_SNAPSHOT, STORAGE_SERVICE, TAKE_SNAPSHOT
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import NodeTransport, quote
@@ -126,8 +127,7 @@ class Jolokia:
                 f"Jolokia on {self._where} does not allow {wanted}",
                 hint="compare its policy file with the one in docs/cassandra.md",
             )
-        full = "No space left on device" in said
-        hint = "free space on that node's data disk, then run it again" if full else "read the node's log"
+        hint = "free space on that node's data disk, then run it again" if says_full(said) else "read the node's log"
         raise PermanentError(f"Jolokia on {self._where} failed: {said}", hint=hint)
 
     def _post(self, payload: bytes, *, once: bool = False) -> Any:
