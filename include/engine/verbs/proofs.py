@@ -13,7 +13,7 @@ from include.engine.store.proven import LastWords
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
 
-_LOOKED_BACK = 8  # backups, for one that was read back
+LOOKED_BACK = 8  # backups whose manifests are read, and their verifications; those of all are upkeep's
 _DOUBT = {Verdict.PASS: 0, Verdict.UNVERIFIED: 1, Verdict.FAIL: 2}
 
 Take = Callable[[Pipeline, datetime], Sequence[Reading]]
@@ -63,8 +63,8 @@ def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
 
 
 def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
-    """Give the probes of one target's backups, whose manifests are read once for all of them."""
-    survey = Once(lambda: pipeline().catalog.survey(target))
+    """Give the probes of one target's backups, whose newest manifests are read once for all of them."""
+    survey = Once(lambda: pipeline().catalog.survey(target, newest=LOOKED_BACK))
 
     def backups(opened: Pipeline, now: datetime) -> Sequence[Reading]:
         return _backups(opened, survey(), now)
@@ -93,11 +93,12 @@ def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Prob
 
 
 def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
-    sets = pipeline.catalog.sets()
-    found = [_reading("backups.sets", len(sets), "sets", now)]
-    if sets:
-        found.append(_reading("backups.set.age", (now - sets[-1].finished).total_seconds(), "s", now))
-        found += _checks(sets[-1], now)
+    names = pipeline.catalog.set_ids()
+    found = [_reading("backups.sets", len(names), "sets", now)]
+    if names:
+        newest = pipeline.catalog.set(names[-1])
+        found.append(_reading("backups.set.age", (now - newest.finished).total_seconds(), "s", now))
+        found += _checks(newest, now)
     return found
 
 
@@ -147,7 +148,7 @@ def newest(drills: Sequence[DrillReport], targets: Sequence[Target]) -> list[Dri
 
 def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Reading]:
     found = [
-        _reading("backups.count", len(survey.manifests), "backups", now),
+        _reading("backups.count", len(survey.manifests) + survey.older, "backups", now),
         _reading("backups.unreadable", len(survey.unreadable), "backups", now),
     ]
     if survey.manifests:
@@ -166,8 +167,7 @@ def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Read
 def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Sequence[Verification]:
     """Give what was said last of the newest backups that were read back, newest first."""
     words = LastWords(pipeline.catalog)
-    newest_first = manifests[: -_LOOKED_BACK - 1 : -1]
-    return [said for one in newest_first if (said := words.of(one.target, one.id)) is not None]
+    return [said for one in reversed(manifests) if (said := words.of(one.target, one.id)) is not None]
 
 
 def _archive(pipeline: Pipeline, target: Target, survey: Callable[[], Survey], now: datetime) -> Sequence[Reading]:
