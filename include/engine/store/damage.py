@@ -71,5 +71,7 @@ class Damage:
     def _read(self, noted: Sequence[Noted]) -> list[tuple[Noted, Verification]]:
         """Give the documents that can be read, each read once."""
         new = [one for one in noted if one.key not in self._documents]
-        self._documents |= {**dict.fromkeys((one.key for one in new), None), **self._verifications.readable(new)}
+        found = self._verifications.readable(new)
+        for one in new:
+            self._documents[one.key] = found.get(one.key)
         return [(one, said) for one in noted if (said := self._documents[one.key]) is not None]
