@@ -116,7 +116,7 @@ class Catalog:
         """
         found = self.find(target, backup)
         if found is None:
-            known = [m.id for m in self.survey(target).manifests][-3:]
+            known = [m.id for m in self.survey(target, newest=3).manifests]
             raise NotFound(
                 f"{target} has no backup {backup}",
                 hint=f"the newest are {', '.join(known)}" if known else "there is none at all: run `./mainstay backup`",
