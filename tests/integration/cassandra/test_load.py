@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from include.engine.contracts import Stop
+from include.engine.errors import Unreachable
 from include.engine.loading.contracts import LoadRun
 from include.engine.model import Verdict
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.server import CassandraServer
+from tests.estate import eventually
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 from tests.loading.stalling import run_with_a_stall
 
@@ -74,7 +77,7 @@ def test_a_node_that_stands_still_is_in_the_percentiles_though_few_may_be_in_fli
 
 
 def test_a_node_that_refuses_connections_in_the_middle_ends_the_load_and_the_next_one_clears_up(
-    cassandra_range: Range, cassandra: CassandraServer
+    cassandra_range: Range, cassandra: CassandraServer, cql: Cql
 ) -> None:
     (node,) = cassandra.nodes
     profile = cassandra_range.profile(stages=[{"rate": 50, "lasts": "60s"}], gates=WIDE, workload={"rows": 100})
@@ -84,6 +87,7 @@ def test_a_node_that_refuses_connections_in_the_middle_ends_the_load_and_the_nex
     finally:
         refusing.join()
         node.nodetool("enablebinary")
+        eventually(partial(_answers, cql), what="the session that all tests share finds its node again")
     assert result.verdict is Verdict.FAIL
     assert "guards" in names(Verdict.FAIL, result.checks)
     assert "production could not be asked" in result.stopped
@@ -93,6 +97,13 @@ def test_a_node_that_refuses_connections_in_the_middle_ends_the_load_and_the_nex
     after = cassandra_range.run(cassandra_range.profile(stages=SHORT, gates=WIDE, workload={"rows": 100}))
     assert any("a test that died had left mainstay_load_test_" in note for note in after.notes)
     assert cassandra_range.engine(profile).leftovers("mainstay_load") == []
+
+
+def _answers(cql: Cql) -> bool:
+    try:
+        return bool(cql.rows("SELECT key FROM system.local"))
+    except Unreachable:
+        return False
 
 
 def test_the_keyspace_of_a_load_test_is_in_no_backup_and_leaves_no_snapshot_when_it_is_dropped(
@@ -106,7 +117,8 @@ def test_the_keyspace_of_a_load_test_is_in_no_backup_and_leaves_no_snapshot_when
         backed_up.extend(user_keyspaces(cql))
 
     backed_up: list[str] = []
-    cassandra_range.run(cassandra_range.profile(stages=SHORT, gates=WIDE), progress=Told({"load": look}))
+    result = cassandra_range.run(cassandra_range.profile(stages=SHORT, gates=WIDE), progress=Told({"load": look}))
+    assert result.stopped == ""  # what `look` raises is taken for a target that died
     ((name, snapshot),) = [one for one in seen if one[0].startswith("mainstay_load")]
     assert snapshot is False
     assert name not in backed_up
