@@ -10,7 +10,7 @@ from math import ceil
 import msgspec
 import pytest
 
-from include.engine.model import Entry, Manifest, ReadBack, Verdict, Verification, backup_id
+from include.engine.model import DrillReport, Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
 from include.engine.store.expiry import plan_expiry
@@ -19,7 +19,7 @@ from include.engine.store.retention import Policy
 from include.engine.verbs import ancestry, proofs
 from tests.cli import paper
 from tests.estate import Quiet
-from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, memory_catalog
+from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, days_ago, memory_catalog
 
 X = f"{EVENTS}/objects/x"
 HOUR = timedelta(hours=1)
@@ -110,6 +110,38 @@ def test_a_sweep_reads_the_newest_backups_and_the_newest_set(asked: Counter[str]
     asked.clear()
     assert seen(0, whole=False)["backups.count"] == 30
     assert asked["read"] == 8
+
+
+def drilled(days: float, verdict: Verdict, target: Target | None = None) -> DrillReport:
+    at = days_ago(days)
+    return DrillReport(
+        id=backup_id(at),
+        started=at,
+        finished=at,
+        set_id=None,
+        target=target,
+        backup=None,
+        stages=(),
+        checks=(),
+        verdict=verdict,
+    )
+
+
+def test_a_sweep_reads_drills_back_to_the_newest_of_everything_that_passed(asked: Counter[str]) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    for days in range(40, 2, -1):
+        pipeline.catalog.record_drill(drilled(days, Verdict.PASS))
+
+    def seen() -> dict[str, float]:
+        (probe,) = [one for one in proofs.of_pipeline(lambda: pipeline) if one.name == "drills"]
+        return {one.metric: one.value for one in probe.read(lambda: NOW, timeout=1)}
+
+    asked.clear()
+    assert seen() == {"backups.drill.passed": 1, "backups.drill.age": 3 * 86400}
+    assert asked["read"] == 8
+    for days in (2, 1):
+        pipeline.catalog.record_drill(drilled(days, Verdict.FAIL))
+    assert seen() == {"backups.drill.passed": 0, "backups.drill.age": 3 * 86400}
 
 
 def test_a_backup_reads_the_newest_ones_and_what_the_newest_builds_on(asked: Counter[str]) -> None:

@@ -9,6 +9,7 @@ from include.engine.contracts import Clock
 from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Once, Probe
 from include.engine.store.catalog import Survey
+from include.engine.store.drills import newest_first
 from include.engine.store.proven import LastWords
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
@@ -119,9 +120,13 @@ def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
 
 
 def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
-    drills = pipeline.catalog.drills()
-    count = newest(drills, pipeline.targets)
-    passed = [drill for drill in drills if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
+    seen: list[DrillReport] = []  # back to the newest of everything that has passed: older ones are no news
+    for drill in newest_first(pipeline.catalog):
+        seen.insert(0, drill)
+        if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS:
+            break
+    count = newest(seen, pipeline.targets)
+    passed = [drill for drill in seen if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
     found = []
     if count:
         found.append(_reading("backups.drill.passed", all(drill.verdict is Verdict.PASS for drill in count), "1", now))
