@@ -146,6 +146,18 @@ def test_a_stopped_postgres_leaves_no_process(primary: PostgresServer) -> None:
     assert members(sandbox, label) == set()
 
 
+def test_a_postgres_that_is_destroyed_with_its_sandbox_leaves_no_shared_memory(sandbox: Sandbox) -> None:
+    with sandbox.home.sandbox(f"{sandbox.name}-shm") as other:
+        server = PostgresServer(other, "main").start()
+        record = Record.load(other.root / "run" / f"{server.label}.json")
+        assert record is not None
+        maps = Path(f"/proc/{record.identity.pid}/maps").read_text()
+        shared = {Path(line.split()[-1]) for line in maps.splitlines() if "/dev/shm/PostgreSQL." in line}
+        assert shared
+        assert all(one.exists() for one in shared)
+    assert not any(one.exists() for one in shared)
+
+
 def test_an_immediate_stop_leaves_recovery_to_the_next_start(primary: PostgresServer) -> None:
     primary.restart("immediate")
     assert "was not properly shut down" in primary.log.read_text()

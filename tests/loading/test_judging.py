@@ -52,6 +52,8 @@ CASES = [
     ("nothing was done", step(count=0), Gates(), Verdict.UNVERIFIED),
     ("too few for the percentile", step(count=400), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
     ("the generator was late", step(behind=0.06), Gates(latencies={"p99": 20}), Verdict.UNVERIFIED),
+    ("one of sixteen was late", step(count=16, behind=1 / 16), Gates(), Verdict.PASS),
+    ("two of sixteen were", step(count=16, behind=2 / 16), Gates(), Verdict.UNVERIFIED),
     ("the generator had no time left", step(figures={CPU_SHARE: 0.9}), Gates(), Verdict.UNVERIFIED),
     ("the generator had some", step(figures={CPU_SHARE: 0.8}), Gates(), Verdict.PASS),
     ("what failed was answered", step(achieved=900, errors={"timeout": 1000}), Gates(errors=0.1), Verdict.PASS),
@@ -232,7 +234,7 @@ def test_a_search_fails_for_what_the_target_did_not_take_and_not_for_what_was_ne
     assert kept.verdict is Verdict.UNVERIFIED
     for steps, verdict in [((kept,), Verdict.UNVERIFIED), ((), Verdict.UNVERIFIED), ((broken, kept), Verdict.FAIL)]:
         found_nothing = msgspec.structs.replace(result("a", 10, seed=1), steps=steps, judged=None)
-        assert concluded(found_nothing, guards, stopped="", lost="", cleared=True).verdict is verdict
+        assert concluded(found_nothing, guards, stopped="", lost="", left="").verdict is verdict
 
 
 def test_what_is_not_alike_is_said() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from include.engine.errors import NotFound, Refused
+from include.engine.errors import NotFound, PermanentError, Refused
 from include.engine.loading import crew, report
 from include.engine.model import Verdict
 from include.engine.verbs import load_course
@@ -119,15 +119,28 @@ def test_what_cannot_be_prepared_in_time_is_not_loaded_and_the_result_says_so(
     assert (paper.schedules, paper.there) == ([], [])
 
 
-def test_what_breaks_while_it_is_removed_costs_the_removal_and_not_the_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ZeroDivisionError("by nought"), "could not be removed: ZeroDivisionError: by nought"),
+        (PermanentError("permission denied", hint="grant it"), "could not be removed: permission denied"),
+        (None, "mainstay_load_test_20261123t000001z is still there"),
+    ],
+)
+def test_what_breaks_while_it_is_removed_costs_the_removal_and_not_the_result(
+    tmp_path: Path, error: Exception | None, told: str
+) -> None:
     class Sticky(Paper):
         def remove(self, names: Sequence[str]) -> None:
-            raise ZeroDivisionError
+            if error is not None:
+                raise error
 
     range_ = PaperRange(tmp_path, Sticky())
-    result = range_.run(range_.profile(**STEADY))
+    result = range_.run(range_.profile(**STEADY), id_="20261123T000001Z")
     assert range_.loads.get(result.id).step is not None
-    assert "removed" in names(Verdict.UNVERIFIED, result.checks)
+    (removed,) = (check for check in result.checks if check.name == "removed")
+    assert removed.verdict is Verdict.UNVERIFIED
+    assert told in removed.detail
 
 
 def test_the_page_of_an_attempt_that_died_before_its_result_is_not_that_of_the_next(tmp_path: Path) -> None:

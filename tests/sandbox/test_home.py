@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from include.engine.sandbox import home as home_module
 from include.engine.sandbox.accounts import Account, ourselves, server_account
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.sandbox.process import ServerSpec
+from tests.estate import eventually
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands servers to another account")
 
@@ -129,6 +131,28 @@ def test_a_destroyed_sandbox_leaves_no_process_and_no_file(home: Home, sandbox: 
     other.destroy()
     assert not server.running
     assert not other.root.exists()
+
+
+def test_a_server_whose_data_is_deleted_with_it_is_not_asked_to_stop_in_good_order(
+    home: Home, sandbox: Sandbox, open_place: Path
+) -> None:
+    said = open_place / "said"
+    said.mkdir(mode=0o777)
+    said.chmod(0o777)
+    patient = f"trap 'touch {said}/good-bye; sleep 1000' TERM; touch {said}/up; while :; do sleep 0.05; done"
+    spoken = f"trap 'touch {said}/quit; exit 0' QUIT; touch {said}/up-too; while :; do sleep 0.05; done"
+    other = home.sandbox(f"{sandbox.name}-discarded")
+    other.server("patient").start(
+        ServerSpec(command=["sh", "-c", patient], directory=other.directory("patient"), grace=1000)
+    )
+    other.server("spoken").start(
+        ServerSpec(
+            command=["sh", "-c", spoken], directory=other.directory("spoken"), discard_signal=signal.SIGQUIT, grace=10
+        )
+    )
+    eventually(lambda: {"up", "up-too"} <= {one.name for one in said.iterdir()}, what="both have set their traps")
+    other.destroy()
+    assert {one.name for one in said.iterdir()} == {"up", "up-too", "quit"}
 
 
 def test_what_a_killed_run_left_is_swept_and_what_lives_is_not(open_place: Path) -> None:

@@ -12,13 +12,13 @@ from include.engine.model import Check, CrossCheck, GeneratorLimit, LoadResult, 
 _NEAR = 1.25  # the generator's limit must be this many times the rate, or the result says that it is close
 
 
-def concluded(result: LoadResult, guards: Check, *, stopped: str, lost: str, cleared: bool) -> LoadResult:
+def concluded(result: LoadResult, guards: Check, *, stopped: str, lost: str, left: str) -> LoadResult:
     """Give *result* with all its checks and its verdict.
 
     :param guards: what they have seen
     :param stopped: why it was ended early, if it was
     :param lost: how the target was lost, if it was
-    :param cleared: whether all is removed that the test had created
+    :param left: why something is still there that the test had created, or nothing
     """
     step = result.step
     checks = list(step.checks) if step else []
@@ -36,8 +36,8 @@ def concluded(result: LoadResult, guards: Check, *, stopped: str, lost: str, cle
     if result.cross_check is not None and result.cross_check.failed:
         detail = f"{result.cross_check.by} could not be asked: {result.cross_check.failed}"
         checks.append(Check(name="cross-check", verdict=Verdict.UNVERIFIED, detail=detail))
-    detail = "all that the test had created is removed" if cleared else "something is left; the next test removes it"
-    checks.append(Check(name="removed", verdict=Verdict.PASS if cleared else Verdict.UNVERIFIED, detail=detail))
+    detail = f"{left}; the next test tries again" if left else "all that the test had created is removed"
+    checks.append(Check(name="removed", verdict=Verdict.UNVERIFIED if left else Verdict.PASS, detail=detail))
     whole = worst([check.verdict for check in checks])
     return msgspec.structs.replace(result, checks=tuple(checks), verdict=whole)
 

@@ -57,7 +57,7 @@ def judged(step: LoadStep, gates: Gates) -> LoadStep:
 def judge(step: LoadStep, gates: Gates) -> Sequence[Check]:
     """Hold a measurement against *gates*, and against what makes it one."""
     checks = [_reached(step), _errors(step, gates.errors)]
-    if step.behind > _LATE:
+    if _late(step):
         detail = f"{step.behind:.1%} of the operations were sent late by the generator itself, and not because the target was slow"
         checks.append(Check(name="schedule kept", verdict=Verdict.UNVERIFIED, detail=detail))
     checks += _busy(step)
@@ -128,7 +128,12 @@ def _latency(step: LoadStep, name: str, most: float) -> Check:
 
 def _own_fault(step: LoadStep) -> bool:
     """Say whether the generator itself, and not what it waited for, has kept operations from being sent in time."""
-    return step.waited < _HELD and (step.behind > _LATE or UNSENT in step.errors)
+    return step.waited < _HELD and (_late(step) or UNSENT in step.errors)
+
+
+def _late(step: LoadStep) -> bool:
+    """Say whether the generator was late.  One operation is a hiccup, whatever its share of a brief test."""
+    return step.behind > _LATE and round(step.behind * step.from_intended.count) > 1
 
 
 def _figure(step: LoadStep, name: str, bound: Bound) -> Check:

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -177,23 +178,26 @@ class Sandbox:
 
         :raises Contended: a process did not even die of SIGKILL
         """
+        return self._end(ServerProcess.stop)
+
+    def _end(self, how: Callable[[ServerProcess], None]) -> list[str]:
         records = [record for path in (self.root / "run").glob("*.json") if (record := Record.load(path))]
         records.sort(key=lambda record: record.started_at, reverse=True)
         stopped = [record.name for record in records if record.alive]
         for record in records:
-            self.server(record.name).stop()
+            how(self.server(record.name))
         kill_all(lambda: marked(self.root / "run"), self.name)  # started by somebody who died before writing it down
         return stopped
 
     def destroy(self) -> None:
-        """Stop all its servers and delete everything that belongs to the sandbox.
+        """End all its servers at once and delete everything that belongs to the sandbox.
 
         :raises Refused: its directory does not lie in its home
         :raises Contended: a process did not even die of SIGKILL
         """
         if self.root.parent.parent != self.home.root:
             raise Refused(f"{self.root} does not lie in {self.home.root}", hint="Delete it by hand if it should go")
-        self.stop()
+        self._end(ServerProcess.discard)
         for server in (self.root / "servers").iterdir():
             shutil.rmtree(self._socket_directory(server.name), ignore_errors=True)
         # Out of sight first: a sandbox is there or not, and nobody takes a half-deleted one for alive.

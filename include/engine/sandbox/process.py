@@ -44,6 +44,8 @@ class ServerSpec:
     :param ports: server or listener name to TCP port; all must be free before the start
     :param stop_signal: what makes it stop in good order
     :param grace: seconds it may take to stop before it is killed
+    :param discard_signal: what ends it at once when its data is deleted as well; not SIGKILL, where that leaves more behind
+        than data
     :param hides_environment: its processes overwrite their environment with a title for ``ps``, as PostgreSQL's do;
         what a crash left of them is then found by its program and working directory
     """
@@ -54,6 +56,7 @@ class ServerSpec:
     ports: Mapping[str, int] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 30.0
+    discard_signal: signal.Signals = signal.SIGKILL
     hides_environment: bool = False
 
 
@@ -146,6 +149,13 @@ class ServerProcess:
         """
         self._end(Record.kill)
 
+    def discard(self) -> None:
+        """End it at once, because all that it has written is deleted next; no process is left.
+
+        :raises Contended: a process is stuck in the kernel
+        """
+        self._end(Record.discard)
+
     def tail(self, lines: int = _TAIL) -> str:
         """The last *lines* of its log."""
         return tail(self.log, lines)
@@ -194,6 +204,7 @@ class ServerProcess:
             log=self.log,
             stop_signal=spec.stop_signal,
             grace=spec.grace,
+            discard_signal=spec.discard_signal,
             ports=dict(spec.ports),
         ).save()
 

@@ -49,6 +49,7 @@ class Record:
     :param identity: the first process, which leads its own session and process group
     :param program: the file that its processes execute from inside *directory*, when they hide their environment
     :param grace: seconds between the request to stop and the kill
+    :param discard_signal: what ends it at once when its data is deleted as well
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Record:
     log: Path
     stop_signal: int = signal.SIGTERM
     grace: float = 30.0
+    discard_signal: int = signal.SIGKILL
     ports: dict[str, int] = field(default_factory=dict)
     started_at: float = field(default_factory=time.time)
 
@@ -106,6 +108,16 @@ class Record:
         :raises Contended: a process is stuck in the kernel
         """
         kill_all(self.members, self.name)
+
+    def discard(self) -> None:
+        """End the server at once, without regard for what it writes.
+
+        :raises Contended: a process is stuck in the kernel
+        """
+        if self.discard_signal == signal.SIGKILL:
+            self.kill()
+        else:
+            self.stop(self.discard_signal)
 
     def members(self) -> set[int]:
         """The pids of the server's processes that run now, its first one or not."""

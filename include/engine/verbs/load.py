@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.engine.contracts import Clock, Progress, Stop
-from include.engine.errors import Refused
+from include.engine.errors import MainstayError, Refused
 from include.engine.loading.comparison import Comparison, compare
 from include.engine.loading.concluding import concluded, notes_of
 from include.engine.loading.contracts import CrossChecked, LoadEngine, LoadRun
@@ -90,14 +90,14 @@ def run(
             most=wish.permission.max_rate,
         )
         course = Course(engine=engine, profile=wish.profile, run=running, max_bytes=wish.permission.max_bytes)
-        cleared = False
+        left = ""
         try:
             course.go(None if wish.search else schedule, guard=guard, stop=stop, cross_check=wish.wants_cross_check)
         finally:
             progress.stage("remove")
-            cleared = _cleared(engine, prefix)
+            left = _left(engine, prefix)
         result = _result(id_, wish, course, environment, removed, began=started, ended=clock())
-        result = concluded(result, guard.check(), stopped=course.stopped, lost=course.lost, cleared=cleared)
+        result = concluded(result, guard.check(), stopped=course.stopped, lost=course.lost, left=left)
         return loads.commit(*with_page(loads, result, wish.baseline))
 
 
@@ -240,9 +240,13 @@ def _remove(engine: LoadEngine, prefix: str) -> Sequence[str]:
     return names
 
 
-def _cleared(engine: LoadEngine, prefix: str) -> bool:
+def _left(engine: LoadEngine, prefix: str) -> str:
+    """Remove what the test has created; say why something is still there, if it is."""
     try:
         _remove(engine, prefix)
-        return not ours(prefix, engine.leftovers(prefix))
-    except Exception:  # noqa: BLE001 - whatever a client raises: what was measured is not lost to it
-        return False  # the result says so, and the next test tries again
+        still = ours(prefix, engine.leftovers(prefix))
+    except MainstayError as error:
+        return f"what the test had created could not be removed: {error.message}"
+    except Exception as error:  # noqa: BLE001 - whatever a client raises: what was measured is not lost to it
+        return f"what the test had created could not be removed: {type(error).__name__}: {error}"
+    return f"{', '.join(still)} is still there" if still else ""

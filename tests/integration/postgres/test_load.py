@@ -15,8 +15,10 @@ from include.engine.contracts import Connection, Stop
 from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
 from include.engine.loading.contracts import LoadRun
 from include.engine.model import Verdict
+from include.engine.systems.postgres.client import sql
 from include.engine.systems.postgres.load import failure_of
 from include.engine.systems.postgres.server import SUPERUSER, PostgresServer
+from tests.estate import eventually
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 
 pytestmark = pytest.mark.integration
@@ -67,6 +69,42 @@ def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: Po
     assert any("had left mainstay_load_test_" in note for note in after.notes)
     assert range_.engine(profile).leftovers("mainstay_load") == []
     server.stop()
+
+
+def test_a_database_of_a_load_test_is_dropped_though_autovacuum_is_in_it_and_so_is_somebody(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    name = "mainstay_load_test_vacuumed"
+    with postgres.connect() as admin:
+        admin.execute("drop role if exists load_creator")
+        admin.execute("create role load_creator login createdb password 'creates'")
+    creator = Connection(host=postgres.host, port=postgres.port, login="load_creator", password="creates")
+    range_ = Range("postgres", creator, tmp_path)
+    engine = range_.engine(range_.profile())
+    with sql(creator) as client:
+        client.execute(f"create database {name}")
+    slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 0"
+    with sql(creator, database=name) as client:  # a worker that stays, for it sleeps after each page
+        client.execute(
+            f"create table dirty with ({slow}) as select g, repeat('x', 500) from generate_series(1, 100000) g"
+        )
+        client.execute("delete from dirty where g % 2 = 0")
+    with postgres.connect() as admin:
+        admin.execute("alter system set autovacuum_naptime = '1s'")
+        admin.execute("select pg_reload_conf()")
+        workers = "select pid from pg_stat_activity where backend_type = 'autovacuum worker' and datname = %s"
+        try:
+            (worker,) = eventually(lambda: admin.execute(workers, (name,)).fetchone(), what="autovacuum comes")
+            with sql(creator, database=name) as client:
+                engine.remove([name])
+                with pytest.raises(Unreachable):
+                    client.execute("select 1")
+            assert engine.leftovers("mainstay_load_test_vacuumed") == []
+            assert admin.execute("select from pg_stat_activity where pid = %s", (worker,)).fetchone() is None
+        finally:
+            admin.execute("alter system reset autovacuum_naptime")
+            admin.execute("select pg_reload_conf()")
+            admin.execute("drop role load_creator")
 
 
 def test_a_ramp_on_a_server_that_hangs_ends_when_one_grace_is_over_and_not_one_for_each_part(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psycopg
 from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
@@ -42,6 +43,11 @@ _LOST = (
     *FULL,  # a server that is full has had enough, and that is a result
     "perhaps the backend died",  # the only words of some clients: the server's own may be lost with the connection
 )
+# Waits for each: PostgreSQL drops no database that somebody is in.
+_END_OURS = """
+    select pg_terminate_backend(pid, 5000) from pg_stat_activity
+    where datname = %s and usename = current_user and backend_type = 'client backend'
+"""
 _SLICES = 4  # a ramp is made of this many steady parts: pgbench knows one rate
 
 
@@ -119,10 +125,19 @@ class PostgresLoad:
         return sorted(str(name) for (name,) in rows)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Drop databases, whoever is connected to them."""
+        """Drop databases, whoever is connected to them.
+
+        By force only where it takes force: without it, PostgreSQL itself ends an autovacuum worker that is in the database;
+        with it, only a superuser may.
+        """
         with sql(self._connection) as client:
             for name in names:
-                client.execute(q.SQL("drop database if exists {} with (force)").format(q.Identifier(name)))
+                client.execute(_END_OURS, (name,))
+                database = q.Identifier(name)
+                try:
+                    client.execute(q.SQL("drop database if exists {}").format(database))
+                except psycopg.errors.ObjectInUse:
+                    client.execute(q.SQL("drop database if exists {} with (force)").format(database))
 
     def _one(self, run: LoadRun, stage: Stage, begun: float, late: int, recording: Recording, *, ends: float) -> int:
         """Run one part, and give by how many nanoseconds it ended after its time.

@@ -251,6 +251,7 @@ class PostgresServer:
             environment=self.binaries.environment,
             ports={self.label: self.port},
             stop_signal=_STOP["fast"],
+            discard_signal=_STOP["immediate"],  # killed, it leaves shared memory on the machine
             grace=60,  # it writes a checkpoint first
             hides_environment=True,
         )
