@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
 from include.engine.loading.contracts import LoadRun
 from include.engine.model import Verdict
-from include.engine.systems.postgres.client import sql
+from include.engine.systems.postgres.client import conninfo, sql
 from include.engine.systems.postgres.load import failure_of
 from include.engine.systems.postgres.server import SUPERUSER, PostgresServer
 from tests.estate import eventually
@@ -95,10 +96,11 @@ def test_a_database_of_a_load_test_is_dropped_though_autovacuum_is_in_it_and_so_
         workers = "select pid from pg_stat_activity where backend_type = 'autovacuum worker' and datname = %s"
         try:
             (worker,) = eventually(lambda: admin.execute(workers, (name,)).fetchone(), what="autovacuum comes")
-            with sql(creator, database=name) as client:
-                engine.remove([name])
-                with pytest.raises(Unreachable):
-                    client.execute("select 1")
+            somebody = psycopg.connect(conninfo(creator, database=name, application="somebody"))
+            engine.remove([name])
+            with pytest.raises(psycopg.errors.AdminShutdown):
+                somebody.execute("select 1")
+            somebody.close()
             assert engine.leftovers("mainstay_load_test_vacuumed") == []
             assert admin.execute("select from pg_stat_activity where pid = %s", (worker,)).fetchone() is None
         finally:

@@ -273,9 +273,8 @@ class PostgresServer:
 
     def _prepare(self) -> None:
         """Make the data directory when there is none: complete or absent, never half."""
-        draft = self.directory / "draft"
         if not self.data_directory.exists():
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(draft := self.directory / "draft", ignore_errors=True)
             self._fill(draft)
             draft.rename(self.data_directory)
 
