@@ -1,4 +1,4 @@
-"""A machine without the programs of a backup's version says nothing against the backup, and who asks for no look gets no verdict."""
+"""A machine without the programs of a backup's version says nothing against the backup; who asks for no look gets no verdict."""
 
 from __future__ import annotations
 
