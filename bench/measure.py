@@ -55,10 +55,12 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     user: str | None = None,
+    good: int = 0,
 ) -> Figures:
     """Run *command* to its end.
 
     :param servers: pids whose process trees work for the command; their CPU is counted beside its own
+    :param good: the exit code that it has to end with
     :raises subprocess.CalledProcessError: when it fails; the end of what it said is on standard error
     """
     before = sum(tree_cpu(pid) for pid in servers)
@@ -77,7 +79,7 @@ def run(
     said, _ = child.communicate()
     wall = time.monotonic() - started
     peak.end()
-    if child.returncode != 0:
+    if child.returncode != good:
         print(said[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(child.returncode, command, output=said[-2000:])
     return Figures(

@@ -267,6 +267,13 @@ class RestoreEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class LooksOnRequest(Protocol):
+    """A restore engine that looks at all that came back only when it is asked to (``RestoreJob.checks``)."""
+
+    unlooked: str  # what nobody has looked at otherwise, in a sentence
+
+
 class Rehearsal(Struct, frozen=True, kw_only=True):
     """A restored system that was checked and is still up."""
 

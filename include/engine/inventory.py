@@ -76,7 +76,7 @@ class Schedule(Section):
     )
     upkeep: Cron | None = "30 5 * * *"
     sweep: Cron | None = "*/5 * * * *"
-    mirror: Cron | None = None  # of the first mirror that is declared
+    mirror: Cron | None = None  # of each mirror that is declared
     checklist_morning: Cron | None = "0 6 * * *"
     checklist_evening: Cron | None = "0 18 * * *"
     load_test: Cron | None = "0 3 * * 6"

@@ -242,6 +242,17 @@ def mirror(known: Sequence[str]) -> Param:
     )
 
 
+def maybe_mirror(known: Sequence[str]) -> Param:
+    """Choose one mirror, or leave it at each of them."""
+    return Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *known],
+        title="Mirror",
+        description_md="One mirror only, as the inventory declares it: *system/name/mirror*. Empty: each of them.",
+    )
+
+
 def copy_on() -> Param:
     """Type the mirror's name to let a stopped one go on."""
     return Param(

@@ -58,6 +58,7 @@ class Paper:
     restored: list[RestorePlan] = field(default_factory=list)
     jobs: list[RestoreJob] = field(default_factory=list)
     checks: tuple[str, ...] = ("rows",)
+    unlooked: str = "rows were not read: --no-checks"
     ahead: timedelta = timedelta()  # of its clock
 
     # the source

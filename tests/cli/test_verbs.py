@@ -61,6 +61,14 @@ class TestBackup:
         assert "a topic" in done.stdout
         assert len(pipeline.catalog.sets()) == 1
 
+    def test_a_set_that_was_not_read_back_is_not_green(self, shell: Shell, pipeline: Pipeline) -> None:
+        done = shell("backup", "--no-verify")
+        assert done.exit_code == 3, done.output
+        (sealed,) = pipeline.catalog.sets()
+        assert sealed.verdict is Verdict.PASS  # the copy is kept, and its parts fit together
+        assert f"Nothing was read back: `./mainstay verify {sealed.id}` does that" in done.stdout
+        assert shell("verify").exit_code == 0
+
     def test_releases_the_servers_when_the_copy_fails(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
         paper.on_copy = Unreachable("the store is away", hint="wait")
         done = shell("backup")
@@ -248,9 +256,20 @@ class TestRestore:
         assert [one.stat().st_mode & 0o777 for one in (tmp_path / "a", tmp_path / "a" / "b")] == [0o755, 0o755]
         assert not (tmp_path / "a" / "b" / "part").exists()
 
-    def test_without_any_check_is_not_green(self, shell: Shell, set_id: str, paper: Paper) -> None:
+    @pytest.mark.parametrize("word", ["postgres/main", "latest-set"], ids=["one target", "a set"])
+    def test_without_any_check_is_not_green(self, shell: Shell, set_id: str, paper: Paper, word: str) -> None:
         paper.checks = ()
-        assert shell("restore", "postgres/main", "--to", "/x", "--yes").exit_code == 3
+        assert shell("restore", word, "--to", "/x", "--yes").exit_code == 3
+
+    @pytest.mark.parametrize("word", ["postgres/main", "latest-set"], ids=["one target", "a set"])
+    def test_of_which_checks_were_left_out_is_not_green(
+        self, shell: Shell, set_id: str, pipeline: Pipeline, word: str
+    ) -> None:
+        done = shell("restore", word, "--to", "/x", "--yes", "--no-checks")
+        assert done.exit_code == 3, done.output
+        assert "rows were not read: --no-checks" in done.stdout
+        (record,) = pipeline.catalog.restores()
+        assert record.verdict is Verdict.UNVERIFIED
 
     @pytest.mark.parametrize(
         "arguments",

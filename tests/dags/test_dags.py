@@ -88,6 +88,14 @@ from airflow.dag_processing.dagbag import DagBag
 print(dag.timetable.asset_condition.uri)
 """
 
+# Tells what each task of the one DAG of a file waits for.
+TASKS = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+(dag,) = DagBag(dag_folder=sys.argv[1]).dags.values()
+print(json.dumps({task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}))
+"""
+
 by_name = pytest.mark.parametrize("name", NAMES)
 
 
@@ -258,14 +266,12 @@ def test_reading_the_dag_files_is_cheap_and_loads_no_client_library(tmp_path: Pa
     assert max(cost["seconds"]) < MOST_SECONDS, cost["seconds"]
 
 
-def test_a_drill_follows_every_set_when_the_inventory_asks_for_it(tmp_path: Path) -> None:
-    there = environment(tmp_path)
-    inventory = Path(there["MAINSTAY_INVENTORY"])
-    declared = yaml.safe_load(inventory.read_text())
-    declared.setdefault("schedule", {})["drill"] = "after-backup"
-    inventory.write_text(yaml.safe_dump(declared))
+def read_with(home: Path, declared: dict[str, Any], code: str, name: str) -> str:
+    """Give the last line that *code* prints of a DAG file, with an inventory that declares this."""
+    there = environment(home)
+    Path(there["MAINSTAY_INVENTORY"]).write_text(yaml.safe_dump(declared))
     done = subprocess.run(
-        [sys.executable, "-c", SCHEDULE, str(PROJECT / "dags" / "drill.py")],
+        [sys.executable, "-c", code, str(PROJECT / "dags" / f"{name}.py")],
         env=there,
         capture_output=True,
         text=True,
@@ -273,7 +279,32 @@ def test_a_drill_follows_every_set_when_the_inventory_asks_for_it(tmp_path: Path
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"x-mainstay://sets/{declared['pipeline']}"
+    return done.stdout.splitlines()[-1]
+
+
+def inventory_of(home: Path) -> dict[str, Any]:
+    declared = yaml.safe_load(Path(settings(home)["MAINSTAY_INVENTORY"]).read_text())
+    assert isinstance(declared, dict)
+    return declared
+
+
+def test_a_drill_follows_every_set_when_the_inventory_asks_for_it(tmp_path: Path) -> None:
+    declared = inventory_of(tmp_path)
+    declared.setdefault("schedule", {})["drill"] = "after-backup"
+    assert read_with(tmp_path, declared, SCHEDULE, "drill") == f"x-mainstay://sets/{declared['pipeline']}"
+
+
+def test_each_declared_mirror_has_tasks_of_its_own_that_wait_for_no_other(tmp_path: Path) -> None:
+    declared = inventory_of(tmp_path)
+    (name, mirror), *_ = declared["kafka"]["main"]["mirrors"].items()
+    declared["kafka"]["main"]["mirrors"] = {name: mirror, "far.away": {**mirror, "to": "kafka_far"}}
+    waits = json.loads(read_with(tmp_path, declared, TASKS, "mirror"))
+    assert {task.partition(".")[0] for task in waits} == {f"kafka_main_{name}", "kafka_main_far_away"}
+    for group in ("kafka_main_far_away", f"kafka_main_{name}"):
+        own = {task.partition(".")[2]: before for task, before in waits.items() if task.startswith(f"{group}.")}
+        assert list(own) == ["plan", "apply", "wait", "prove", "judge"]
+        assert own["plan"] == []  # the clock runs each of them, whatever became of another
+        assert {one.partition(".")[0] for before in own.values() for one in before} == {group}
 
 
 def test_what_astro_parses_with_passes(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Events(dict[Any, Any]):
 def context(**params: Any) -> Any:
     """What Airflow gives a task of the run at 02:00, as far as the operators look."""
     return {
-        "dag_run": SimpleNamespace(run_after=RUN_AFTER),
+        "dag_run": SimpleNamespace(run_after=RUN_AFTER, run_type="manual"),
         "params": {"targets": [], "full": False, **params},
         "outlet_events": Events(),
     }

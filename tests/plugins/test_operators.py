@@ -100,16 +100,16 @@ def test_a_set_whose_parts_do_not_fit_together_fails_a_task_of_its_own(
 
 
 @pytest.mark.usefixtures("pipeline")
-def test_a_set_that_only_waits_for_its_first_record_is_not_green_and_fails_nothing(
+def test_a_set_that_only_waits_for_its_next_record_is_not_green_and_fails_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    early = Check(name="reconciliation of users", verdict=Verdict.UNVERIFIED, detail="users has had no record yet")
+    early = Check(name="reconciliation of users", verdict=Verdict.UNVERIFIED, detail="the log of users is empty")
     monkeypatch.setattr(backup, "judge_coverage", lambda _: early)
-    monkeypatch.setattr(backup, "nothing_to_look_at", lambda _: (early.name,))
+    monkeypatch.setattr(backup, "nothing_to_look_at", lambda *_: (early.name,))
     a_set()
     sealed = run(SealOperator(task_id="seal"))
     assert sealed["verdict"] == "UNVERIFIED"
-    with pytest.raises(AirflowSkipException, match=r"UNVERIFIED.*users has had no record yet"):
+    with pytest.raises(AirflowSkipException, match=r"UNVERIFIED.*the log of users is empty"):
         run(judging(sealed))
 
 

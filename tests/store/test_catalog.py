@@ -146,4 +146,24 @@ def test_the_last_verification_is_the_one_that_counts(catalog: Catalog) -> None:
     catalog.record_verification(later)
     assert catalog.last_verification(MAIN, manifest.id) == later
     assert len(catalog.verifications(MAIN, manifest.id)) == 2
-    assert list(catalog.last_verification_keys()) == [("postgres/main", manifest.id)]
+    assert [(one.backup, one.verdict) for one in catalog.read_back.noted(MAIN)] == [
+        (manifest.id, Verdict.PASS),
+        (manifest.id, Verdict.FAIL),
+    ]
+
+
+def test_the_newest_backups_are_read_alone_and_the_others_are_counted(catalog: Catalog) -> None:
+    ids = [a_backup(catalog, days=days).id for days in (5, 4, 3)]
+    catalog.bucket.create(
+        f"{catalog.folder(MAIN, '20261123T110000Z')}/a1/manifest.json", b"an attempt's, and no backup"
+    )
+    overwrite(catalog.bucket, catalog.manifest_key(MAIN, ids[0]), b"{")
+    survey = catalog.survey(MAIN, newest=2)
+    assert ([found.id for found in survey.manifests], survey.older, survey.unreadable) == (ids[1:], 1, {})
+
+
+def test_sets_are_named_without_being_read(catalog: Catalog) -> None:
+    ids = [a_night(catalog, days=days).id for days in (3, 2)]
+    catalog.commit_freeze(Freeze(id="20261123T000000Z", started=NOW, frozen=NOW, cuts={}))  # is no set yet
+    overwrite(catalog.bucket, f"sets/{ids[0]}/manifest.json", b"{")
+    assert catalog.set_ids() == ids

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import patch
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from include.engine.contracts import Stop
-from include.engine.model import Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id
+from include.engine.model import Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id, encode
+from include.engine.store import damage
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
+from include.engine.store.damage import Damage
 from include.engine.store.expiry import plan_expiry
 from include.engine.store.proven import LastWords
-from include.engine.store.rereading import Trust, damaged, newest_readings
+from include.engine.store.rereading import Trust, newest_readings
 from include.engine.store.retention import Policy
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
@@ -22,13 +30,16 @@ from include.engine.store.verify import verify_backup
 from include.engine.verbs import proofs
 from include.engine.verbs.verify import LATELY
 from tests.cli import paper
-from tests.store.making import EVENTS, MAIN, NOW, Told, a_backup, a_night, a_set, days_ago, verified
+from tests.store.making import EVENTS, MAIN, NOW, Told, a_backup, a_night, a_set, days_ago, memory_catalog, verified
 
 WRITTEN = days_ago(20)
 
 
+X = f"{EVENTS}/objects/x"
+
+
 def said(days: float, *, read: str = "", wrong: str = "", verdict: Verdict | None = None) -> Verification:
-    """What somebody found *days* ago about the object ``x``, whose digest should be what is named."""
+    """What somebody found *days* ago about the object ``X``, whose digest should be what is named."""
     return Verification(
         target=EVENTS,
         backup=backup_id(days_ago(days)),
@@ -36,8 +47,8 @@ def said(days: float, *, read: str = "", wrong: str = "", verdict: Verdict | Non
         objects=1,
         bytes=1,
         verdict=verdict or (Verdict.FAIL if wrong else Verdict.PASS),
-        read={"x": ReadBack(sha256=read, modified=WRITTEN)} if read else {},
-        wrong={"x": wrong} if wrong else {},
+        read={X: ReadBack(sha256=read, modified=WRITTEN)} if read else {},
+        wrong={X: wrong} if wrong else {},
     )
 
 
@@ -67,8 +78,60 @@ GOOD, BAD, MENDED = said(3, read="a"), said(2, wrong="a"), said(1, read="a")
 )
 def test_what_is_known_of_an_object(found: list[Verification], read_at: datetime | None, bad: bool) -> None:
     newest = newest_readings(found)
-    assert newest.get("x", (None,))[0] == read_at
-    assert (("x", "a") in damaged(found)) is bad
+    assert newest.get(X, (None,))[0] == read_at
+    catalog = memory_catalog()
+    for one in found:
+        catalog.record_verification(one)
+    assert bool(Damage(catalog.read_back, EVENTS).of(naming(catalog, X, "a"))) is bad
+
+
+def naming(catalog: Catalog, key: str, sha256: str) -> Manifest:
+    """A backup that consists of one shared object."""
+    return a_backup(catalog, EVENTS, objects={}, shared=[Entry(name="x", key=key, bytes=1, sha256=sha256)])
+
+
+def after_reading_all(found: Iterable[Verification]) -> dict[tuple[str, str], Verification]:
+    """What :class:`Damage` promises, by reading every verification there is."""
+    wrong: dict[tuple[str, str], Verification] = {}
+    for one in sorted(found, key=lambda one: one.at):
+        for key, reading in one.read.items():
+            wrong.pop((key, reading.sha256), None)
+        wrong.update(dict.fromkeys(one.wrong.items(), one))
+    return wrong
+
+
+KEYS, DIGESTS = (X, f"{X}2", "elsewhere"), ("a", "b")
+FINDINGS = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(DIGESTS), max_size=2)
+
+
+@given(st.lists(st.tuples(FINDINGS, FINDINGS, st.booleans(), st.booleans()), max_size=12))
+@settings(deadline=None, max_examples=150)
+def test_what_few_verifications_tell_of_damage_is_what_all_of_them_tell(
+    drawn: list[tuple[dict[str, str], dict[str, str], bool, bool]],
+) -> None:
+    catalog, found = memory_catalog(), []
+    for number, (read, wrong, could_look, of_before) in enumerate(drawn):
+        one = msgspec.structs.replace(
+            said(20 - number, verdict=Verdict.FAIL if wrong else Verdict.PASS if could_look else Verdict.UNVERIFIED),
+            read={key: ReadBack(sha256=sha256, modified=WRITTEN) for key, sha256 in read.items()},
+            wrong=wrong,
+        )
+        found.append(one)
+        if of_before:  # an older Mainstay's name for it
+            name = f"verifications/{EVENTS}/{one.backup}/{one.at:%Y%m%dT%H%M%S%fZ}.json"
+            assert catalog.bucket.create(name, encode(one))
+        else:
+            catalog.record_verification(one)
+    expected = after_reading_all(found)
+    with patch.object(damage, "_AT_ONCE", 2):  # read in several steps
+        known = Damage(catalog.read_back, EVENTS)
+        for key, sha256 in itertools.product(KEYS[:2], DIGESTS):
+            manifest = msgspec.structs.replace(EMPTY, entries=(Entry(name="x", key=key, bytes=1, sha256=sha256),))
+            by = expected.get((key, sha256))
+            assert known.of(manifest) == ({key: by} if by else {})
+
+
+EMPTY = a_backup(memory_catalog(), EVENTS, objects={})
 
 
 def verify(catalog: Catalog, manifest: Manifest, days: float, trust: Trust | None = LATELY) -> Verification:

@@ -14,7 +14,7 @@ import pytest
 from include.engine.cli.clock import now
 from include.engine.contracts import CopyJob, Rehearsal, RestoreJob, Stop
 from include.engine.errors import Contended, Unauthorized
-from include.engine.model import DestinationKind, Kind, Manifest, Restored, Verdict, Verification, encode
+from include.engine.model import DestinationKind, Kind, Manifest, Restored, Target, Verdict, Verification, encode
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog, Survey
 from include.engine.store.expiry import apply, plan_expiry
@@ -45,9 +45,9 @@ def test_what_a_backup_may_build_on_is_read_when_expiry_already_leaves_it_alone(
     held: list[int] = []
     survey = Catalog.survey
 
-    def watched(catalog: Catalog, target: object) -> Survey:
+    def watched(catalog: Catalog, target: Target, *, newest: int | None = None) -> Survey:
         held.append(len(live_leases(catalog.bucket, TARGET, now())))
-        return survey(catalog, TARGET)
+        return survey(catalog, target, newest=newest)
 
     monkeypatch.setattr(Catalog, "survey", watched)
     take(made, SET)

@@ -63,12 +63,16 @@ def cuts(
 ORDER = [Frozen(target=t, began=at(i), ended=at(i + 0.9)) for i, t in enumerate((SPARK, CASSANDRA, KAFKA, POSTGRES))]
 
 
+def judged(order: Sequence[Frozen], whole: Mapping[Target, Cut]) -> Consistency:
+    return judge_consistency(order, whole, without_records(whole))
+
+
 def verdicts(found: Consistency) -> dict[str, Verdict]:
     return {check.name: check.verdict for check in found.checks}
 
 
 def test_a_set_frozen_in_order_fits_together() -> None:
-    found = judge_consistency(ORDER, cuts({0: 10, 1: 20}, {0: 12, 1: 20}))
+    found = judged(ORDER, cuts({0: 10, 1: 20}, {0: 12, 1: 20}))
     assert set(verdicts(found).values()) == {Verdict.PASS}
     assert (found.replay_records, found.skew_seconds) == (2, 3.0)
     assert found.freeze_seconds == pytest.approx(3.9)
@@ -77,7 +81,7 @@ def test_a_set_frozen_in_order_fits_together() -> None:
 def test_a_topic_that_is_the_same_one_fits_and_so_does_one_of_which_a_backup_of_before_tells_no_id() -> None:
     for told in ({"users_created": "1"}, {}):
         whole = changed(spark={"identities": told}, kafka={"identities": {"users_created": "1"}})
-        assert set(verdicts(judge_consistency(orders(whole), whole)).values()) == {Verdict.PASS}
+        assert set(verdicts(judged(orders(whole), whole)).values()) == {Verdict.PASS}
 
 
 def changed(**parts: Any) -> dict[Target, Cut]:
@@ -131,13 +135,13 @@ def orders(whole: Mapping[Target, Cut]) -> list[Frozen]:
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_is_not_green(parts: dict[str, Any], check: str, verdict: Verdict) -> None:
     whole = changed(**parts)
-    found = judge_consistency(orders(whole), whole)
+    found = judged(orders(whole), whole)
     assert verdicts(found)[check] is verdict
     assert [name for name, one in verdicts(found).items() if one is not Verdict.PASS] == [check]
 
 
 def test_a_partition_that_the_stream_has_not_seen_is_replayed_whole() -> None:
-    found = judge_consistency(ORDER, cuts({0: 10}, {0: 10, 1: 7}, begins={0: 0, 1: 3}))
+    found = judged(ORDER, cuts({0: 10}, {0: 10, 1: 7}, begins={0: 0, 1: 3}))
     assert set(verdicts(found).values()) == {Verdict.PASS}
     assert found.replay_records == 4
 
@@ -153,14 +157,14 @@ def test_a_partition_that_the_stream_has_not_seen_is_replayed_whole() -> None:
     ids=["not noted", "not of all", "wrong way round", "at the same time"],
 )
 def test_the_order_of_the_freeze_is_part_of_the_proof(order: Sequence[Frozen], verdict: Verdict) -> None:
-    found = judge_consistency(order, cuts({0: 10}, {0: 12}))
+    found = judged(order, cuts({0: 10}, {0: 12}))
     assert verdicts(found)["order of the freeze"] is verdict
     assert worst(list(verdicts(found).values())) is not Verdict.PASS
 
 
 def test_a_set_without_a_stream_is_judged_by_its_order_alone() -> None:
     whole = {target: cut for target, cut in cuts({0: 1}, {0: 1}).items() if target is not SPARK}
-    found = judge_consistency(ORDER[1:], whole)
+    found = judged(ORDER[1:], whole)
     assert verdicts(found) == {"order of the freeze": Verdict.PASS}
     assert found.replay_records is None
 
@@ -214,10 +218,10 @@ def test_what_is_left_out_on_purpose_is_told_and_is_no_failure() -> None:
 
 def test_records_are_rows_or_dead_letters_or_lost() -> None:
     found = Reconciled(flow="users", since=None, until=None, records=10, rows=8, dead_letters=2)
-    assert judge_reconciliation(found).verdict is Verdict.PASS
+    assert judge_reconciliation(found, {}).verdict is Verdict.PASS
     nothing = msgspec.structs.replace(found, records=0, rows=0, dead_letters=0)
-    assert judge_reconciliation(nothing).verdict is Verdict.UNVERIFIED  # nobody looked at anything
-    lost = judge_reconciliation(msgspec.structs.replace(found, rows=7, missing=("4711",)))
+    assert judge_reconciliation(nothing, {}).verdict is Verdict.UNVERIFIED  # nobody looked at anything
+    lost = judge_reconciliation(msgspec.structs.replace(found, rows=7, missing=("4711",)), {})
     assert lost.verdict is Verdict.FAIL
     assert "4711" in lost.detail
 
@@ -226,7 +230,11 @@ def sealed(whole: Mapping[Target, Cut], *more: Check) -> SetManifest:
     """A set of *whole*, in which nothing was found to reconcile."""
     silent = without_records(whole)
     nothing = Reconciled(flow="users", since=None, until=None, records=0, rows=0, dead_letters=0)
-    checks = (*judge_consistency(orders(whole), whole).checks, judge_reconciliation(nothing, silent), *more)
+    checks = (
+        *judge_consistency(orders(whole), whole, silent).checks,
+        judge_reconciliation(nothing, silent),
+        *more,
+    )
     return SetManifest(
         id="x",
         pipeline="p",
@@ -235,7 +243,7 @@ def sealed(whole: Mapping[Target, Cut], *more: Check) -> SetManifest:
         finished=START,
         parts=(),
         checks=checks,
-        nothing_to_look_at=nothing_to_look_at(whole),
+        nothing_to_look_at=nothing_to_look_at(whole, silent),
     )
 
 
@@ -244,20 +252,52 @@ def silent(reads: Mapping[int, int], ends: Mapping[int, int], begins: Mapping[in
     return whole if reads else whole | {SPARK: msgspec.structs.replace(whole[SPARK], offsets={})}
 
 
-def test_on_the_first_day_of_a_pipeline_its_set_waits_for_a_record_and_is_not_green() -> None:
-    found = sealed(silent({}, {0: 0, 1: 0}, {0: 0, 1: 0}))
-    assert found.verdict is Verdict.UNVERIFIED
-    assert found.waits == (
-        "spark/users: read up to: users has had no record yet",
-        "reconciliation of users: users has had no record yet",
+NONE_YET = "users has had no record yet: users_created ends at offset 0 in 2 of 2 partitions"
+
+
+@pytest.mark.parametrize("reads", [{}, {0: 0, 1: 0}], ids=["before its first batch", "after it"])
+def test_on_the_first_day_of_a_pipeline_the_ends_of_its_log_prove_that_no_record_is_missing(
+    reads: dict[int, int],
+) -> None:
+    found = sealed(silent(reads, {0: 0, 1: 0}, {0: 0, 1: 0}))
+    assert found.verdict is Verdict.PASS
+    told = {check.name: check.detail for check in found.checks}
+    assert told["reconciliation of users"] == NONE_YET
+    assert told["spark/users: read up to"] == (
+        NONE_YET if not reads else "users_created 0 (sums of offsets); 0 to replay"
     )
-    read = sealed(silent({0: 0, 1: 0}, {0: 0, 1: 0}, {0: 0, 1: 0}))
-    assert read.waits == ("reconciliation of users: users has had no record yet",)
+    assert (found.waits, found.nothing_to_look_at) == ((), ())
+
+
+def test_a_log_whose_records_have_all_expired_proves_nothing_and_waits_for_a_record() -> None:
     expired = sealed(silent({0: 7, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 9}))
-    assert (expired.verdict, expired.waits) == (
-        Verdict.UNVERIFIED,
-        ("reconciliation of users: the log of users is empty",),
+    empty = "the log of users is empty: its records have expired, and nobody can look what became of them"
+    assert (expired.verdict, expired.waits) == (Verdict.UNVERIFIED, (f"reconciliation of users: {empty}",))
+    unread = sealed(silent({}, {0: 7, 1: 9}, {0: 7, 1: 9}))
+    assert unread.waits == (f"spark/users: read up to: {empty}", f"reconciliation of users: {empty}")
+
+
+def test_a_topic_that_was_made_anew_has_no_first_day() -> None:
+    whole = silent({0: 0}, {0: 0}, {0: 0})
+    whole[SPARK] = msgspec.structs.replace(whole[SPARK], identities={"users_created": "1"})
+    whole[KAFKA] = msgspec.structs.replace(whole[KAFKA], identities={"users_created": "2"})
+    found = sealed(whole)
+    assert found.verdict is Verdict.FAIL
+    assert "made anew" in {check.name: check.detail for check in found.checks}["spark/users: read up to"]
+    assert without_records(whole) == {}
+
+
+def test_a_flow_that_has_read_nothing_is_told_apart_from_one_that_had_nothing_to_read() -> None:
+    other = msgspec.structs.replace(FLOW, name="events", topic="other")
+    whole = silent({}, {0: 0}, {0: 0})
+    whole[SPARK] = msgspec.structs.replace(whole[SPARK], flows=(FLOW, other))
+    (check,) = [check for check in judged(ORDER, whole).checks if check.name == "spark/users: read up to"]
+    assert check.verdict is Verdict.UNVERIFIED
+    assert check.detail == (
+        "users has had no record yet: users_created ends at offset 0 in 1 of 1 partitions; "
+        "events has read nothing of other, which has records: its checkpoint tells no offsets"
     )
+    assert nothing_to_look_at(whole, without_records(whole)) == ()
 
 
 @pytest.mark.parametrize(
@@ -282,7 +322,8 @@ def test_a_set_that_could_be_proved_and_was_not_waits_for_nothing(whole: dict[Ta
 
 
 def test_whatever_else_is_not_proved_or_wrong_is_no_waiting() -> None:
-    whole = silent({}, {0: 0}, {0: 0})
+    whole = silent({0: 7}, {0: 7}, {0: 7})
+    assert sealed(whole).waits
     for verdict in (Verdict.FAIL, Verdict.UNVERIFIED):
         assert sealed(whole, Check(name="coverage", verdict=verdict, detail="x")).waits == ()
 
@@ -300,7 +341,5 @@ def test_a_set_of_an_older_mainstay_is_read_and_is_not_green() -> None:
     old = json.dumps({"version": 1, "id": "20261123T020000Z", "pipeline": "p", "parts": [], **times})
     found = decode(old.encode(), SetManifest, where="sets/x")
     assert (found.consistency, found.verdict) == (None, Verdict.UNVERIFIED)
-    again = msgspec.structs.replace(
-        found, consistency=judge_consistency(ORDER, cuts({0: 10}, {0: 12})), order=tuple(ORDER)
-    )
+    again = msgspec.structs.replace(found, consistency=judged(ORDER, cuts({0: 10}, {0: 12})), order=tuple(ORDER))
     assert decode(encode(again), SetManifest, where="sets/x") == again

@@ -33,13 +33,16 @@ def backup(
     set_id: Annotated[
         str | None, typer.Option("--id", help="finish this set, which an earlier run could not: 20261123T020000Z")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="read everything back afterwards")] = True,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify/--no-verify", help="read everything back afterwards; a set that was not is unverified"),
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Take a backup set: fix the cut, copy every target, seal the set, read it back.
 
     Nothing counts until the set is sealed.  A run that was interrupted is finished with --id.  The exit code is the verdict of
-    what was read back and of whether the parts fit together.
+    what was read back and of whether the parts fit together: with --no-verify a set that is sealed is unverified, 3, at best.
     """
     if set_id is not None and targets:
         raise Misconfigured("a set that is finished has its targets already", hint="give either --id or targets")
@@ -51,7 +54,8 @@ def backup(
         checks = whole(pipeline, sealed) if verify else ()
         proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
     _tell(pipeline, sealed, checks, proofs, as_json=as_json)
-    leave(worst([sealed.verdict, *(check.verdict for check in checks), *(proof.verdict for proof in proofs)]))
+    unread = [] if verify else [Verdict.UNVERIFIED]
+    leave(worst([sealed.verdict, *unread, *(check.verdict for check in checks), *(proof.verdict for proof in proofs)]))
 
 
 def _ahead(pipeline: Pipeline, targets: tuple[Target, ...]) -> None:
@@ -148,5 +152,7 @@ def _tell(
     lacking = [check for check in checks if check.verdict is not Verdict.PASS]
     if lacking:
         show(checks_table(lacking, title="Is all of it there?"))
+    if not proofs:
+        show(f"Nothing was read back: `./mainstay verify {sealed.id}` does that")
     if sealed.left_out:
         show(f"Not in this set: {', '.join(sealed.left_out)}")

@@ -20,7 +20,7 @@ from include.engine.cli.progress import ShellProgress
 from include.engine.cli.restore_plans import show_plan, show_set_plan
 from include.engine.cli.whence import Whence, finds_pipeline
 from include.engine.errors import Misconfigured, Refused
-from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target, Verdict
+from include.engine.model import DestinationKind, PointKind, RecoveryPoint, Restored, RestorePlan, Target
 
 if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
@@ -67,7 +67,8 @@ def restore(
 ) -> None:
     """Restore one target, or all parts of a set, from a backup, to any point that the backups and the log archive reach.
 
-    Shows what would be done before it is done.  Needs the bucket only: see --bucket.
+    Shows what would be done before it is done.  Needs the bucket only: see --bucket.  The exit code is the verdict of its checks: 3
+    when one could not be made, when nothing was checked, and when --no-checks left out what would have been.
     """
     from include.engine.verbs import restore_set
     from include.engine.verbs.wishes import Wishes
@@ -106,8 +107,7 @@ def _restore_one(
         return
     if not manner.as_json:
         _show(restored)
-    # A restore without checks is a restore that nobody has looked at: not green.
-    leave(restored.verdict if restored.checks else Verdict.UNVERIFIED)
+    leave(restored.verdict)
 
 
 def _restore_set(whence: Whence, word: str, wishes: Wishes, manner: _Manner, *, point: str) -> None:

@@ -54,7 +54,8 @@ Checks = Annotated[
     bool,
     typer.Option(
         "--checks/--no-checks",
-        help="look at all that PostgreSQL brought back: compare rows with the backup's digests, pg_amcheck, read every row",
+        help="look at all that PostgreSQL brought back: compare rows with the backup's digests, pg_amcheck, read every row; "
+        "without, the restore is unverified",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")]

@@ -188,7 +188,7 @@ class SetManifest(Struct, frozen=True, kw_only=True):
 
     @property
     def waits(self) -> tuple[str, ...]:
-        """What keeps it from being proved, when that is only that no record has come yet; nothing when it is anything else.
+        """What keeps it from being proved, when that is only that no record is there; nothing when it is anything else.
 
         It is not proved then, and there is nothing that anybody could mend.
         """

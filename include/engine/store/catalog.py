@@ -27,10 +27,10 @@ from include.engine.model import (
     decode,
     encode,
 )
-from include.engine.store.bucket import Bucket
+from include.engine.store.bucket import Bucket, StoredObject
+from include.engine.store.verifications import Verifications
 
 _READS_AT_ONCE = 16
-_STAMP = "%Y%m%dT%H%M%S%fZ"
 
 Item = TypeVar("Item")
 
@@ -45,10 +45,15 @@ class Keep(Struct, frozen=True, kw_only=True):
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """All backups of a target that can be read, oldest first, and what is wrong with the manifests of the others."""
+    """Backups of a target that can be read, oldest first, and what is wrong with the manifests of the others.
+
+    :param unreadable: by backup id
+    :param older: how many more there are, which nobody asked for
+    """
 
     manifests: tuple[Manifest, ...]
-    unreadable: Mapping[str, PermanentError]  # by backup id
+    unreadable: Mapping[str, PermanentError]
+    older: int = 0
 
 
 class Catalog:
@@ -56,6 +61,7 @@ class Catalog:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
+        self.read_back = Verifications(bucket)
 
     # backups of one target -------------------------------------------------------------------------------------------
 
@@ -83,8 +89,11 @@ class Catalog:
         names = self.bucket.folders(f"{target}/backups")
         return [found for found in self._each(names, lambda name: self.find(target, name)) if found is not None]
 
-    def survey(self, target: Target) -> Survey:
-        """Give the backups of *target* that can be read: one damaged manifest must not hide all the others."""
+    def survey(self, target: Target, *, newest: int | None = None) -> Survey:
+        """Give the backups of *target* that can be read: one damaged manifest must not hide all the others.
+
+        :param newest: read so many manifests; all when it is None
+        """
         wrong: dict[str, PermanentError] = {}
 
         def read(name: str) -> Manifest | None:
@@ -94,9 +103,11 @@ class Catalog:
                 wrong[name] = error
                 return None
 
-        found = self._each(self.bucket.folders(f"{target}/backups"), read)
-        manifests = tuple(manifest for manifest in found if manifest is not None)
-        return Survey(manifests=manifests, unreadable=dict(sorted(wrong.items())))
+        folder = f"{target}/backups"
+        names = _committed(self.bucket.list(folder), folder)
+        asked = names if newest is None else names[-newest:]
+        manifests = tuple(manifest for manifest in self._each(asked, read) if manifest is not None)
+        return Survey(manifests=manifests, unreadable=dict(sorted(wrong.items())), older=len(names) - len(asked))
 
     def backup(self, target: Target, backup: str) -> Manifest:
         """Give one committed backup.
@@ -105,7 +116,7 @@ class Catalog:
         """
         found = self.find(target, backup)
         if found is None:
-            known = [m.id for m in self.survey(target).manifests][-3:]
+            known = [m.id for m in self.survey(target, newest=3).manifests]
             raise NotFound(
                 f"{target} has no backup {backup}",
                 hint=f"the newest are {', '.join(known)}" if known else "there is none at all: run `./mainstay backup`",
@@ -157,6 +168,10 @@ class Catalog:
         :raises Corrupt: naming the first manifest that cannot be read
         """
         return [found for found in self._each(self.bucket.folders("sets"), self.find_set) if found is not None]
+
+    def set_ids(self) -> list[str]:
+        """Name the committed sets, oldest first, without reading any: one request for a thousand documents."""
+        return _committed(self.bucket.list("sets"), "sets")
 
     def set(self, set_id: str) -> SetManifest:
         """Give one committed set.
@@ -242,43 +257,21 @@ class Catalog:
 
     def record_verification(self, verification: Verification) -> None:
         """Store what reading a backup back has found, once per time."""
-        stamp = f"{verification.at:{_STAMP}}"
-        key = f"verifications/{verification.target}/{verification.backup}/{stamp}.json"
-        self.bucket.create(key, encode(verification))
+        self.read_back.record(verification)
 
     def verifications(self, target: Target, backup: str) -> list[Verification]:
         """Give what was found when a backup was read back, oldest first."""
-        found = [self._read(key, Verification) for key in self._verification_keys(target, backup)]
+        found = [self.read_back.read(noted) for noted in self.read_back.noted(target, backup)]
         return [verification for verification in found if verification is not None]
 
     def verifications_since(self, target: Target, since: datetime) -> list[Verification]:
         """Give what was found since then when any backup of *target* was read back; what cannot be read is left out."""
-        keys = [found.key for found in self.bucket.list(f"verifications/{target}")]
-
-        def read(key: str) -> Verification | None:
-            try:
-                return self._read(key, Verification)
-            except PermanentError:
-                return None
-
-        found = self._each([key for key in keys if key.rpartition("/")[2] >= f"{since:{_STAMP}}"], read)
-        return [verification for verification in found if verification is not None]
+        return list(self.read_back.readable(self.read_back.noted_since(target, since)).values())
 
     def last_verification(self, target: Target, backup: str) -> Verification | None:
         """Give what was found when a backup was read back the last time, or nothing."""
-        keys = self._verification_keys(target, backup)
-        return self._read(keys[-1], Verification) if keys else None
-
-    def last_verification_keys(self) -> Mapping[tuple[str, str], str]:
-        """Give the key of the last verification of every backup that has any, by ``str(target)`` and backup id."""
-        last: dict[tuple[str, str], str] = {}
-        for key in sorted(found.key for found in self.bucket.list("verifications")):
-            folder, backup, _ = key.removeprefix("verifications/").rsplit("/", 2)
-            last[folder, backup] = key
-        return last
-
-    def _verification_keys(self, target: Target, backup: str) -> Sequence[str]:
-        return sorted(found.key for found in self.bucket.list(f"verifications/{target}/{backup}"))
+        noted = self.read_back.noted(target, backup)
+        return self.read_back.read(noted[-1]) if noted else None
 
     def _read(self, key: str, kind: type[Document]) -> Document | None:
         try:
@@ -291,6 +284,13 @@ class Catalog:
     def _each(names: Sequence[str], read: Callable[[str], Item]) -> list[Item]:
         with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
             return list(pool.map(read, names))
+
+
+def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:
+    """Name the folders in *folder* that have a manifest directly in them, sorted.  Pure."""
+    keys = (found.key.rpartition("/") for found in listed)
+    paths = sorted(path for path, _, name in keys if name == "manifest.json")
+    return [name for where, _, name in (path.rpartition("/") for path in paths) if where == folder]
 
 
 def _swapped(key: str, really: str) -> Corrupt:

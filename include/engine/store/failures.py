@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from include.engine.errors import MainstayError, Misconfigured, NotFound, Unauthorized, Unreachable
+from include.engine.full_disks import FULL
 
 _CREDENTIALS = "check the key pair of the store's connection and its rights on the bucket"
 
@@ -36,7 +37,7 @@ _MEANINGS: Sequence[tuple[Sequence[str], type[MainstayError], str]] = (
         _CREDENTIALS,
     ),
     (
-        ("No space left on device", "os error 28", "QuotaExceeded"),
+        (*FULL, "QuotaExceeded"),
         Unreachable,
         "the store is full: make room, or let retention keep less; the run can be repeated",
     ),

@@ -7,54 +7,31 @@ that the verification of one of them has found damaged is as damaged in the othe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
 from include.engine.errors import Corrupt, Unsupported
-from include.engine.model import DrillReport, Manifest, SetManifest, Target, Verdict, Verification
+from include.engine.model import DrillReport, SetManifest, Target, Verdict, Verification
 from include.engine.store.catalog import Catalog
-from include.engine.store.rereading import damaged
-from include.engine.store.shared import shared_folder
+from include.engine.store.damage import Damage
+from include.engine.store.verifications import Noted, last_that_says, last_word
 
 _OBJECTIVES = ("rto", "rpo")  # a restore that took too long says nothing against the backup
 _Word = tuple[datetime, Verdict]
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Damage:
-    """What of the objects that backups share was found damaged, and not found right since.  Read once for each target."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._known: dict[Target, Mapping[tuple[str, str], Verification]] = {}
-        self._reading = threading.Lock()  # pages ask for many backups at once
-
-    def of(self, manifest: Manifest) -> Mapping[str, Verification]:
-        """Give, by key, the damaged objects of a backup that it shares with others, and who has found that."""
-        folder = f"{shared_folder(manifest.target)}/"
-        shared = [entry for entry in manifest.entries if entry.key.startswith(folder)]
-        known = self.known(manifest.target) if shared else {}
-        return {one.key: known[one.key, one.sha256] for one in shared if (one.key, one.sha256) in known}
-
-    def known(self, target: Target) -> Mapping[tuple[str, str], Verification]:
-        """Give all of a target's, by key and SHA-256."""
-        with self._reading:
-            if target not in self._known:
-                parent, _, name = shared_folder(target).rpartition("/")
-                shares = name in self._catalog.bucket.folders(parent)
-                found = self._catalog.verifications_since(target, _EVER) if shares else []
-                self._known[target] = damaged(found)
-            return self._known[target]
 
 
 class LastWords:
-    """What was found when backups were read back the last time, and what was found out about their objects since."""
+    """What was found when backups were read back the last time, and what was found out about their objects since.
+
+    The verifications of a target are listed once, when it is first asked about.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._damage = Damage(catalog)
+        self._damage: dict[Target, Damage] = {}
+        self._opening = threading.Lock()  # pages ask for many backups at once
 
     def of(self, target: Target, backup: str) -> Verification | None:
         """Give the last verification of a backup that says something; nothing when it was never read back.
@@ -63,32 +40,40 @@ class LastWords:
 
         :raises Corrupt: when what is recorded cannot be read
         """
-        last = self._catalog.last_verification(target, backup)
-        if last is not None and last.verdict is Verdict.UNVERIFIED:
-            said = [one for one in self._catalog.verifications(target, backup) if one.verdict is not Verdict.UNVERIFIED]
-            last = said[-1] if said and said[-1].verdict is Verdict.FAIL else last
-        if last is None or last.verdict is Verdict.FAIL or not self._damage.known(target):
+        last = last_word(self.noted(target, backup), self._catalog.read_back.read)
+        damage = self.damage(target)
+        if last is None or last.verdict is Verdict.FAIL or not damage.suspected:
             return last
         try:
             manifest = self._catalog.find(target, backup)
         except (Corrupt, Unsupported):
             return last  # that is told of the backup itself
-        found = self._damage.of(manifest) if manifest is not None else {}
+        found = damage.of(manifest) if manifest is not None else {}
         problems = tuple(
             f"{key} is damaged, as the verification of {by.backup} has found at {by.at.isoformat(timespec='seconds')}"
             for key, by in sorted(found.items())
         )
         return msgspec.structs.replace(last, verdict=Verdict.FAIL, problems=problems) if problems else last
 
+    def noted(self, target: Target, backup: str) -> Sequence[Noted]:
+        """Give the names of a backup's verifications, oldest first."""
+        return self.damage(target).by_backup.get(backup, ())
+
+    def damage(self, target: Target) -> Damage:
+        """Give what is known of the objects that the backups of *target* share."""
+        with self._opening:
+            if target not in self._damage:
+                self._damage[target] = Damage(self._catalog.read_back, target)
+            return self._damage[target]
+
 
 class Proven:
-    """What the catalog's drills and verifications say together, as they are when this is made."""
+    """What the catalog's drills and verifications say together, as they are when they are first asked for."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._drills = catalog.drills()
-        self._last_keys = catalog.last_verification_keys()
-        self._damage = Damage(catalog)
+        self._words = LastWords(catalog)
 
     def is_set(self, found: SetManifest) -> bool:
         """Whether every part is good, and no drill of the whole has found afterwards that they do not come back together.
@@ -109,7 +94,8 @@ class Proven:
             return False
         seen = {backup}
         manifest = self._catalog.find(target, backup)
-        while manifest is not None and not self._damage.of(manifest):
+        damage = self._words.damage(target)
+        while manifest is not None and not (damage.suspected and damage.of(manifest)):
             if manifest.parent is None or manifest.parent in seen:
                 return True
             seen.add(manifest.parent)
@@ -133,14 +119,8 @@ class Proven:
                 yield one.finished, said
 
     def _read_back(self, target: Target, backup: str) -> Iterable[_Word]:
-        if (str(target), backup) not in self._last_keys:
-            return
-        last = self._catalog.last_verification(target, backup)
-        if last is None or last.verdict is Verdict.UNVERIFIED:  # rare: then the ones before it are read too
-            found = self._catalog.verifications(target, backup)
-            yield from ((one.at, one.verdict) for one in found if one.verdict is not Verdict.UNVERIFIED)
-        else:
-            yield last.at, last.verdict
+        last = last_that_says(self._words.noted(target, backup), self._catalog.read_back.read)
+        return [] if last is None else [(last.at, last.verdict)]
 
 
 def _said(report: DrillReport, about: str = "") -> Verdict | None:

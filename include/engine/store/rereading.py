@@ -88,27 +88,13 @@ def choose(
 def newest_readings(found: Iterable[Verification]) -> dict[str, tuple[datetime, ReadBack]]:
     """Give, by key, the newest of all readings of each object, unless it was found wrong at the same time or later."""
     newest: dict[str, tuple[datetime, ReadBack]] = {}
-    for one in _in_order(found):
+    # Oldest first; of two at the same time the worse one is the later one.
+    for one in sorted(found, key=lambda one: (one.at, one.verdict is Verdict.FAIL)):
         newest.update({key: (one.at, reading) for key, reading in one.read.items()})
         for key, sha256 in one.wrong.items():
             if key in newest and newest[key][1].sha256 == sha256:  # else the manifest is wrong, not the object
                 del newest[key]
     return newest
-
-
-def damaged(found: Iterable[Verification]) -> dict[tuple[str, str], Verification]:
-    """Give, by key and SHA-256, the objects that were found wrong and not found right since, with who has found that last."""
-    wrong: dict[tuple[str, str], Verification] = {}
-    for one in _in_order(found):
-        for key, reading in one.read.items():
-            wrong.pop((key, reading.sha256), None)
-        wrong.update(dict.fromkeys(one.wrong.items(), one))
-    return wrong
-
-
-def _in_order(found: Iterable[Verification]) -> list[Verification]:
-    """Oldest first; of two at the same time the worse one is the later one."""
-    return sorted(found, key=lambda one: (one.at, one.verdict is Verdict.FAIL))
 
 
 def _proved(entry: Entry, stored: StoredObject | None, reading: tuple[datetime, ReadBack] | None) -> datetime | None:

@@ -10,13 +10,36 @@ from include.engine.model import Manifest, Target, Verdict
 from include.engine.store.proven import LastWords
 from include.engine.verbs.pipeline import Pipeline
 
+_NEWEST = 8  # backups of which one can be read, and is of a cut before this one
+
 
 def known(pipeline: Pipeline, target: Target, progress: Progress) -> list[Manifest]:
-    """Give the backups of *target*, oldest first.  A manifest that cannot be read is no reason to go without a backup."""
-    found = pipeline.catalog.survey(target)
+    """Give the newest backups of *target* and all that the newest builds on, oldest first: no backup asks for more.
+
+    A manifest that cannot be read is no reason to go without a backup.
+    """
+    found = pipeline.catalog.survey(target, newest=_NEWEST)
     for name, error in found.unreadable.items():
-        progress.say(f"{target}: nothing builds on {name}, whose manifest cannot be read: {error.message}")
-    return list(found.manifests)
+        _tell(progress, target, name, error)
+    known = {manifest.id: manifest for manifest in found.manifests}
+    parent, walked = found.manifests[-1].parent if found.manifests else None, set[str]()
+    while parent is not None and parent not in walked and parent not in found.unreadable:
+        walked.add(parent)
+        if parent not in known:
+            try:
+                manifest = pipeline.catalog.find(target, parent)
+            except PermanentError as error:
+                _tell(progress, target, parent, error)
+                break
+            if manifest is None:
+                break
+            known[parent] = manifest
+        parent = known[parent].parent
+    return [known[name] for name in sorted(known)]
+
+
+def _tell(progress: Progress, target: Target, backup: str, error: PermanentError) -> None:
+    progress.say(f"{target}: nothing builds on {backup}, whose manifest cannot be read: {error.message}")
 
 
 def doubted(pipeline: Pipeline, history: Sequence[Manifest]) -> frozenset[str]:

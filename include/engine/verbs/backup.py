@@ -155,10 +155,10 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
         if manifest is not None
     )
     cuts = {manifest.target: manifest.cut for manifest in manifests.values() if manifest is not None}
-    consistency = judge_consistency(frozen.order, cuts)
+    silent = without_records(cuts)
+    consistency = judge_consistency(frozen.order, cuts, silent)
     coverage = cover(pipeline, [Target.parse(name) for name in frozen.cuts])
     reconciled, unread = reconcile(pipeline, frozen)
-    silent = without_records(cuts)
     return catalog.commit_set(
         SetManifest(
             id=set_id,
@@ -179,7 +179,7 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
                 *(judge_reconciliation(one, silent) for one in reconciled),
                 *unread,
             ),
-            nothing_to_look_at=nothing_to_look_at(cuts),
+            nothing_to_look_at=nothing_to_look_at(cuts, silent),
         )
     )
 

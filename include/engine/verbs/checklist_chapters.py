@@ -14,6 +14,7 @@ from include.engine.health.scaling import scaling
 from include.engine.health.trends import soon
 from include.engine.model import Chapter, Item, Plot, Reading, Table, Verdict, worst
 from include.engine.store.proven import LastWords
+from include.engine.store.sets import newest_set
 from include.engine.verbs.checklist import Inspection, judged, within
 from include.engine.verbs.predeployment import PREDEPLOYMENT, fits
 
@@ -110,10 +111,9 @@ def scale(seen: Inspection) -> Chapter:
 
 def last_set(seen: Inspection) -> Chapter:
     """The newest set: how old, whether it was read back, what it lacks."""
-    sets = seen.pipeline.catalog.sets()
-    if not sets:
+    newest = newest_set(seen.pipeline.catalog)
+    if newest is None:
         return Chapter(title="", items=(Item(name="set", verdict=Verdict.FAIL, detail="there is no set at all"),))
-    newest = sets[-1]
     fresh = within(newest.finished, timedelta(hours=26), seen.now)
     items = [
         Item(

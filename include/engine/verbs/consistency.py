@@ -6,13 +6,17 @@ end of the log was read after the snapshot, so every record that is in the table
 the end writes again what the snapshot has of these records, and adds what it lacks; if writing twice is writing once, nothing
 is lost and nothing doubled.
 
-Of a flow whose topic holds no record there is nothing to prove yet.  That is not green, and no fault: see :func:`without_records`.
+Of a flow whose topic has never had a record, that there was none is read from the log: every partition ends at offset 0, which no
+offset ever goes back to.  Then nothing can be missing, and that is proved.  A log that is empty because its records have expired
+proves nothing.  That is not green, and no fault: see :func:`without_records`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+
+from msgspec import Struct
 
 from include.engine.model import (
     FREEZE_ORDER,
@@ -26,6 +30,7 @@ from include.engine.model import (
     System,
     Target,
     Verdict,
+    worst,
 )
 
 COVERAGE = "coverage"  # the check that nothing is left out
@@ -34,18 +39,37 @@ _READ_UP_TO, _RECONCILIATION = "read up to", "reconciliation of"
 _TOLD = 5  # partitions, gaps or keys that a detail names
 
 
-def judge_consistency(order: Sequence[Frozen], cuts: Mapping[Target, Cut]) -> Consistency:
+class Silence(Struct, frozen=True):
+    """What is known of a flow that had nothing to read when the set was frozen.
+
+    :param told: in a sentence
+    :param proved: there never was a record, so that none can be missing
+    """
+
+    told: str
+    proved: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of what asks for its records."""
+        return Verdict.PASS if self.proved else Verdict.UNVERIFIED
+
+
+Silent = Mapping[str, Silence]  # by flow
+
+
+def judge_consistency(order: Sequence[Frozen], cuts: Mapping[Target, Cut], silent: Silent) -> Consistency:
     """Judge a set by how it was frozen and by what was frozen.
 
     :param order: when each target was frozen; empty when nobody measured it
     :param cuts: of all parts
+    :param silent: of :func:`without_records`
     """
     logs = {target: cut for target, cut in cuts.items() if target.system is System.KAFKA}
     tables = {target: cut for target, cut in cuts.items() if target.system is System.CASSANDRA}
     streams = {target: cut for target, cut in sorted(cuts.items()) if target.system is System.SPARK}
     checks = [_in_order(order, cuts)]
     replay: int | None = 0
-    silent = without_records(cuts)
     for target, cut in streams.items():
         found = _offsets(target, cut, logs, silent)
         checks += [found, _sink_after(target, tables, order), *_idempotent(target, cut)]
@@ -76,22 +100,22 @@ def judge_coverage(coverage: Coverage) -> Check:
     return Check(name=COVERAGE, verdict=Verdict.PASS, detail=f"nothing on {asked} {told}")
 
 
-def without_records(cuts: Mapping[Target, Cut]) -> dict[str, str]:
-    """Say which flows had nothing to read when the set was frozen: by flow, in a sentence.
+def without_records(cuts: Mapping[Target, Cut]) -> dict[str, Silence]:
+    """Say of the flows that had nothing to read when the set was frozen what is known of them.
 
     A flow that has read further than its log's beginning, or whose log nobody froze, is none of them: its records are somewhere.
     """
     logs = {target: cut for target, cut in cuts.items() if target.system is System.KAFKA}
-    found: dict[str, str | None] = {}
+    found: dict[str, Silence | None] = {}
     for _, cut in sorted(cuts.items()):
         for flow in cut.flows:
-            told = _silence(flow, cut, _log_of(flow.topic, logs))
+            silence = _silence(flow, cut, _log_of(flow.topic, logs))
             # Two jobs may have a flow of the same name, and a reconciliation tells the flow alone.
-            found[flow.name] = told if flow.name not in found or found[flow.name] else None
-    return {name: told for name, told in found.items() if told}
+            found[flow.name] = silence if flow.name not in found or found[flow.name] else None
+    return {name: silence for name, silence in found.items() if silence}
 
 
-def _silence(flow: Flow, cut: Cut, log: Cut | None) -> str | None:
+def _silence(flow: Flow, cut: Cut, log: Cut | None) -> Silence | None:
     if log is None:
         return None
     ends, begins, reads = log.offsets[flow.topic], log.begins.get(flow.topic, {}), cut.offsets.get(flow.topic, {})
@@ -99,21 +123,37 @@ def _silence(flow: Flow, cut: Cut, log: Cut | None) -> str | None:
         return None
     if any(offset != ends.get(partition) for partition, offset in reads.items()):
         return None
-    return f"{flow.name} has had no record yet" if not any(ends.values()) else f"the log of {flow.name} is empty"
+    if not ends or any(ends.values()):
+        expired = "its records have expired, and nobody can look what became of them"
+        return Silence(f"the log of {flow.name} is empty: {expired}", proved=False)
+    known, about = log.identities.get(flow.topic), cut.identities.get(flow.topic)
+    if known and about and known != about:
+        return None  # the topic was made anew: what this job has read was in another one
+    return Silence(
+        f"{flow.name} has had no record yet: {flow.topic} ends at offset 0 in {len(ends)} of {len(ends)} partitions",
+        proved=True,
+    )
 
 
-def nothing_to_look_at(cuts: Mapping[Target, Cut]) -> tuple[str, ...]:
+def nothing_to_look_at(cuts: Mapping[Target, Cut], silent: Silent) -> tuple[str, ...]:
     """Name the checks that such flows leave unproved."""
-    silent = without_records(cuts)
-    unread = [target for target, cut in sorted(cuts.items()) if not cut.offsets and _all_silent(cut, silent)]
-    return (*(f"{target}: {_READ_UP_TO}" for target in unread), *(f"{_RECONCILIATION} {flow}" for flow in silent))
+    open_ = {name for name, silence in silent.items() if not silence.proved}
+    unread = [
+        target
+        for target, cut in sorted(cuts.items())
+        if not cut.offsets and _all_silent(cut, silent) and any(flow.name in open_ for flow in cut.flows)
+    ]
+    return (
+        *(f"{target}: {_READ_UP_TO}" for target in unread),
+        *(f"{_RECONCILIATION} {flow}" for flow in silent if flow in open_),
+    )
 
 
-def _all_silent(cut: Cut, silent: Mapping[str, str]) -> bool:
+def _all_silent(cut: Cut, silent: Silent) -> bool:
     return bool(cut.flows) and all(flow.name in silent for flow in cut.flows)
 
 
-def judge_reconciliation(found: Reconciled, silent: Mapping[str, str] | None = None) -> Check:
+def judge_reconciliation(found: Reconciled, silent: Silent) -> Check:
     """Judge whether every record that a stream had read is in its table, or explained by a dead letter.
 
     :param silent: of :func:`without_records`
@@ -121,8 +161,8 @@ def judge_reconciliation(found: Reconciled, silent: Mapping[str, str] | None = N
     name = f"{_RECONCILIATION} {found.flow}"
     old = f"; {found.expired} more are older than rows or dead letters are kept" if found.expired else ""
     if found.records == 0:
-        told = (silent or {}).get(found.flow, "there was no record to look for")
-        return Check(name=name, verdict=Verdict.UNVERIFIED, detail=f"{told}{old}")
+        silence = silent.get(found.flow) or Silence("there was no record to look for", proved=False)
+        return Check(name=name, verdict=silence.verdict, detail=f"{silence.told}{old}")
     told = f"{found.records} records: {found.rows} rows, {found.dead_letters} dead letters{old}"
     if found.lost == 0:
         return Check(name=name, verdict=Verdict.PASS, detail=told)
@@ -147,17 +187,17 @@ def _in_order(order: Sequence[Frozen], cuts: Mapping[Target, Cut]) -> Check:
     return Check(name=name, verdict=Verdict.PASS, detail=text)
 
 
-def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut], silent: Mapping[str, str]) -> Check:
+def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut], silent: Silent) -> Check:
     """Check that what *target* had read, and what it reads next, is in the backup of the log."""
     name = f"{target}: {_READ_UP_TO}"
     if not cut.offsets:
+        silences = [silent[flow.name] for flow in cut.flows if flow.name in silent]
         # A job that has read nothing though there are records is another matter.
-        told = (
-            [silent[flow.name] for flow in cut.flows]
-            if _all_silent(cut, silent)
-            else ["the checkpoint tells no offsets"]
-        )
-        return Check(name=name, verdict=Verdict.UNVERIFIED, detail=_some(told))
+        others = [flow for flow in cut.flows if flow.name not in silent]
+        told = [silence.told for silence in silences] + [_unread(flow, logs) for flow in others]
+        proved = bool(silences) and not others
+        verdict = worst([silence.verdict for silence in silences]) if proved else Verdict.UNVERIFIED
+        return Check(name=name, verdict=verdict, detail=_some(told) or "the checkpoint tells no offsets")
     if not logs:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail="the set has no log to replay from")
     wrong = [
@@ -167,6 +207,12 @@ def _offsets(target: Target, cut: Cut, logs: Mapping[Target, Cut], silent: Mappi
         return Check(name=name, verdict=Verdict.FAIL, detail=_some(wrong))
     at = ", ".join(f"{topic} {sum(reads.values())}" for topic, reads in sorted(cut.offsets.items()))
     return Check(name=name, verdict=Verdict.PASS, detail=f"{at} (sums of offsets); {_behind(cut, logs)} to replay")
+
+
+def _unread(flow: Flow, logs: Mapping[Target, Cut]) -> str:
+    if _log_of(flow.topic, logs) is None:
+        return f"{flow.name} has read nothing, and its topic {flow.topic} is in no log of the set"
+    return f"{flow.name} has read nothing of {flow.topic}, which has records: its checkpoint tells no offsets"
 
 
 def _wrong(topic: str, reads: Mapping[int, int], about: Mapping[str, str], logs: Mapping[Target, Cut]) -> Iterator[str]:

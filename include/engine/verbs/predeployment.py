@@ -12,8 +12,9 @@ import msgspec
 from include.engine.errors import MainstayError
 from include.engine.model import Chapter, Item, SetManifest, Verdict
 from include.engine.store.proven import LastWords
+from include.engine.store.sets import newest_set
 from include.engine.verbs.checklist import Inspection, within
-from include.engine.verbs.proofs import whole
+from include.engine.verbs.proofs import LOOKED_BACK, whole
 
 _MONITORED = timedelta(minutes=20)
 _TIME_ZONES = timedelta(hours=14)  # that a day may begin before it does in Greenwich
@@ -63,7 +64,7 @@ def backups(seen: Inspection) -> Chapter:
     items = []
     words = LastWords(seen.pipeline.catalog)
     for target in seen.pipeline.targets:
-        found = seen.pipeline.catalog.survey(target).manifests
+        found = seen.pipeline.catalog.survey(target, newest=LOOKED_BACK).manifests
         last = words.of(target, found[-1].id) if found else None
         if not found:
             verdict, detail = Verdict.FAIL, "it has no backup at all"
@@ -72,8 +73,8 @@ def backups(seen: Inspection) -> Chapter:
         else:
             verdict, detail = last.verdict, f"{found[-1].id} was read back on {last.at:%Y-%m-%d}"
         items.append(Item(name=str(target), verdict=verdict, detail=detail))
-    sets = seen.pipeline.catalog.sets()
-    items += [fits(sets[-1])] if sets else [Item(name="set", verdict=Verdict.FAIL, detail="there is no set at all")]
+    newest = newest_set(seen.pipeline.catalog)
+    items += [fits(newest)] if newest else [Item(name="set", verdict=Verdict.FAIL, detail="there is no set at all")]
     items.append(_without_findings(seen, "coverage", "coverage.", "all that is live is covered"))
     keeps = seen.inventory.retention.model_dump(exclude_defaults=True)
     detail = f"keeps {', '.join(sorted(keeps))}" if keeps else "nothing is declared, so everything is kept"

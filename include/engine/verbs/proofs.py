@@ -9,11 +9,12 @@ from include.engine.contracts import Clock
 from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Once, Probe
 from include.engine.store.catalog import Survey
+from include.engine.store.drills import newest_first
 from include.engine.store.proven import LastWords
 from include.engine.verbs.consistency import COVERAGE
 from include.engine.verbs.pipeline import Pipeline
 
-_LOOKED_BACK = 8  # backups, for one that was read back
+LOOKED_BACK = 8  # backups whose manifests are read, and their verifications; those of all are upkeep's
 _DOUBT = {Verdict.PASS: 0, Verdict.UNVERIFIED: 1, Verdict.FAIL: 2}
 
 Take = Callable[[Pipeline, datetime], Sequence[Reading]]
@@ -63,8 +64,8 @@ def of_pipeline(pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
 
 
 def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Probe]:
-    """Give the probes of one target's backups, whose manifests are read once for all of them."""
-    survey = Once(lambda: pipeline().catalog.survey(target))
+    """Give the probes of one target's backups, whose newest manifests are read once for all of them."""
+    survey = Once(lambda: pipeline().catalog.survey(target, newest=LOOKED_BACK))
 
     def backups(opened: Pipeline, now: datetime) -> Sequence[Reading]:
         return _backups(opened, survey(), now)
@@ -93,19 +94,20 @@ def of_target(target: Target, pipeline: Callable[[], Pipeline]) -> Sequence[Prob
 
 
 def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
-    sets = pipeline.catalog.sets()
-    found = [_reading("backups.sets", len(sets), "sets", now)]
-    if sets:
-        found.append(_reading("backups.set.age", (now - sets[-1].finished).total_seconds(), "s", now))
-        found += _checks(sets[-1], now)
+    names = pipeline.catalog.set_ids()
+    found = [_reading("backups.sets", len(names), "sets", now)]
+    if names:
+        newest = pipeline.catalog.set(names[-1])
+        found.append(_reading("backups.set.age", (now - newest.finished).total_seconds(), "s", now))
+        found += _checks(newest, now)
     return found
 
 
 def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
     """Say how each check of the newest set ended: 0 passed, 1 could not be made, 2 failed.
 
-    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).  So are checks of flows
-    that have had no record: they are not proved, and nobody can do anything about it.
+    What is in no backup is left out: it is read from the live systems, thing by thing (``coverage.gap``).  So are checks of logs
+    whose records have all expired: they are not proved, and nobody can do anything about it.
     """
     # A set of an older Mainstay has none, and nobody knows whether its parts fit together.
     checks = newest.checks or (Check(name="all", verdict=Verdict.UNVERIFIED, detail="there are none"),)
@@ -118,9 +120,13 @@ def _checks(newest: SetManifest, now: datetime) -> Sequence[Reading]:
 
 
 def _drills(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
-    drills = pipeline.catalog.drills()
-    count = newest(drills, pipeline.targets)
-    passed = [drill for drill in drills if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
+    seen: list[DrillReport] = []  # back to the newest of everything that has passed: older ones are no news
+    for drill in newest_first(pipeline.catalog):
+        seen.insert(0, drill)
+        if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS:
+            break
+    count = newest(seen, pipeline.targets)
+    passed = [drill for drill in seen if whole(drill, pipeline.targets) and drill.verdict is Verdict.PASS]
     found = []
     if count:
         found.append(_reading("backups.drill.passed", all(drill.verdict is Verdict.PASS for drill in count), "1", now))
@@ -147,7 +153,7 @@ def newest(drills: Sequence[DrillReport], targets: Sequence[Target]) -> list[Dri
 
 def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Reading]:
     found = [
-        _reading("backups.count", len(survey.manifests), "backups", now),
+        _reading("backups.count", len(survey.manifests) + survey.older, "backups", now),
         _reading("backups.unreadable", len(survey.unreadable), "backups", now),
     ]
     if survey.manifests:
@@ -166,8 +172,7 @@ def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Read
 def _read_back(pipeline: Pipeline, manifests: Sequence[Manifest]) -> Sequence[Verification]:
     """Give what was said last of the newest backups that were read back, newest first."""
     words = LastWords(pipeline.catalog)
-    newest_first = manifests[: -_LOOKED_BACK - 1 : -1]
-    return [said for one in newest_first if (said := words.of(one.target, one.id)) is not None]
+    return [said for one in reversed(manifests) if (said := words.of(one.target, one.id)) is not None]
 
 
 def _archive(pipeline: Pipeline, target: Target, survey: Callable[[], Survey], now: datetime) -> Sequence[Reading]:

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
-from include.engine.contracts import Clock, PlanRequest, Progress, RestoreJob, Stop
+from include.engine.contracts import Clock, LooksOnRequest, PlanRequest, Progress, RestoreJob, Stop
 from include.engine.errors import MainstayError, NotFound, Refused
 from include.engine.model import (
+    Check,
     DestinationKind,
     Moved,
     Position,
@@ -140,7 +141,7 @@ def restore(
     :param set_id: the set that it is a part of, for the record
     :param positions: asked of a log (see ``contracts.RestoreJob``)
     :param moved: told to what reads a log (see ``contracts.RestoreJob``)
-    :param checks: look at all that came back (see ``contracts.RestoreJob``)
+    :param checks: look at all that came back (see ``contracts.RestoreJob``); what nobody looked at is UNVERIFIED
     :raises Refused: without a reason
     """
     require_reason(reason)
@@ -151,7 +152,10 @@ def restore(
         with reading(pipeline, plan.target, plan.backup, progress=progress, clock=clock):
             work = job(pipeline, plan, progress=progress, stop=stop, clock=clock)
             work = msgspec.structs.replace(work, positions=tuple(positions), moved=tuple(moved), checks=checks)
-            restored = pipeline.lookup.engine(plan.target).restore(work)
+            engine = pipeline.lookup.engine(plan.target)
+            restored = engine.restore(work)
+            if not checks and isinstance(engine, LooksOnRequest):
+                restored = _unlooked(restored, engine.unlooked)
     except MainstayError as error:
         failed = str(error)
         raise
@@ -173,6 +177,12 @@ def restore(
             # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
             progress.say(f"the restore could not be recorded in the bucket: {error}")
     return restored
+
+
+def _unlooked(restored: Restored, what: str) -> Restored:
+    """Say what nobody has looked at: a restore of which that is so is not green, however it is asked for."""
+    check = Check(name="what came back", verdict=Verdict.UNVERIFIED, detail=what)
+    return msgspec.structs.replace(restored, checks=(*restored.checks, check))
 
 
 @contextmanager

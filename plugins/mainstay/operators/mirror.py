@@ -52,8 +52,12 @@ class PlanMirrorOperator(MirrorStep):
     def execute(self, context: Context) -> Summary:
         """Plan.
 
-        :raises AirflowSkipException: when the clock runs a mirror that was failed over: nobody asked, and the sweep says so
+        :raises AirflowSkipException: when a person asked for another mirror, and when the clock runs one that was failed over:
+            nobody asked, and the sweep says so
         """
+        asked = context["params"].get("mirror")
+        if asked and asked != self.mirror:
+            raise AirflowSkipException(f"only the mirror {asked} was asked for")
         scheduled = context["dag_run"].run_type == "scheduled"
         if scheduled and not self.may_resume(context) and (stopped := self.opened.stopped()):
             raise AirflowSkipException(

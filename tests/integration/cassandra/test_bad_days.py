@@ -19,17 +19,21 @@ from include.engine.errors import (
     Corrupt,
     Incomplete,
     Interrupted,
+    NotFound,
     PermanentError,
     Refused,
     Unauthorized,
     Unreachable,
 )
-from include.engine.model import Manifest, Verdict
+from include.engine.model import DestinationKind, Manifest, Verdict
+from include.engine.sandbox.home import Sandbox
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import backup as source
 from include.engine.systems.cassandra import clusters, control, node_scripts, transfer
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.selection import Method
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.children import beside, kill_when
@@ -104,10 +108,77 @@ def test_a_snapshot_that_was_cleared_is_no_backup_of_nothing(estate: Estate, tab
         backup.copy(pipeline, "20261123T030001Z", TARGET, progress=Told(), stop=Stop(), clock=now)
 
 
-def test_a_keyspace_without_a_single_row_is_no_backup(estate: Estate, keyspace: str, cql: Cql) -> None:
-    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
-    with pytest.raises(Incomplete, match="holds no SSTable at all"):
+def test_a_keyspace_without_a_single_row_is_a_backup_that_proves_it_and_comes_back(
+    estate: Estate, keyspace: str, cql: Cql, tmp_path: Path
+) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY, v text)")
+    cql.rows(f"CREATE INDEX ON {keyspace}.t (v)")
+    manifest = estate.backup(keyspaces=[keyspace])
+    assert [entry.name for entry in manifest.entries] == ["schema.cql"]
+    assert "no row in any of 1 tables: each node lists 0 SSTables of each" in manifest.notes[-1]
+    (proof,) = verify.verify_parts(estate.pipeline(), manifest.id, progress=Told(), stop=Stop(), clock=now)
+    assert proof.verdict is Verdict.PASS
+    assert estate.backup(keyspaces=[keyspace]).notes == manifest.notes  # the first rows may be a day away
+
+    restored = estate.restore(rename={keyspace: f"{keyspace}_x"})
+    try:
+        assert restored.verdict is Verdict.PASS, restored.checks
+        assert rows(cql, f"{keyspace}_x.t") == []
+    finally:
+        cql.rows(f"DROP KEYSPACE {keyspace}_x", timeout=60)
+    estate.restore("", destination=DestinationKind.DIRECTORY, path=str(tmp_path / "files"))
+    assert f"CREATE TABLE {keyspace}.t" in (tmp_path / "files" / "schema.cql").read_text()
+
+
+def test_a_keyspace_that_had_rows_is_not_taken_for_a_new_one(estate: Estate, table: str, cql: Cql) -> None:
+    keyspace = table.partition(".")[0]
+    estate.backup(keyspaces=[keyspace])
+    cql.rows(f"TRUNCATE {table}", timeout=60)
+    with pytest.raises(Incomplete, match="somebody has emptied it, or it is another cluster"):
         estate.backup(keyspaces=[keyspace])
+    assert "no row in any" in estate.backup(full=True, keyspaces=[keyspace]).notes[-1]  # a person has said so
+
+
+def test_a_snapshot_that_lists_no_file_of_rows_that_were_read_is_no_backup(estate: Estate, table: str) -> None:
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]])
+    cut = backup.freeze(pipeline, "20261123T030002Z", [TARGET], clock=now).cuts[str(TARGET)]
+    snapshot = next(data_files(estate, table)[0].parent.glob(f"snapshots/{cut.position}"))
+    for file in snapshot.glob("*-big-*"):
+        file.unlink()
+    (snapshot / "manifest.json").write_text('{"files": []}')
+    with pytest.raises(Incomplete, match="in which rows were read as it was taken"):
+        backup.copy(pipeline, "20261123T030002Z", TARGET, progress=Told(), stop=Stop(), clock=now)
+    backup.release(pipeline, "20261123T030002Z", [TARGET])
+
+
+def test_without_samples_nobody_can_say_that_a_keyspace_holds_no_row(estate: Estate, keyspace: str, cql: Cql) -> None:
+    cql.rows(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")
+    with pytest.raises(Incomplete, match="nobody could count"):
+        estate.backup(keyspaces=[keyspace], sample_ranges=0)
+
+
+def test_a_new_cluster_without_a_keyspace_has_a_backup_and_one_that_is_left_out_has_none(
+    sandbox: Sandbox, object_store: ObjectStoreServer, bucket: str, tmp_path: Path
+) -> None:
+    server = CassandraServer(sandbox, "new", jolokia=False).start()
+    try:
+        estate = Estate(server, object_store, bucket, tmp_path)
+        manifest = estate.backup()
+        assert manifest.notes[-1] == "there is no table to back up: no node knows one"
+        with server.connect() as cql:
+            assert (
+                cql.rows("SELECT name FROM system_views.snapshots") == []
+            )  # without names it would be of the system's
+            restored = estate.restore("", destination=DestinationKind.DIRECTORY, path=str(tmp_path / "files"))
+            assert restored.verdict is Verdict.PASS
+            cql.rows("CREATE KEYSPACE k WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
+        with pytest.raises(Incomplete, match="leaves out every keyspace of the cluster: k"):
+            estate.backup(exclude=["k"])
+        with pytest.raises(NotFound, match="no keyspace orders"):
+            estate.backup(keyspaces=["orders"])
+        assert "there is no table" in estate.backup().notes[-1]  # a keyspace alone
+    finally:
+        server.stop()
 
 
 def test_an_empty_table_comes_back_empty_and_proved(estate: Estate, table: str, cql: Cql) -> None:

@@ -48,7 +48,7 @@ def name(
     file = tmp_path / "inventory.yaml"
     file.write_text(
         "pipeline: test\nstore: {url: 'file:///nowhere'}\n"
-        f"kafka: {{main: {{connection: kafka_main, mirrors: {{{mirror.name}: {{connect: kafka_connect, to: kafka_dr, "
+        f"kafka: {{main: {{connection: kafka_main, mirrors: {{'{mirror.name}': {{connect: kafka_connect, to: kafka_dr, "
         f"topics: ['{stand.prefix}.*'], groups: ['{stand.prefix}.*'], replication_factor: 1, "
         f"source_alias: {mirror.settings.source_alias}}}}}}}}}\n"
     )

@@ -18,7 +18,7 @@ from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
-from include.engine.systems.cassandra import node_scripts, snapshot, sstables, stored, transfer
+from include.engine.systems.cassandra import emptiness, node_scripts, snapshot, sstables, stored, transfer
 from include.engine.systems.cassandra.client import Cql, Node, load_driver
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of
 from include.engine.systems.cassandra.schema import user_keyspaces
@@ -85,7 +85,7 @@ class CassandraSource:
     def copy(self, job: CopyJob) -> Manifest:
         """Let the nodes send what the store has not got, and describe all that the snapshot consists of.
 
-        :raises Incomplete: when a node or a table is missing, or there is nothing at all
+        :raises Incomplete: when a node or a table is missing, or there is no file and it is not proved that there is no row
         :raises Corrupt: when a file is not what Cassandra wrote
         :raises Unsupported: when encryption in the client is asked for: nodes have no key
         """
@@ -104,11 +104,10 @@ class CassandraSource:
             listing = beside.submit(job.shared.stored)
             shares = self._hash(job, cut, nodes, directories)
             there = listing.result()
+        emptiness.require_files_of_rows(self.target, cut, (file for share in shares for file in share.files))
         if not any(share.files for share in shares):
-            raise Incomplete(
-                f"the snapshot {cut.tag} of {self.target} holds no SSTable at all",
-                hint="check that the keyspaces are the right ones: a backup of nothing is none",
-            )
+            empty = emptiness.proved_empty(self.target, cut, () if job.full else job.history)
+            cut = msgspec.structs.replace(cut, notes=(*cut.notes, empty))
         schema = stored.described(job, cut, there)
         sent = self._send(job, shares, there)
         return self._manifest(job, cut, shares, schema, sent=sent, started=started)

@@ -17,16 +17,16 @@ import msgspec
 
 from include.engine.contracts import Connection
 from include.engine.errors import Misconfigured, PermanentError, Unauthorized, Unreachable
+from include.engine.full_disks import FULL
 from include.engine.systems.cassandra.node_configuration import CLEAR_SNAPSHOT, STORAGE_SERVICE, TAKE_SNAPSHOT
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 # One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
 _idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
-# The kernel's word, Cassandra's own for a disk with too little space left, and the bare error of a node that tells no cause.
-_FULL = re.compile(
-    r"No space left on device|Insufficient disk space|contains enough space to write|FSWriteError in \S+"
-)
+# Besides what others say: Cassandra's words for a disk with too little space left, and the bare error of a node that tells no cause.
+_OWN_WORDS = (r"Insufficient disk space", r"contains enough space to write", r"FSWriteError in \S+")
+_FULL = re.compile("|".join([*map(re.escape, FULL), *_OWN_WORDS]))
 _MAKE_ROOM = (
     "see with df whether that node's data disk is full, and free space there; start the node again if its disk_failure_policy has"
     " stopped it; then run it again"

@@ -60,6 +60,7 @@ def to_here(files: Sequence[StoredFile], directory: Path, reader: Reader, progre
         with lock:
             fetched += file.entry.bytes
 
+    directory.mkdir(parents=True, exist_ok=True)  # also for no file at all: of a cluster without a row
     side_by_side(one, files, at_once=_AT_ONCE)
     return fetched
 

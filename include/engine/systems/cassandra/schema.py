@@ -156,9 +156,12 @@ def read_schema(cql: Cql, keyspaces: Sequence[str], *, at: Node | None = None) -
     )
 
 
-def user_keyspaces(cql: Cql) -> list[str]:
-    """Name all keyspaces that are neither the system's nor a load test's, which is gone before a copy of it is made."""
-    names = (row["keyspace_name"] for row in cql.rows("SELECT keyspace_name FROM system_schema.keyspaces"))
+def user_keyspaces(cql: Cql, *, at: Node | None = None) -> list[str]:
+    """Name all keyspaces that are neither the system's nor a load test's, which is gone before a copy of it is made.
+
+    :param at: the node that is asked; any when it is None
+    """
+    names = (row["keyspace_name"] for row in cql.rows("SELECT keyspace_name FROM system_schema.keyspaces", at=at))
     return sorted(name for name in names if name not in SYSTEM_KEYSPACES and not is_of_a_test(name))
 
 

@@ -44,12 +44,14 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
     """Snapshot all nodes at once; again, when the schema changed in the middle.
 
     :raises Unreachable: when a node is down: a backup without it would be incomplete
-    :raises Incomplete: when there is nothing to back up
+    :raises Incomplete: when the inventory leaves out all that there is
     :raises Contended: when the schema never stands still
     """
     nodes = cql.ring()
     require_all_up(cql, nodes)
     keyspaces = _keyspaces(cql, settings)
+    if not keyspaces:
+        return _of_nothing(cql, settings, nodes, backup, clock)
     with ThreadPoolExecutor(1, thread_name_prefix="control") as beside:
         # A TLS handshake with each node takes as long as the reading of the samples: both at once.
         opening = beside.submit(_controls, settings, connection, nodes)
@@ -75,7 +77,7 @@ def _take(
         looked, first = _read_first(sampler, stillness, before, effort)
         controls, notes = opening.result()
         # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
-        tag = f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
+        tag = _tag(backup)
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
@@ -109,6 +111,37 @@ def _take(
         f"the schema changed during each of {_TRIES} snapshots",
         hint="wait until the migration is over, then run it again",
     )
+
+
+def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: str, clock: Clock) -> Taken:
+    """Note that no node knows a keyspace of a user.  No snapshot is taken: without names it would be one of the system's.
+
+    :raises Contended: when one was made just now
+    """
+    at = clock()
+    _require_agreement(cql, nodes)
+    found = {name for names in side_by_side(lambda node: user_keyspaces(cql, at=node), nodes) for name in names}
+    if found:
+        raise Contended(
+            f"the keyspace {', '.join(sorted(found))} was made while the snapshot was taken",
+            hint="run it again: it will be in the next snapshot",
+        )
+    cut = SnapshotCut(
+        tag=_tag(backup),
+        cluster=_cluster_name(cql),
+        nodes=nodes,
+        keyspaces=(),
+        schema=Schema(()),
+        samples=(),
+        skew_seconds=0.0,
+        roles=read_roles(cql) if settings.roles else (),
+        archived=settings.archives,
+    )
+    return Taken(at, cut)
+
+
+def _tag(backup: str) -> str:
+    return f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
 
 
 def _read_first(
@@ -230,6 +263,7 @@ def _unlogged(schema: Schema) -> list[str]:
 
 
 def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
+    """Name the keyspaces to back up; none when the cluster has none of its own and the inventory names none."""
     there = user_keyspaces(cql)
     wanted = [name for name in sorted(set(settings.keyspaces)) or there if settings.covers(name)]
     missing = sorted(set(wanted) - set(there))
@@ -237,10 +271,10 @@ def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
         raise NotFound(
             f"the cluster has no keyspace {', '.join(missing)}", hint=f"it has: {', '.join(there) or 'none of its own'}"
         )
-    if not wanted:
-        besides = " and those that `exclude` names" if settings.exclude else ""
+    if there and not wanted:
         raise Incomplete(
-            f"the cluster has no keyspace besides the system's{besides}", hint="check that it is the right cluster"
+            f"the inventory leaves out every keyspace of the cluster: {', '.join(there)}",
+            hint="take one of them out of `exclude`, or take the target out of the inventory",
         )
     return wanted
 

@@ -18,6 +18,7 @@ from psycopg import sql as q
 
 from include.engine.contracts import Clock, Connection
 from include.engine.errors import Interrupted, MainstayError, PermanentError, Unreachable
+from include.engine.full_disks import FULL
 from include.engine.loading.contracts import CPU_SHARE, UNSENT, CutShort, LoadRun, Measured
 from include.engine.loading.distribution import encoded
 from include.engine.loading.driving import LATE
@@ -39,7 +40,7 @@ from include.engine.systems.postgres.workload import Workload
 _PROJECT = Path(__file__).resolve().parents[4]
 _LOST = (
     *("server closed the connection", "terminating connection", "connection to server", "could not receive data"),
-    "No space left on device",  # a server that is full has had enough, and that is a result
+    *FULL,  # a server that is full has had enough, and that is a result
     "perhaps the backend died",  # the only words of some clients: the server's own may be lost with the connection
 )
 # Waits for each: PostgreSQL drops no database that somebody is in.

@@ -20,12 +20,13 @@ from psycopg.conninfo import make_conninfo
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Incomplete, Interrupted, MainstayError, Misconfigured, Unreachable
+from include.engine.full_disks import says_full
 from include.engine.sandbox import procfs
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.client import conninfo, diagnosed
 from include.engine.systems.postgres.lsn import Segment, parse_lsn, valid_segment_size
 from include.engine.systems.postgres.replication import ReplicationSession
-from include.engine.systems.postgres.spool_disk import is_full, unwritable, writing
+from include.engine.systems.postgres.spool_disk import unwritable, writing
 from include.engine.systems.postgres.wal_objects import WalIdentity
 
 APPLICATION = "mainstay wal-archive"
@@ -195,7 +196,7 @@ class Receiver:
                 f"the server's history left timeline {forked[1]} at {forked[2]}, before what was received of it",
                 hint="a standby that was behind was promoted: archiving goes on along its timeline",
             )
-        if full := next((line for line in said.splitlines() if is_full(line)), ""):
+        if full := next((line for line in said.splitlines() if says_full(line)), ""):
             return unwritable(self.directory, full)
         errors = [line for line in said.splitlines() if "error:" in line or "ERROR:" in line or "FATAL:" in line]
         return diagnosed(self.connection, "; ".join(errors) or said or "pg_receivewal ended")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from include.engine.contracts import Progress, Stop
 from include.engine.errors import Corrupt, MainstayError, NotFound, TransientError, Unreachable, Unsupported
+from include.engine.full_disks import FULL, says_full
 from include.engine.model import PointKind, RecoveryPoint
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.spool import WalSpool
@@ -92,8 +93,8 @@ def explain(log: str, point: RecoveryPoint, data: Path) -> MainstayError | None:
             "the archived history says that the backup does not belong to the timeline that was to be followed",
             hint="run the WAL audit: a history file is missing or of another cluster",
         )
-    if "No space left on device" in log:
-        return full_or_broken(data, _line(log, "No space left on device"))
+    if says_full(log):
+        return full_or_broken(data, _line(log, next(words for words in FULL if words in log)))
     if (lacking := lacks_locale(log)) is not None:
         return lacking
     for fatal in ("PANIC", "could not locate a valid checkpoint record", "invalid checkpoint record"):

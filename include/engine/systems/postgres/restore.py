@@ -65,6 +65,10 @@ class PostgresRestore:
     :param identities: age secret keys; needed when the WAL archive is encrypted
     """
 
+    unlooked = (
+        "rows were not compared with the backup's samples, pg_amcheck did not look, and rows were not read: --no-checks"
+    )
+
     def __init__(
         self,
         target: Target,

@@ -8,18 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.engine.errors import Unreachable
-
-_FULL = ("No space left on device", "Disk quota exceeded")
-
-
-def is_full(said: str) -> bool:
-    """Whether a program or the system says that a disk is full.  Pure."""
-    return any(words in said for words in _FULL)
+from include.engine.full_disks import says_full
 
 
 def unwritable(spool: Path, said: str) -> Unreachable:
     """Say that *spool* cannot be written; trying again helps as soon as the cause is gone."""
-    if is_full(said):
+    if says_full(said):
         free = shutil.disk_usage(spool).free
         return Unreachable(
             f"the disk of the spool {spool} is full ({free >> 20} MiB are free): {said}",

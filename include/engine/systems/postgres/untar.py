@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from include.engine.errors import Corrupt, Incomplete, MainstayError, PermanentError, Refused
+from include.engine.full_disks import says_full
 from include.engine.sandbox.accounts import Account
 from include.engine.systems.postgres.linux import acting_as, begin_writeback
 
@@ -51,7 +52,7 @@ def untar(
 
 def full_or_broken(folder: Path, said: str) -> MainstayError:
     """Tell a full disk from other trouble with it."""
-    if "space" in said or "quota" in said.lower():
+    if says_full(said):
         free = shutil.disk_usage(folder).free
         return Incomplete(
             f"the disk of {folder} is full ({free >> 20} MiB are free): {said}",
@@ -203,9 +204,8 @@ class _Unpacking:
             return _closed(self._folder, self._account, error.strerror or str(error))
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR):  # the archive contradicts itself
             return Corrupt(f"{self._what} cannot be unpacked: {error}", hint=DAMAGED)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return full_or_broken(self._folder, error.strerror or str(error))
-        return full_or_broken(self._folder, str(error))
+        said = error.strerror or str(error)
+        return full_or_broken(self._folder, said if says_full(said) else str(error))
 
 
 def _closed(folder: Path, account: Account, said: str) -> Refused:

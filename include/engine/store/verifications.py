@@ -1,0 +1,130 @@
+"""What was found when backups were read back: a document for each time, written once, whose name says what it has found.
+
+``verifications/<target>/<backup>/<time>.<verdict>.json``.  A listing, one request for a thousand, so tells what need not be read:
+of a backup the last document counts, and only one that found something wrong can name damage.  In an older Mainstay's names there
+is no verdict: what these have found, only they can say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import groupby
+
+from msgspec import Struct
+
+from include.engine.errors import NotFound, PermanentError
+from include.engine.model import Target, Verdict, Verification, decode, encode
+from include.engine.store.bucket import Bucket
+
+_FOLDER = "verifications"
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+_READS_AT_ONCE = 16
+_VERDICTS: Mapping[str, Verdict] = {str(verdict): verdict for verdict in Verdict}
+
+
+class Noted(Struct, frozen=True, kw_only=True):
+    """A verification as its name tells it.
+
+    :param stamp: when, so that stamps are in the order of time
+    :param verdict: None in a name of an older Mainstay's
+    """
+
+    key: str
+    backup: str
+    stamp: str
+    verdict: Verdict | None
+
+    @classmethod
+    def parse(cls, key: str) -> Noted:
+        """Read a name."""
+        _, backup, name = key.rsplit("/", 2)
+        stamp, _, verdict = name.removesuffix(".json").partition(".")
+        return cls(key=key, backup=backup, stamp=stamp, verdict=_VERDICTS.get(verdict))
+
+    @property
+    def order(self) -> tuple[str, bool]:
+        """By time; of two at the same time the worse one is the later one."""
+        return self.stamp, self.verdict is Verdict.FAIL
+
+    @property
+    def may_name_damage(self) -> bool:
+        """Whether it may have found an object wrong."""
+        return self.verdict in (Verdict.FAIL, None)
+
+
+class Verifications:
+    """All verifications in a bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def record(self, verification: Verification) -> None:
+        """Store what reading a backup back has found, once per time."""
+        verdict = Verdict.FAIL if verification.wrong else verification.verdict
+        name = f"{verification.at:{_STAMP}}.{verdict}.json"
+        self._bucket.create(f"{_FOLDER}/{verification.target}/{verification.backup}/{name}", encode(verification))
+
+    def noted(self, target: Target, backup: str = "") -> list[Noted]:
+        """Give the names of a target's verifications, or of one backup's, oldest first: one request for a thousand."""
+        listed = self._bucket.list(f"{_FOLDER}/{target}/{backup}")
+        return sorted((Noted.parse(found.key) for found in listed), key=lambda one: one.order)
+
+    def noted_since(self, target: Target, since: datetime) -> list[Noted]:
+        """Give the names of those that are not older than *since*."""
+        return [one for one in self.noted(target) if one.stamp >= f"{since:{_STAMP}}"]
+
+    def read(self, noted: Noted) -> Verification | None:
+        """Read one; nothing when it has gone since it was listed.
+
+        :raises Corrupt: when it cannot be read
+        """
+        try:
+            raw = self._bucket.read(noted.key)
+        except NotFound:
+            return None
+        return decode(raw, Verification, where=noted.key)
+
+    def readable(self, noted: Sequence[Noted]) -> dict[str, Verification]:
+        """Read several side by side, and give them by their keys, in their order; what cannot be read is left out."""
+
+        def one(name: Noted) -> Verification | None:
+            try:
+                return self.read(name)
+            except PermanentError:
+                return None
+
+        with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="verifications") as pool:
+            found = pool.map(one, noted)
+            return {name.key: said for name, said in zip(noted, found, strict=True) if said is not None}
+
+
+def last_word(noted: Sequence[Noted], read: Callable[[Noted], Verification | None]) -> Verification | None:
+    """Give the last of a backup's verifications, or the one before it that says more.
+
+    A FAIL stays one until a later verification passes: one that could not look takes nothing back.
+
+    :param noted: of one backup, oldest first
+    """
+    last = read(noted[-1]) if noted else None
+    if last is None or last.verdict is not Verdict.UNVERIFIED:
+        return last
+    said = last_that_says(noted[:-1], read)
+    return said if said is not None and said.verdict is Verdict.FAIL else last
+
+
+def last_that_says(noted: Sequence[Noted], read: Callable[[Noted], Verification | None]) -> Verification | None:
+    """Give the last of a backup's verifications that could look; nothing when none could.  Those that could not are not read."""
+    for one in reversed(noted):
+        if one.verdict is not Verdict.UNVERIFIED:
+            found = read(one)
+            if found is not None and found.verdict is not Verdict.UNVERIFIED:
+                return found
+    return None
+
+
+def by_backup(noted: Iterable[Noted]) -> dict[str, list[Noted]]:
+    """Sort names by their backup, keeping their order."""
+    ordered = sorted(noted, key=lambda one: (one.backup, one.order))
+    return {backup: list(found) for backup, found in groupby(ordered, key=lambda one: one.backup)}
