@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -42,3 +46,33 @@ def test_the_cause_of_an_error_is_told_however_long_the_paths_before_it_are(monk
     assert told.value.message.endswith("No space left on device")
     assert len(told.value.message) < 500
     assert "free space" in told.value.hint
+
+
+@pytest.fixture
+def by_halves() -> Iterator[int]:
+    """A server that writes each answer's head and body by themselves, as the one in Java does; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            link, _ = listening.accept()
+            with link, link.makefile("rb") as asked:
+                for line in asked:
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                    if line == b"\r\n":
+                        asked.read(length)
+                        link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\n")
+                        link.sendall(b'{"status": 200, ')
+                        link.sendall(b'"value": "NORMAL"}')
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def test_the_body_of_an_answer_does_not_wait_until_its_head_is_acknowledged(by_halves: int) -> None:
+    node, times = Jolokia("127.0.0.1", by_halves, Connection()), []
+    for _ in range(12):
+        began = time.monotonic()
+        assert node.answer() == "NORMAL"
+        times.append(time.monotonic() - began)
+    assert min(times[4:]) < 0.03  # the first ones on a connection are acknowledged at once anyway
