@@ -66,9 +66,11 @@ def run(
     before = sum(tree_cpu(pid) for pid in servers)
     peak = _Peak(scratch)
     started = time.monotonic()
+    # An installed program keeps its byte code, whatever this machine tells Python of others.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     child = subprocess.Popen(
         [str(part) for part in command],
-        env={**os.environ, **(env or {})},
+        env=inherited | dict(env or {}),
         cwd=cwd,
         user=user,
         stdout=subprocess.PIPE,

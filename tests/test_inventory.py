@@ -47,6 +47,11 @@ class TestReading:
         assert found.objectives_of(MAIN).rpo == timedelta(minutes=15)
         assert found.encryption_of(MAIN).recipients == ()
 
+    def test_what_is_no_yaml_is_shown(self) -> None:
+        with pytest.raises(Misconfigured) as refused:
+            read("pipeline: shop\n  store: nowhere\n")
+        assert "line 2, column 8:\n      store: nowhere\n           ^" in refused.value.message
+
     def test_a_target_may_have_its_own_terms(self) -> None:
         found = read(SMALLEST + "    objectives: {rpo: 30s, rto: 2h}\n    encryption: {recipients: [age1x]}\n")
         assert found.objectives_of(MAIN).rpo == timedelta(seconds=30)

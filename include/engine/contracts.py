@@ -200,15 +200,6 @@ class BackupSource(Protocol):
         ...
 
 
-@runtime_checkable
-class Prepares(Protocol):
-    """A source that can begin to log in while its caller does something else: a login may take longer than a freeze."""
-
-    def prepare(self) -> None:
-        """Begin, and do not wait.  What goes wrong is told by the first step that needs the login."""
-        ...
-
-
 class RestoreJob(Struct, frozen=True, kw_only=True):
     """All that a system needs to restore a plan."""
 

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.loading.permission import LoadPermission, LoadTargets
 from include.engine.model import System, Target
-from include.engine.sections import Cron, CronOrBackup, Duration, Mistake, Section, mistakes_of, read_yaml
+from include.engine.sections import Cron, CronOrBackup, Duration, Mistake, Section, mistakes_of, read_yaml, unless_given
 from include.engine.watching import DeploymentSection, ExpectSection, NotifySection, SweepSection
 
 __all__ = ["Cron", "Duration", "Section"]  # what the systems' settings are made of
@@ -90,7 +90,7 @@ class TargetSettings(Section):
     encryption: Encryption | None = Field(None, description="instead of the pipeline's")
     timeout: Duration = Field(timedelta(hours=12), description="a backup that takes longer is stopped")
     queue: str | None = Field(None, description="Airflow queue whose workers are near the data")
-    load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
+    load: LoadPermission = unless_given("whether load tests may run against it, and how much")
 
     def occupies(self) -> Sequence[str]:
         """Name what no other target may have as well, for a person."""
@@ -112,22 +112,22 @@ class Inventory(Section):
     pipeline: str = Field(min_length=1, description="the pipeline's name, for reports")
     owner: str = Field("platform-ops", description="the team that is told; never a person")
     store: StoreSection
-    objectives: Objectives = Objectives()
-    retention: Retention = Retention()
-    encryption: Encryption = Encryption()
-    evidence: Evidence = Evidence()
-    schedule: Schedule = Schedule()
+    objectives: Objectives = unless_given()
+    retention: Retention = unless_given()
+    encryption: Encryption = unless_given()
+    evidence: Evidence = unless_given()
+    schedule: Schedule = unless_given()
     late_after: Duration = Field(timedelta(hours=2), description="a backup run older than this is reported as late")
     targets: dict[Target, TargetSettings] = Field(default_factory=dict, exclude=True)
     servers: dict[str, ServerSection] = Field(
         default_factory=dict, description="places that a restore may go to by name"
     )
 
-    sweep: SweepSection = SweepSection()
-    expect: ExpectSection = ExpectSection()
+    sweep: SweepSection = unless_given()
+    expect: ExpectSection = unless_given()
     notify: dict[str, NotifySection] = Field(default_factory=dict, description="who is told of findings, by any name")
-    deployment: DeploymentSection = DeploymentSection()
-    load: LoadTargets = LoadTargets()
+    deployment: DeploymentSection = unless_given()
+    load: LoadTargets = unless_given()
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from include.engine.sections import Duration, Section
+from include.engine.sections import Duration, Section, unless_given
 
 CUSTOM = "custom"  # the system of probes that belong to none: those that rule files declare by a URL or a command
 
@@ -141,11 +141,11 @@ class AirflowExpect(Section):
 class ExpectSection(Section):
     """The topology as it was meant to be.  What is not declared is not judged."""
 
-    postgres: PostgresExpect = PostgresExpect()
-    cassandra: CassandraExpect = CassandraExpect()
-    kafka: KafkaExpect = KafkaExpect()
-    spark: SparkExpect = SparkExpect()
-    airflow: AirflowExpect = AirflowExpect()
+    postgres: PostgresExpect = unless_given()
+    cassandra: CassandraExpect = unless_given()
+    kafka: KafkaExpect = unless_given()
+    spark: SparkExpect = unless_given()
+    airflow: AirflowExpect = unless_given()
 
     def value(self, name: str) -> float | None:
         """Give what ``expect.<name>`` stands for in a rule, such as ``kafka.brokers``; nothing when it was not declared.

@@ -13,17 +13,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from include.engine import inventory as inventories
 from include.engine.archiving import Archive
 from include.engine.contracts import BackupSource, Clock, Connection, Connections, RestoreEngine
 from include.engine.errors import Misconfigured, NotFound, Unsupported
-from include.engine.inventory import Inventory, Objectives, TargetSettings
 from include.engine.mirroring import Mirror
 from include.engine.model import Manifest, System, Target
 from include.engine.probing import Probe
 from include.engine.streaming import StreamJob
 
-if TYPE_CHECKING:  # the store's clients are loaded when a pipeline is opened: DAG files import this module
+# The store's clients are loaded when a pipeline is opened, pydantic when an inventory is read: DAG files import this module.
+if TYPE_CHECKING:
+    from include.engine.inventory import Inventory, TargetSettings
     from include.engine.store.catalog import Catalog
     from include.engine.systems.spark.ingest import Ingested
     from include.engine.verbs.pipeline import Pipeline, Terms
@@ -46,7 +46,9 @@ def inventory_path() -> Path:
 
 def load_inventory(path: Path | None = None) -> Inventory:
     """Read the inventory with the settings of every system that is installed.  Reads YAML only, so DAG files may call it."""
-    return inventories.load(path or inventory_path(), _Schemas())
+    from include.engine import inventory
+
+    return inventory.load(path or inventory_path(), _Schemas())
 
 
 def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
@@ -82,6 +84,7 @@ def open_pipeline(inventory: Inventory, connections: Connections) -> Pipeline:
 
 def open_bucket(url: str, connection: Connection | None = None, *, identities: Sequence[str] = ()) -> Pipeline:
     """Build a pipeline from nothing but its bucket: it can be listed, verified and restored, not backed up."""
+    from include.engine.inventory import Objectives
     from include.engine.store.bucket import Bucket
     from include.engine.store.catalog import Catalog
     from include.engine.store.retention import Policy

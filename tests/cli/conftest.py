@@ -25,6 +25,7 @@ def paper() -> Paper:
 def pipeline(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     made = on_paper.pipeline(paper)
     monkeypatch.setattr(Whence, "pipeline", lambda self: made)
+    monkeypatch.setattr(Whence, "log_in_ahead", lambda self, names: None)  # on paper there is no server
     return made
 
 

@@ -146,6 +146,22 @@ class TestStartUp:
         heavy = {"rich", "pydantic", "obstore", "psycopg", "boto3", "airflow", "yaml", "pyrage"}
         assert not heavy & set(done.stdout.split())
 
+    def test_logins_begin_before_anything_that_validates_is_loaded(self) -> None:
+        code = "import sys, include.engine.logins, include.engine.cli.connections, include.engine.systems.cassandra.ahead\n"
+        code += "print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+        assert not {"pydantic", "obstore", "rich"} & set(done.stdout.split())
+
+    def test_the_inventory_is_imported_without_building_a_validator(self) -> None:
+        code = (
+            "import include.engine.inventory as i\n"
+            "def below(kind):\n"
+            "    for one in kind.__subclasses__(): yield one; yield from below(one)\n"
+            "print(*(one.__name__ for one in below(i.Section) if one.__pydantic_complete__))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == ""
+
     def test_help_lists_every_command_in_its_section(self, shell: Shell) -> None:
         text = shell("--help").stdout
         for word in ("The demo:", "Verbs:", "What is kept:", "The project:", "wal-archive", "unkeep", "inventory"):

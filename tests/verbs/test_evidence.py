@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from include.engine.cli.backup import take
+from include.engine.cli.backup import clearing, take
 from include.engine.cli.redaction import redacted
 from include.engine.contracts import Stop
 from include.engine.errors import Misconfigured
@@ -115,7 +115,9 @@ def test_a_drill_signs_itself_when_the_inventory_names_a_key(shell: Shell, paper
     key = generate_key()
     signing = dataclasses.replace(on_paper.pipeline(paper), signer=key.file_text(clock()))
     assert key.secret not in repr(signing)
-    sealed = take(signing, "20261123T020000Z", signing.targets, full=False, progress=Quiet(), stop=Stop())
+    taken = "20261123T020000Z"
+    with clearing(signing, taken, signing.targets, Quiet()) as release:
+        sealed = take(signing, taken, signing.targets, full=False, progress=Quiet(), stop=Stop(), release=release)
     report = drill.drill(
         signing, drill.choose(signing), drill_id="20261123T030000Z", progress=Quiet(), stop=Stop(), clock=clock
     )

@@ -7,7 +7,12 @@ import os
 import sys
 import threading
 
-from include.engine.cli.app import build
+# What is loaded stays: looking through it for garbage again and again is a fifteenth of the time that loading takes.
+gc.set_threshold(100_000, 10, 10)
+# Ours are none; looking for those of others is to read what each of some hundred installed packages says of itself.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+from include.engine.cli.app import build  # noqa: E402
 
 _IDLE = "ThreadPoolExecutor-"  # a pool that nobody named is a library's
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +12,10 @@ import typer
 from include.engine.cli import figures
 from include.engine.cli.boundary import stopping
 from include.engine.cli.clock import now
-from include.engine.cli.output import Json, checks_table, emit_json, leave, show, table
+from include.engine.cli.output import Json, checks_table, emit_json, leave, load_ahead, show, table
 from include.engine.cli.progress import ShellProgress
 from include.engine.cli.whence import Whence, finds_pipeline
-from include.engine.contracts import Prepares, Progress, Stop
+from include.engine.contracts import Progress, Stop
 from include.engine.errors import MainstayError, Misconfigured
 from include.engine.model import Check, SetManifest, Target, Verdict, Verification, backup_id, worst
 
@@ -46,34 +47,28 @@ def backup(
     """
     if set_id is not None and targets:
         raise Misconfigured("a set that is finished has its targets already", hint="give either --id or targets")
+    whence.log_in_ahead(targets or [])
     pipeline = whence.pipeline()
-    chosen = pipeline.choose(targets or [])
-    _ahead(pipeline, chosen)
-    with stopping() as stop, ShellProgress() as progress:
-        sealed = take(pipeline, set_id or backup_id(now()), chosen, full=full, progress=progress, stop=stop)
+    chosen, name = pipeline.choose(targets or []), set_id or backup_id(now())
+    load_ahead()
+    with stopping() as stop, ShellProgress() as progress, clearing(pipeline, name, chosen, progress) as release:
+        sealed = take(pipeline, name, chosen, full=full, progress=progress, stop=stop, release=release)
         checks = whole(pipeline, sealed) if verify else ()
         proofs = read_back(pipeline, sealed, progress=progress, stop=stop) if verify else ()
-    _tell(pipeline, sealed, checks, proofs, as_json=as_json)
+        progress.close()
+        _tell(pipeline, sealed, checks, proofs, as_json=as_json)
     unread = [] if verify else [Verdict.UNVERIFIED]
     leave(worst([sealed.verdict, *unread, *(check.verdict for check in checks), *(proof.verdict for proof in proofs)]))
 
 
-def _ahead(pipeline: Pipeline, targets: tuple[Target, ...]) -> None:
-    """Begin what would be waited for later: logins, and the import of the table library, which only the end needs."""
-    for target in targets:
-        source: object = pipeline.lookup.source(target)
-        if isinstance(source, Prepares):
-            source.prepare()
-    threading.Thread(target=import_module, args=("rich.table",), name="import", daemon=True).start()
-
-
-def take(
-    pipeline: Pipeline, set_id: str, targets: tuple[Target, ...], *, full: bool, progress: Progress, stop: Stop
-) -> SetManifest:
-    """Freeze, copy and seal a set; what was left on the servers is cleared whatever happened."""
+@contextmanager
+def clearing(
+    pipeline: Pipeline, set_id: str, targets: Sequence[Target], progress: Progress
+) -> Iterator[threading.Thread]:
+    """Give the thread that clears what a set left on the servers.  It is begun at the latest, and waited for, at the end."""
     from include.engine.verbs import backup as verb
 
-    def release() -> None:
+    def clear() -> None:
         try:
             left = verb.release(pipeline, set_id, targets)
             for target in left:
@@ -84,19 +79,38 @@ def take(
             # It neither undoes a set that is sealed nor explains one that is not.
             progress.say(f"something of the set {set_id} was left on a server: {error}")
 
-    progress.say(f"Set {set_id}")
-    releasing = threading.Thread(target=release, name="release")
+    release = threading.Thread(target=clear, name="release")
     try:
-        frozen = verb.freeze(pipeline, set_id, targets, clock=now)
-        for name in frozen.cuts:
-            stop.check()
-            verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
-        releasing.start()  # the seal asks for nothing of what the copies needed
-        return verb.seal(pipeline, set_id, clock=now)
+        yield release
     finally:
-        if releasing.ident is None:
-            releasing.start()
-        releasing.join()
+        if release.ident is None:
+            release.start()
+        release.join()
+
+
+def take(
+    pipeline: Pipeline,
+    set_id: str,
+    targets: tuple[Target, ...],
+    *,
+    full: bool,
+    progress: Progress,
+    stop: Stop,
+    release: threading.Thread,
+) -> SetManifest:
+    """Freeze, copy and seal a set.
+
+    :param release: is begun as soon as nothing of what was left on the servers is needed any more
+    """
+    from include.engine.verbs import backup as verb
+
+    progress.say(f"Set {set_id}")
+    frozen = verb.freeze(pipeline, set_id, targets, clock=now)
+    for name in frozen.cuts:
+        stop.check()
+        verb.copy(pipeline, set_id, Target.parse(name), progress=progress, stop=stop, clock=now, full=full)
+    release.start()  # the seal asks for nothing of what the copies needed
+    return verb.seal(pipeline, set_id, clock=now)
 
 
 def read_back(pipeline: Pipeline, sealed: SetManifest, *, progress: Progress, stop: Stop) -> tuple[Verification, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,16 @@ def emit_json(document: Any) -> None:
     sys.stdout.flush()
 
 
+def load_ahead() -> None:
+    """Begin to load the table library, for a command that waits for servers before it has something to show."""
+
+    def load() -> None:
+        import rich.console
+        import rich.table  # noqa: F401
+
+    threading.Thread(target=load, name="import", daemon=True).start()
+
+
 def show(*parts: RenderableType) -> None:
     """Print *parts* for people."""
     screen = console()
@@ -47,7 +58,8 @@ def console() -> Console:
     """A console on standard output, as it is now."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDE)
+    # What a name has between two colons is no picture; the list of those takes longer to load than most tables to draw.
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> RenderableType:

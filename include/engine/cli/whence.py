@@ -13,15 +13,15 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from include.engine.contracts import Connection
+from include.engine.contracts import Connection, Connections
 from include.engine.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:
@@ -78,9 +78,14 @@ class Whence:
         if self.bucket:
             return wiring.open_bucket(self.bucket, self.store(), identities=self._identities())
         self._nothing_without_bucket()
-        from include.engine.cli.connections import ShellConnections
+        return wiring.open_pipeline(self.inventory(), self._connections)
 
-        return wiring.open_pipeline(self.inventory(), ShellConnections(self.path))
+    def log_in_ahead(self, names: Sequence[str]) -> None:
+        """Begin to log in to the servers of some targets, of all when none is named (see :mod:`include.engine.logins`)."""
+        from include.engine import logins
+
+        if not self.bucket:
+            logins.begin(self.path, self._connections, names)
 
     def inventory(self) -> Inventory:
         """Read the inventory.
@@ -124,6 +129,12 @@ class Whence:
             password=os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
             extra={name: value for name, value in extra.items() if value},
         )
+
+    @cached_property
+    def _connections(self) -> Connections:
+        from include.engine.cli.connections import ShellConnections
+
+        return ShellConnections(self.path)
 
     def _identities(self) -> tuple[str, ...]:
         if self.identity_file is None:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from include.engine.errors import Refused
 from include.engine.loading.schedule import Schedule
 from include.engine.model import Reading
-from include.engine.sections import Duration, Section
+from include.engine.sections import Duration, Section, unless_given
 
 CANARY = "load.canary"  # seconds that a small question to production takes while the load is on
 
@@ -52,7 +52,8 @@ class LoadPermission(Section):
         timedelta(minutes=10), description="how long the load may be on, at most, with the time that late answers have"
     )
     guards: dict[str, GuardSection] = Field(
-        default_factory=lambda: {CANARY: GuardSection(above=5.0)},
+        default_factory=lambda: {CANARY: {"above": 5.0}},
+        validate_default=True,
         description="metrics, as the target's probes name them, that stop the load; `load.canary` is the time of a small question",
     )
     guard_every: Duration = Field(timedelta(seconds=1), description="how often they are read")
@@ -62,7 +63,7 @@ class AirflowLoad(Section):
     """An Airflow that may be loaded."""
 
     connection: str = Field(description="name of the connection to its API server: host (a URL), login, password")
-    load: LoadPermission = Field(LoadPermission(), description="whether load tests may run against it, and how much")
+    load: LoadPermission = unless_given("whether load tests may run against it, and how much")
 
 
 class LoadTargets(Section):

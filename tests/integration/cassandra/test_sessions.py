@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +11,9 @@ import msgspec
 import pytest
 
 from include.engine.contracts import Connection
-from include.engine.errors import MainstayError, Unreachable
+from include.engine.errors import MainstayError, Unauthorized, Unreachable
 from include.engine.sandbox.ports import free_port
-from include.engine.systems.cassandra import sessions
+from include.engine.systems.cassandra import ahead, sessions
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.sessions import session
 from tests.integration.cassandra.estate import Estate
@@ -72,3 +74,27 @@ def test_who_waits_for_a_login_that_fails_fails_with_it_and_the_next_tries_again
     with pytest.raises(Unreachable), session(dead):
         pass
     assert len(logins) == tried + 1
+
+
+def test_a_login_that_was_begun_ahead_is_the_one_that_the_first_step_gets(
+    estate: Estate, logins: list[Connection]
+) -> None:
+    usual = sys.getswitchinterval()
+    known = own(estate)
+    ahead.log_in(known)
+    assert sys.getswitchinterval() < usual  # its answers do not wait for what is loaded meanwhile
+    with session(known) as cql:
+        assert cql.rows("SELECT cluster_name FROM system.local")
+    assert logins == [known]
+    for _ in range(100):
+        if sys.getswitchinterval() == usual:
+            break
+        time.sleep(0.05)
+    assert sys.getswitchinterval() == usual
+
+
+def test_a_login_ahead_that_is_refused_is_told_by_whoever_needs_it(estate: Estate) -> None:
+    wrong = own(estate, password="wrong")
+    ahead.log_in(wrong)
+    with pytest.raises(Unauthorized, match="did not accept the login"), session(wrong):
+        pass

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -63,3 +67,33 @@ def test_a_disk_without_room_is_told_as_that_by_nodetool_too(said: str, message:
     with pytest.raises(PermanentError, match=message) as told:
         nodetool.snapshot("tag", ["shop"], timedelta(hours=1))
     assert hint in told.value.hint
+
+
+@pytest.fixture
+def by_halves() -> Iterator[int]:
+    """A server that writes each answer's head and body by themselves, as the one in Java does; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            link, _ = listening.accept()
+            with link, link.makefile("rb") as asked:
+                for line in asked:
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                    if line == b"\r\n":
+                        asked.read(length)
+                        link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\n")
+                        link.sendall(b'{"status": 200, ')
+                        link.sendall(b'"value": "NORMAL"}')
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def test_the_body_of_an_answer_does_not_wait_until_its_head_is_acknowledged(by_halves: int) -> None:
+    node, times = Jolokia("127.0.0.1", by_halves, Connection()), []
+    for _ in range(12):
+        began = time.monotonic()
+        assert node.answer() == "NORMAL"
+        times.append(time.monotonic() - began)
+    assert min(times[4:]) < 0.03  # the first ones on a connection are acknowledged at once anyway

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
@@ -19,7 +17,7 @@ from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
 from include.engine.systems.cassandra import emptiness, node_scripts, snapshot, sstables, stored, transfer
-from include.engine.systems.cassandra.client import Cql, Node, load_driver
+from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.sessions import session
@@ -62,16 +60,6 @@ class CassandraSource:
         self.target = target
         self._settings = settings
         self._connection = connection
-
-    def prepare(self) -> None:
-        """Begin to log in, beside whatever the caller does next (see ``contracts.Prepares``)."""
-
-        def log_in() -> None:
-            with suppress(MainstayError), session(self._connection):
-                pass
-
-        load_driver()  # not in the thread: what else is imported meanwhile would keep it from its first word to the node
-        threading.Thread(target=log_in, name="login", daemon=True).start()
 
     def freeze(self, backup: str, clock: Clock) -> Cut:
         """Snapshot all nodes at the same moment, and note the schema and sampled rows of that moment.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import sys
 import threading
@@ -67,6 +68,9 @@ class Cql:
                 control_connection_timeout=timeout,
                 protocol_version=5,
                 allow_beta_protocol_version=False,
+                sockopts=[
+                    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                ],  # or a question waits for the answer to another one
                 schema_metadata_enabled=False,  # the schema is asked for in CQL, which tells what the driver does not know
                 token_metadata_enabled=False,
             )

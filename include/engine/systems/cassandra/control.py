@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -24,7 +25,7 @@ from include.engine.systems.cassandra.transport import NodeTransport, quote
 
 # One connection a node is kept between requests, also between the steps of a run; by process, as a fork must not use its parent's.
 _idle: dict[tuple[int, str, bytes], http.client.HTTPConnection] = {}
-# Besides what others say: Cassandra's words for a disk with too little space left, and the bare error of a node that tells no cause.
+# Cassandra's words for a disk with too little space left, and the bare error of a node that tells no cause.
 _OWN_WORDS = (r"Insufficient disk space", r"contains enough space to write", r"FSWriteError in \S+")
 _FULL = re.compile("|".join([*map(re.escape, FULL), *_OWN_WORDS]))
 _MAKE_ROOM = (
@@ -167,6 +168,7 @@ class Jolokia:
         for link in [kept, self._connect()] if kept else [self._connect()]:
             try:
                 link.request("POST", "/jolokia/", payload, {"Content-Type": "application/json"})
+                _acknowledge(link)
                 answer = link.getresponse()
                 raw = answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -258,6 +260,13 @@ def control_of(
     except Unreachable as error:
         return nodetool, f"{address}: {error.message}; nodetool was used instead"
     return jolokia, None
+
+
+def _acknowledge(link: http.client.HTTPConnection) -> None:
+    """Acknowledge what comes next at once: Java's HTTP server holds the body back until its head is, 40 ms later by default."""
+    quick = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+    if quick is not None and link.sock is not None:
+        link.sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
 
 def _brief(text: str) -> str:

@@ -74,16 +74,17 @@ class Sampler:
     def learn(self, keyspaces: Sequence[str]) -> None:
         """Ask for the columns of all tables of *keyspaces* at once, rather than for those of each when it is read."""
 
-        def one(keyspace: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-            return (
-                self._schema("columns", _COLUMNS, "keyspace_name = %s", keyspace),
-                self._schema("tables", _TABLES, "keyspace_name = %s", keyspace),
-            )
+        def one(place: tuple[str, str, str]) -> list[dict[str, Any]]:
+            what, columns, keyspace = place
+            return self._schema(what, columns, "keyspace_name = %s", keyspace)
 
-        for keyspace, (columns, tables) in zip(keyspaces, side_by_side(one, keyspaces, at_once=8), strict=True):
-            for row in columns:
-                self._columns.setdefault((keyspace, row["table_name"]), []).append(row)
-            self._tables.update({(keyspace, row["table_name"]): row for row in tables})
+        places = [(*what, keyspace) for keyspace in keyspaces for what in (("columns", _COLUMNS), ("tables", _TABLES))]
+        for (what, _, keyspace), rows in zip(places, side_by_side(one, places, at_once=8), strict=True):
+            for row in rows:
+                if what == "columns":
+                    self._columns.setdefault((keyspace, row["table_name"]), []).append(row)
+                else:
+                    self._tables[keyspace, row["table_name"]] = row
 
     def key(self, keyspace: str, table: str) -> str:
         """Give the CQL of a row's token."""

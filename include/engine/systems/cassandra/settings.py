@@ -125,8 +125,9 @@ class Settings(TargetSettings):
 
     def node(self, address: str) -> NodeSettings:
         """What holds for one node: its own settings where it has any, else the target's."""
-        own = self.nodes.get(address, NodeSettings())
-        return NodeSettings(
+        # All of it was validated when the inventory was read: nothing is built to do it again.
+        own = self.nodes.get(address) or NodeSettings.model_construct()
+        return NodeSettings.model_construct(
             host=own.host or address,
             jolokia_port=own.jolokia_port or self.jolokia_port,
             nodetool=own.nodetool or self.nodetool,

@@ -48,8 +48,10 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
     :raises Contended: when the schema never stands still
     """
     nodes = cql.ring()
-    require_all_up(cql, nodes)
-    keyspaces = _keyspaces(cql, settings)
+    with ThreadPoolExecutor(1, thread_name_prefix="keyspaces") as beside:
+        naming = beside.submit(_keyspaces, cql, settings)
+        require_all_up(cql, nodes)
+    keyspaces = naming.result()
     if not keyspaces:
         return _of_nothing(cql, settings, nodes, backup, clock)
     with ThreadPoolExecutor(1, thread_name_prefix="control") as beside:
