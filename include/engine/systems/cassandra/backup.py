@@ -16,7 +16,7 @@ from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, Target
-from include.engine.systems.cassandra import emptiness, node_scripts, snapshot, sstables, stored, transfer
+from include.engine.systems.cassandra import emptiness, node_scripts, ring, snapshot, sstables, stored, transfer
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, cut_of
 from include.engine.systems.cassandra.schema import user_keyspaces
@@ -87,7 +87,7 @@ class CassandraSource:
         self._wait_for_window(job)
         with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
-            directories = {node.host_id: snapshot.data_directories(cql, node) for node in nodes}
+            directories = {node.host_id: ring.data_directories(cql, node) for node in nodes}
         with ThreadPoolExecutor(1, thread_name_prefix="stored") as beside:
             listing = beside.submit(job.shared.stored)
             shares = self._hash(job, cut, nodes, directories)
@@ -251,7 +251,7 @@ class CassandraSource:
             entries=(msgspec.structs.replace(schema, name=SCHEMA), *sorted(entries, key=lambda entry: entry.name)),
             source=SourceIdentity(
                 identity=f"{cut.cluster} ({', '.join(sorted(node.host_id for node in cut.nodes))})",
-                version=max((node.version for node in cut.nodes), key=snapshot.version_of),
+                version=max((node.version for node in cut.nodes), key=ring.version_of),
                 address=", ".join(node.address for node in cut.nodes),
             ),
             tools={"sstable": ", ".join(sorted(versions))},

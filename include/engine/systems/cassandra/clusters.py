@@ -68,7 +68,7 @@ class Clusters:
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
         from include.engine.systems.cassandra.landing import Landing
-        from include.engine.systems.cassandra.snapshot import require_all_up
+        from include.engine.systems.cassandra.ring import require_all_up
         from include.engine.systems.cassandra.unfinished import Unfinished
 
         detail = detail_of(manifest)

@@ -264,8 +264,7 @@ def control_of(
 
 def _acknowledge(link: http.client.HTTPConnection) -> None:
     """Acknowledge what comes next at once: Java's HTTP server holds the body back until its head is, 40 ms later by default."""
-    quick = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
-    if quick is not None and link.sock is not None:
+    if link.sock is not None and (quick := getattr(socket, "TCP_QUICKACK", None)) is not None:  # Linux has it
         link.sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
 

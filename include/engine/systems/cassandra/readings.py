@@ -19,9 +19,9 @@ from include.engine.model import Reading
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Jolokia
 from include.engine.systems.cassandra.node_configuration import STORAGE_SERVICE
+from include.engine.systems.cassandra.ring import data_directories
 from include.engine.systems.cassandra.schema import SYSTEM_KEYSPACES
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.snapshot import data_directories
 from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 

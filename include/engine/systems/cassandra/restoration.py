@@ -22,10 +22,10 @@ from include.engine.systems.cassandra import checks, fetch
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
+from include.engine.systems.cassandra.ring import data_directories, require_all_up
 from include.engine.systems.cassandra.schema import Statement
 from include.engine.systems.cassandra.selection import Method, Selection, files_of
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.snapshot import data_directories, require_all_up
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 from include.engine.systems.cassandra.unfinished import Begun, Unfinished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,11 +13,12 @@ from threading import Barrier, BrokenBarrierError
 from msgspec import Struct
 
 from include.engine.contracts import Clock, Connection
-from include.engine.errors import Contended, Incomplete, MainstayError, NotFound, Unreachable, Unsupported
+from include.engine.errors import Contended, Incomplete, MainstayError, NotFound
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
 from include.engine.systems.cassandra.ranges import Sampler
+from include.engine.systems.cassandra.ring import cluster_name, data_directories, require_agreement, require_all_up
 from include.engine.systems.cassandra.roles import read_roles
 from include.engine.systems.cassandra.samples import Effort, TableSamples, choose_ranges, keep_quiet
 from include.engine.systems.cassandra.schema import Schema, read_schema, user_keyspaces
@@ -27,10 +28,8 @@ from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import transport_to
 
 PREFIX = "mainstay"
-_OLDEST = (4, 1)  # snapshots with a TTL, and the virtual table that lists them
 _TRIES = 3
 _MANY_RANGES = 16
-_AGREEMENT = 10.0  # seconds that a schema change may take to reach all nodes
 
 
 class Taken(Struct, frozen=True):
@@ -72,7 +71,7 @@ def _take(
 ) -> Taken:
     stillness = Stillness(settings, nodes, keyspaces, lambda node: data_directories(cql, node))
     for _ in range(_TRIES):
-        _require_agreement(cql, nodes)
+        require_agreement(cql, nodes)
         before = read_schema(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
         effort = Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock)
@@ -87,7 +86,7 @@ def _take(
                 quiet = beside.submit(_quiet, sampler, first, stillness, looked)
                 after = beside.submit(read_schema, cql, keyspaces)
                 ids = beside.submit(_table_ids, cql, keyspaces)
-                cluster = beside.submit(_cluster_name, cql)
+                cluster = beside.submit(cluster_name, cql)
             samples, table_ids, name = quiet.result(), ids.result(), cluster.result()
             same = after.result().fingerprint() == before.fingerprint()
         except MainstayError:
@@ -121,7 +120,7 @@ def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: s
     :raises Contended: when one was made just now
     """
     at = clock()
-    _require_agreement(cql, nodes)
+    require_agreement(cql, nodes)
     found = {name for names in side_by_side(lambda node: user_keyspaces(cql, at=node), nodes) for name in names}
     if found:
         raise Contended(
@@ -130,7 +129,7 @@ def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: s
         )
     cut = SnapshotCut(
         tag=_tag(backup),
-        cluster=_cluster_name(cql),
+        cluster=cluster_name(cql),
         nodes=nodes,
         keyspaces=(),
         schema=Schema(()),
@@ -183,42 +182,6 @@ def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -
     errors = [error for error in side_by_side(one, cql.ring()) if error is not None]
     if errors:
         raise errors[0]
-
-
-def require_all_up(cql: Cql, nodes: Sequence[Node], what: str = "the backup") -> None:
-    """Ask every node of the ring itself.
-
-    :param what: would be incomplete without one of them
-    :raises Unreachable: naming those that do not answer
-    :raises Unsupported: when a node is too old
-    """
-
-    def silent(node: Node) -> bool:
-        try:
-            cql.rows("SELECT release_version FROM system.local", at=node, timeout=10)
-        except Unreachable:
-            return True
-        return False
-
-    down = [node.address for node, gone in zip(nodes, side_by_side(silent, nodes), strict=True) if gone]
-    if down:
-        raise Unreachable(
-            f"{len(down)} of {len(nodes)} nodes are down ({', '.join(down)}): {what} would be incomplete",
-            hint="bring them back, or remove them from the ring with `nodetool removenode`, and run it again",
-        )
-    old = [f"{n.address} ({n.version})" for n in nodes if version_of(n.version) < _OLDEST]
-    if old:
-        raise Unsupported(f"Cassandra 4.1 or newer is needed; too old: {', '.join(old)}", hint="upgrade these nodes")
-
-
-def data_directories(cql: Cql, node: Node) -> list[str]:
-    """Ask a node where its data files lie; a node may have several disks."""
-    rows = cql.rows("SELECT value FROM system_views.settings WHERE name = 'data_file_directories'", at=node)
-    found = [part.strip() for row in rows for part in str(row["value"]).strip("[]").split(",")]
-    directories = [part for part in found if part]
-    if not directories:
-        raise Incomplete(f"{node.address} does not say where its data lie", hint="set data_file_directories there")
-    return directories
 
 
 def clear(controls: Sequence[Control], tag: str, keyspaces: Sequence[str]) -> None:
@@ -281,29 +244,6 @@ def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
     return wanted
 
 
-def _require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float], None] = time.sleep) -> None:
-    deadline = time.monotonic() + _AGREEMENT
-    while True:
-        asked = side_by_side(lambda node: cql.rows("SELECT schema_version FROM system.local", at=node), nodes)
-        versions = {str(row["schema_version"]) for rows in asked for row in rows}
-        if len(versions) == 1:
-            return
-        if time.monotonic() > deadline:
-            raise Unreachable(
-                f"the nodes have {len(versions)} different schemas", hint="look at `nodetool describecluster`"
-            )
-        sleep(0.2)
-
-
 def _table_ids(cql: Cql, keyspaces: Sequence[str]) -> dict[str, str]:
     rows = cql.rows("SELECT keyspace_name, table_name, id FROM system_schema.tables")
     return {f"{r['keyspace_name']}.{r['table_name']}": str(r["id"]) for r in rows if r["keyspace_name"] in keyspaces}
-
-
-def _cluster_name(cql: Cql) -> str:
-    return str(cql.rows("SELECT cluster_name FROM system.local")[0]["cluster_name"])
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """Read a release version, so that 5.0.10 is newer than 5.0.9; what follows a dash does not count."""
-    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".") if part.isdecimal())
