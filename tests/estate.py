@@ -212,6 +212,7 @@ class Estate:
         backup: str | None = None,
         confirm: str = "",
         kind: DestinationKind | None = None,
+        rehearsal: bool = False,
     ) -> RestorePlan:
         wanted = kind or (DestinationKind.DIRECTORY if path else DestinationKind.SANDBOX)
         return self.engine.plan(
@@ -223,6 +224,7 @@ class Estate:
                 server="",
                 point=point,
                 confirm=confirm,
+                rehearsal=rehearsal,
             )
         )
 

@@ -228,6 +228,7 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     rename: Mapping[str, str] = {}  # part to the name that it gets
     append: bool = False  # add to parts that hold something already, instead of refusing them
     access: bool | None = None  # put back who may do what; None: only where the restore makes the server
+    rehearsal: bool = False  # into a sandbox that goes again: what stands in one that stays is nobody's concern
     clock: Clock | None = None  # tells an attempt of today from an old one; None: whatever was begun counts as old
 
 

@@ -119,6 +119,10 @@ class TestCatalog:
         (backup,) = json.loads(shell("catalog", "--json").stdout)["backups"]
         assert (backup["id"], backup["verified"], backup["drilled"]) == (set_id, "PASS", "PASS")
 
+    def test_drills_whatever_stands_in_a_sandbox_that_stays(self, shell: Shell, set_id: str, paper: Paper) -> None:
+        assert shell("drill", "--set", set_id).exit_code == 0
+        assert [request.rehearsal for request in paper.asked if request.destination_kind == "sandbox"] == [True]
+
     def test_shows_a_set_that_was_never_drilled_as_such(self, shell: Shell, set_id: str) -> None:
         done = shell("catalog", "postgres/main")
         assert set_id in done.stdout

@@ -140,14 +140,14 @@ def test_a_server_whose_data_is_deleted_with_it_is_not_asked_to_stop_in_good_ord
     said.mkdir(mode=0o777)
     said.chmod(0o777)
     patient = f"trap 'touch {said}/good-bye; sleep 1000' TERM; touch {said}/up; while :; do sleep 0.05; done"
-    spoken = f"trap 'touch {said}/quit; exit 0' QUIT; touch {said}/up-too; while :; do sleep 0.05; done"
+    spoken = f"trap 'touch {said}/quit; exit 0' USR1; touch {said}/up-too; while :; do sleep 0.05; done"
     other = home.sandbox(f"{sandbox.name}-discarded")
     other.server("patient").start(
         ServerSpec(command=["sh", "-c", patient], directory=other.directory("patient"), grace=1000)
     )
     other.server("spoken").start(
         ServerSpec(
-            command=["sh", "-c", spoken], directory=other.directory("spoken"), discard_signal=signal.SIGQUIT, grace=10
+            command=["sh", "-c", spoken], directory=other.directory("spoken"), discard_signal=signal.SIGUSR1, grace=10
         )
     )
     eventually(lambda: {"up", "up-too"} <= {one.name for one in said.iterdir()}, what="both have set their traps")

@@ -98,7 +98,14 @@ class Rehearsals:
         self.ages[target] = self.ages[log]
 
     def _job(self, target: Target, backup: str) -> RestoreJob:
-        plan = restore.plan(self.pipeline, target, point=self.point, backup=backup, destination=DestinationKind.SANDBOX)
+        plan = restore.plan(
+            self.pipeline,
+            target,
+            point=self.point,
+            backup=backup,
+            destination=DestinationKind.SANDBOX,
+            rehearsal=True,
+        )
         self.size += plan.bytes_to_fetch
         return restore.job(self.pipeline, plan, progress=self.progress, stop=self.stop, clock=self.clock)
 

@@ -44,6 +44,7 @@ def plan(
     rename: Mapping[str, str] | None = None,
     append: bool = False,
     access: bool | None = None,
+    rehearsal: bool = False,
     clock: Clock | None = None,
 ) -> RestorePlan:
     """Say what a restore would do, how large it is and how long it should take.  Changes nothing.
@@ -78,6 +79,7 @@ def plan(
             rename=dict(rename or {}),
             append=append,
             access=access,
+            rehearsal=rehearsal,
             clock=clock,
         )
     )

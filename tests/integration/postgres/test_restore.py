@@ -245,7 +245,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
         estate.plan(place / "small")
 
 
-def test_a_sandbox_is_left_serving(estate: Estate, first: Manifest) -> None:
+def test_a_sandbox_is_left_serving_and_keeps_nobody_from_drills(estate: Estate, first: Manifest) -> None:
     estate.archived()
     plan = estate.plan(None)
 
@@ -260,6 +260,11 @@ def test_a_sandbox_is_left_serving(estate: Estate, first: Manifest) -> None:
             connection.execute("insert into history values (5000, 'writable')")
         with pytest.raises(Refused, match="runs on"):
             estate.plan(None)
+        with estate.engine.rehearse(estate.job(estate.plan(None, rehearsal=True))) as rehearsal:
+            assert rehearsal.checks
+            assert not [check for check in rehearsal.checks if check.verdict is Verdict.FAIL]
+        with copy.connect() as connection:
+            assert connection.execute("select count(*) from history where n = 5000").fetchone() == (1,)
     finally:
         sandbox.destroy()
 

@@ -98,7 +98,7 @@ class PostgresRestore:
         self.binaries(choice.manifest)
         destination = self._destination(request, choice)
         needed = planning.bytes_needed(choice)
-        overwritten = self._guard(destination, choice, request.confirm)
+        overwritten = () if request.rehearsal else self._guard(destination, choice, request.confirm)
         guards.require_space(Path(destination.path), needed)
         fetched = sum(manifest.bytes for manifest in choice.chain) + planning.log_bytes(archive, way, detail)
         return RestorePlan(
