@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from include.engine.errors import NotFound, PermanentError, Unreachable
+from include.engine.errors import Contended, NotFound, PermanentError, Unreachable
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import ourselves
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.process import ServerProcess, ServerSpec, run_tool
+from include.engine.sandbox.process import ServerProcess, ServerSpec, exclusive, run_tool
 from include.engine.sandbox.record import Record, marked
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -251,3 +251,15 @@ def test_a_server_whose_first_thread_has_ended_runs_until_the_last_one_ends(sand
     assert server.running
     server.stop()
     assert procfs.identity(pid) is None
+
+
+def test_a_lock_that_somebody_holds_is_told_to_who_does_not_want_to_wait_and_is_free_afterwards(tmp_path: Path) -> None:
+    busy = Contended("somebody is at it", hint="wait")
+    with (
+        exclusive(tmp_path / "lock"),
+        pytest.raises(Contended, match="somebody is at it"),
+        exclusive(tmp_path / "lock", busy=busy),
+    ):
+        raise AssertionError("two hold it")
+    with exclusive(tmp_path / "lock", busy=busy):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600

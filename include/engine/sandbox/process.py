@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.engine.errors import NotFound, PermanentError, TransientError, Unreachable
+from include.engine.errors import Contended, NotFound, PermanentError, TransientError, Unreachable
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account
 from include.engine.sandbox.ports import require_free
@@ -275,11 +275,19 @@ def tail(log: Path, lines: int = _TAIL) -> str:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file *path*; the kernel lets go of it whatever happens to us."""
+def exclusive(path: Path, *, busy: Contended | None = None) -> Iterator[None]:
+    """Hold the lock file *path*; the kernel lets go of it whatever happens to us.
+
+    :param busy: is raised when another process holds it; without, that one is waited for
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            if busy is None:
+                raise
+            raise busy from error
         yield
     finally:
         os.close(descriptor)

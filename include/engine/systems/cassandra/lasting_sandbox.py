@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from include.engine.errors import Contended
 from include.engine.model import Target
 from include.engine.sandbox.home import Home
+from include.engine.sandbox.process import exclusive
 from include.engine.systems.cassandra.selection import Selection
 from include.engine.systems.cassandra.server import CassandraServer
 
@@ -60,7 +58,10 @@ class LastingSandbox:
         :raises Contended: another process restores into it
         """
         sandbox = self._home.sandbox(self.name)
-        with _alone(sandbox.root / "run" / "restoring.lock", self.name):
+        busy = Contended(
+            f"another process is restoring into the sandbox {self.name}", hint="wait for it: it restores the same"
+        )
+        with exclusive(sandbox.root / "run" / "restoring.lock", busy=busy):
             (sandbox.root / _DONE).unlink(missing_ok=True)
             sandbox.stop()
             server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap)
@@ -78,18 +79,3 @@ class LastingSandbox:
             except BaseException:
                 sandbox.stop()  # half a restore must not answer as if it were one
                 raise
-
-
-@contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Contended(
-                f"another process is restoring into the sandbox {name}", hint="wait for it: it restores the same"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

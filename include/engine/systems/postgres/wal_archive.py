@@ -14,7 +14,6 @@ a file is flushed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -27,6 +26,7 @@ from msgspec import Struct
 from include.engine.contracts import Clock, Connection, Progress, Stop
 from include.engine.errors import Contended, Interrupted, MainstayError, NotFound, TransientError
 from include.engine.model import Target, decode, encode
+from include.engine.sandbox.process import exclusive
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.lsn import format_lsn
@@ -132,7 +132,10 @@ class WalArchiver:
         :raises Refused: when the archive in the bucket is another cluster's
         :raises Corrupt: when the bucket has something else under a segment's name
         """
-        with _locked(self.spool / "lock"):
+        busy = Contended(
+            f"another archiver works in {self.spool}", hint="one per target is enough; stop the other one first"
+        )
+        with exclusive(self.spool / "lock", busy=busy):
             identity = self._identity(stop)
             if identity is None:
                 return
@@ -270,28 +273,6 @@ def _shipped(shipper: Shipper) -> tuple[int, int] | None:
     shipper.ship_closed(lambda: False)
     shipper.ship_partial()
     return shipper.stored_to()
-
-
-class _locked:  # noqa: N801 - used like a function
-    """Hold the spool for this process; the kernel lets go whatever happens to us."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = -1
-
-    def __enter__(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise Contended(
-                f"another archiver works in {self._path.parent}",
-                hint="one per target is enough; stop the other one first",
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 def _pause(stop: Stop, seconds: float) -> None:
