@@ -16,6 +16,7 @@ import yaml
 
 from include.engine.contracts import Connections
 from include.engine.errors import MainstayError
+from include.engine.quick_yaml import LOADER
 
 # Systems whose login takes long, and the modules with ``log_in``, which begins and does not wait.
 _SLOW: Mapping[str, str] = {"cassandra": "include.engine.systems.cassandra.ahead"}
@@ -24,7 +25,7 @@ _SLOW: Mapping[str, str] = {"cassandra": "include.engine.systems.cassandra.ahead
 def begin(inventory: Path, connections: Connections, targets: Sequence[str]) -> None:
     """Begin to log in to the servers of *targets*, of all that the file *inventory* has when none is named."""
     try:
-        document = yaml.safe_load(inventory.read_text(encoding="utf-8"))
+        document = yaml.load(inventory.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506  # it is a safe one
     except (OSError, ValueError, yaml.YAMLError):
         return
     for system, connection in _named(document, targets):

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from include.engine.errors import Misconfigured
+from include.engine.quick_yaml import LOADER
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -103,9 +104,8 @@ def read_yaml(text: str, *, name: str, start_from: str) -> Source:
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """Give the nodes and the values of a file."""
-    try:  # by libyaml where it is there: ten times as fast
-        quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return yaml.compose(text, Loader=quick), yaml.load(text, Loader=quick)  # noqa: S506  # both are safe
+    try:
+        return yaml.compose(text, Loader=LOADER), yaml.load(text, Loader=LOADER)  # noqa: S506  # it is a safe one
     except yaml.YAMLError:  # again, for the error: the other one shows the line
         return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
