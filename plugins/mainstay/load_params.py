@@ -6,28 +6,24 @@ from collections.abc import Sequence
 
 from airflow.sdk import Param
 
-from mainstay.params import SET_ID
+from mainstay.params import SET_ID, one_or_all
 
 
 def maybe_profile(known: Sequence[str]) -> Param:
     """Choose a load profile, or each system's steady one."""
-    return Param(
-        None,
-        type=["null", "string"],
-        enum=[None, *known],
+    return one_or_all(
+        known,
         title="Profile",
-        description_md="What load, how long, and what must hold: a file of *include/config/load/*. Empty: the system's steady one.",
+        description="What load, how long, and what must hold: a file of *include/config/load/*. Empty: the system's steady one.",
     )
 
 
 def maybe_load_target(known: Sequence[str]) -> Param:
     """Choose what is loaded, or all that may be."""
-    return Param(
-        None,
-        type=["null", "string"],
-        enum=[None, *known],
+    return one_or_all(
+        known,
         title="Target",
-        description_md="What is loaded, when the inventory allows it. Empty: every target that it allows, one after the other.",
+        description="What is loaded, when the inventory allows it. Empty: every target that it allows, one after the other.",
     )
 
 

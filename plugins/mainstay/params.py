@@ -39,15 +39,14 @@ def target(known: Sequence[str]) -> Param:
     )
 
 
+def one_or_all(known: Sequence[str], *, title: str, description: str) -> Param:
+    """Choose one of what is known, or leave it empty."""
+    return Param(None, type=["null", "string"], enum=[None, *known], title=title, description_md=description)
+
+
 def maybe_target(known: Sequence[str]) -> Param:
     """Choose one target, or all parts of the set."""
-    return Param(
-        None,
-        type=["null", "string"],
-        enum=[None, *known],
-        title="Target",
-        description_md="Drill one target only. Empty: all parts of the set.",
-    )
+    return one_or_all(known, title="Target", description="Drill one target only. Empty: all parts of the set.")
 
 
 def full() -> Param:
@@ -244,12 +243,10 @@ def mirror(known: Sequence[str]) -> Param:
 
 def maybe_mirror(known: Sequence[str]) -> Param:
     """Choose one mirror, or leave it at each of them."""
-    return Param(
-        None,
-        type=["null", "string"],
-        enum=[None, *known],
+    return one_or_all(
+        known,
         title="Mirror",
-        description_md="One mirror only, as the inventory declares it: *system/name/mirror*. Empty: each of them.",
+        description="One mirror only, as the inventory declares it: *system/name/mirror*. Empty: each of them.",
     )
 
 
