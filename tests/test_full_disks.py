@@ -52,6 +52,10 @@ def test_by_the_store(words: str) -> None:
     assert "the store is full" in explained(OSError(words), "file:///srv", "k").hint
 
 
+def test_by_a_store_that_says_it_in_another_language() -> None:
+    assert "the store is full" in explained(OSError("Kein Platz frei (os error 28)"), "file:///srv", "k").hint
+
+
 @WORDS
 def test_by_a_server_under_load(words: str) -> None:
     assert type(failure_of(2, f"ERROR:  {words}", Connection(host="db"))) is Unreachable

@@ -31,6 +31,7 @@ from include.engine.verbs import backup, drill, verify
 from tests.cli import paper
 from tests.estate import HEARTBEAT, TARGET, Estate, Quiet
 from tests.integration.sweeping import Sweeping, clock, later, with_password
+from tests.store.making import drill_report
 
 pytestmark = pytest.mark.integration
 
@@ -392,18 +393,7 @@ rules:
 
 
 def drilled(at_hours: float, verdict: Verdict) -> DrillReport:
-    at = paper.past(at_hours)
-    return DrillReport(
-        id=f"{at:%Y%m%dT%H%M%SZ}",
-        started=at,
-        finished=at,
-        set_id=None,
-        target=None,
-        backup=None,
-        stages=(),
-        checks=(),
-        verdict=verdict,
-    )
+    return drill_report(paper.past(at_hours), verdict)
 
 
 def test_old_sets_and_drills_are_found_in_the_bucket_itself(sweeping: Sweeping) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from include.engine.model import (
     Cut,
+    DrillReport,
     Entry,
     Kind,
     Manifest,
@@ -38,6 +39,21 @@ def memory_catalog() -> Catalog:
 
 def days_ago(days: float) -> datetime:
     return NOW - days * DAY
+
+
+def drill_report(at: datetime, verdict: Verdict, target: Target | None = None) -> DrillReport:
+    """What a drill of a whole set, or of *target*, has said at a time."""
+    return DrillReport(
+        id=backup_id(at),
+        started=at,
+        finished=at,
+        set_id=None,
+        target=target,
+        backup=None,
+        stages=(),
+        checks=(),
+        verdict=verdict,
+    )
 
 
 def a_backup(

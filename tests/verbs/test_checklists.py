@@ -23,6 +23,7 @@ from include.engine.verbs.pipeline import Pipeline, Terms
 from include.engine.verbs.sweep import SweepReport, Watch
 from tests.cli import paper
 from tests.health.making import SETTLE, book
+from tests.store.making import drill_report
 
 OTHER = Target(System.KAFKA, "main")
 
@@ -152,18 +153,7 @@ def test_retention_that_nobody_declared_is_not_proved(desk: Desk) -> None:
 
 
 def drilled(hours: float, verdict: Verdict, target: Target | None = None) -> DrillReport:
-    at = paper.past(hours)
-    return DrillReport(
-        id=f"{at:%Y%m%dT%H%M%SZ}",
-        started=at,
-        finished=at,
-        set_id=None,
-        target=target,
-        backup=None,
-        stages=(),
-        checks=(),
-        verdict=verdict,
-    )
+    return drill_report(paper.past(hours), verdict, target)
 
 
 def test_a_drill_of_one_target_is_no_drill_of_the_pipeline(desk: Desk) -> None:

@@ -37,7 +37,7 @@ _MEANINGS: Sequence[tuple[Sequence[str], type[MainstayError], str]] = (
         _CREDENTIALS,
     ),
     (
-        (*FULL, "QuotaExceeded"),
+        (*FULL, "os error 28", "QuotaExceeded"),
         Unreachable,
         "the store is full: make room, or let retention keep less; the run can be repeated",
     ),
