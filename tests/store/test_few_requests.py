@@ -13,13 +13,14 @@ import pytest
 from include.engine.model import DrillReport, Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
+from include.engine.store.drills import newest_first
 from include.engine.store.expiry import plan_expiry
 from include.engine.store.proven import LastWords
 from include.engine.store.retention import Policy
 from include.engine.verbs import ancestry, proofs
 from tests.cli import paper
 from tests.estate import Quiet
-from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, days_ago, memory_catalog
+from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, days_ago, drill_report, memory_catalog
 
 X = f"{EVENTS}/objects/x"
 HOUR = timedelta(hours=1)
@@ -113,18 +114,7 @@ def test_a_sweep_reads_the_newest_backups_and_the_newest_set(asked: Counter[str]
 
 
 def drilled(days: float, verdict: Verdict, target: Target | None = None) -> DrillReport:
-    at = days_ago(days)
-    return DrillReport(
-        id=backup_id(at),
-        started=at,
-        finished=at,
-        set_id=None,
-        target=target,
-        backup=None,
-        stages=(),
-        checks=(),
-        verdict=verdict,
-    )
+    return drill_report(days_ago(days), verdict, target)
 
 
 def test_a_sweep_reads_drills_back_to_the_newest_of_everything_that_passed(asked: Counter[str]) -> None:
@@ -142,6 +132,19 @@ def test_a_sweep_reads_drills_back_to_the_newest_of_everything_that_passed(asked
     for days in (2, 1):
         pipeline.catalog.record_drill(drilled(days, Verdict.FAIL))
     assert seen() == {"backups.drill.passed": 0, "backups.drill.age": 3 * 86400}
+
+
+def test_a_drill_that_has_gone_since_it_was_listed_keeps_nobody_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog = memory_catalog()
+    kept, gone = drilled(2, Verdict.PASS), drilled(1, Verdict.PASS)
+    for one in (kept, gone):
+        catalog.record_drill(one)
+    listed = list(catalog.bucket.list("drills"))
+    catalog.bucket.delete([f"drills/{gone.id}.json"])
+    monkeypatch.setattr(catalog.bucket, "list", lambda _folder: listed)
+    assert list(newest_first(catalog)) == [kept]
 
 
 def test_a_backup_reads_the_newest_ones_and_what_the_newest_builds_on(asked: Counter[str]) -> None:

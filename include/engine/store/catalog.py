@@ -6,16 +6,13 @@ leaves garbage that ``sweep`` removes, never a backup that lies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TypeVar
 
 from msgspec import Struct
 
 from include.engine.errors import Corrupt, NotFound, PermanentError
 from include.engine.model import (
-    Document,
     DrillReport,
     Freeze,
     Manifest,
@@ -27,12 +24,9 @@ from include.engine.model import (
     decode,
     encode,
 )
+from include.engine.store import documents
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.verifications import Verifications
-
-_READS_AT_ONCE = 16
-
-Item = TypeVar("Item")
 
 
 class Keep(Struct, frozen=True, kw_only=True):
@@ -87,7 +81,7 @@ class Catalog:
         :raises Unsupported: when a newer Mainstay wrote one
         """
         names = self.bucket.folders(f"{target}/backups")
-        return [found for found in self._each(names, lambda name: self.find(target, name)) if found is not None]
+        return [found for found in documents.each(names, lambda name: self.find(target, name)) if found is not None]
 
     def survey(self, target: Target, *, newest: int | None = None) -> Survey:
         """Give the backups of *target* that can be read: one damaged manifest must not hide all the others.
@@ -106,7 +100,7 @@ class Catalog:
         folder = f"{target}/backups"
         names = _committed(self.bucket.list(folder), folder)
         asked = names if newest is None else names[-newest:]
-        manifests = tuple(manifest for manifest in self._each(asked, read) if manifest is not None)
+        manifests = tuple(manifest for manifest in documents.each(asked, read) if manifest is not None)
         return Survey(manifests=manifests, unreadable=dict(sorted(wrong.items())), older=len(names) - len(asked))
 
     def backup(self, target: Target, backup: str) -> Manifest:
@@ -129,7 +123,7 @@ class Catalog:
         :raises Corrupt: when what is there is no manifest, or another backup's
         """
         key = self.manifest_key(target, backup)
-        manifest = self._read(key, Manifest)
+        manifest = documents.read(self.bucket, key, Manifest)
         if manifest is not None and (manifest.target != target or manifest.id != backup):
             raise _swapped(key, f"{manifest.target} {manifest.id}")
         return manifest
@@ -167,7 +161,7 @@ class Catalog:
 
         :raises Corrupt: naming the first manifest that cannot be read
         """
-        return [found for found in self._each(self.bucket.folders("sets"), self.find_set) if found is not None]
+        return [found for found in documents.each(self.bucket.folders("sets"), self.find_set) if found is not None]
 
     def set_ids(self) -> list[str]:
         """Name the committed sets, oldest first, without reading any: one request for a thousand documents."""
@@ -186,7 +180,7 @@ class Catalog:
     def find_set(self, set_id: str) -> SetManifest | None:
         """Give one committed set, or nothing."""
         key = f"sets/{set_id}/manifest.json"
-        manifest = self._read(key, SetManifest)
+        manifest = documents.read(self.bucket, key, SetManifest)
         if manifest is not None and manifest.id != set_id:
             raise _swapped(key, f"the set {manifest.id}")
         return manifest
@@ -208,7 +202,7 @@ class Catalog:
 
     def find_freeze(self, set_id: str) -> Freeze | None:
         """Give the cut that a run has fixed, or nothing."""
-        return self._read(f"sets/{set_id}/freeze.json", Freeze)
+        return documents.read(self.bucket, f"sets/{set_id}/freeze.json", Freeze)
 
     def commit_freeze(self, freeze: Freeze) -> Freeze:
         """Fix the cut of a set.  Give the one that counts: another attempt's, when that one was first."""
@@ -231,7 +225,7 @@ class Catalog:
 
     def kept(self, set_id: str) -> Keep | None:
         """Give who pinned a set and why, or nothing."""
-        return self._read(f"sets/{set_id}/keep.json", Keep)
+        return documents.read(self.bucket, f"sets/{set_id}/keep.json", Keep)
 
     # proofs ----------------------------------------------------------------------------------------------------------
 
@@ -246,13 +240,13 @@ class Catalog:
     def restores(self) -> list[RestoreRecord]:
         """Give all restores, oldest first."""
         keys = sorted(found.key for found in self.bucket.list("restores"))
-        found = self._each(keys, lambda key: self._read(key, RestoreRecord))
+        found = documents.each(keys, lambda key: documents.read(self.bucket, key, RestoreRecord))
         return [record for record in found if record is not None]
 
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""
         keys = sorted(found.key for found in self.bucket.list("drills"))
-        found = self._each(keys, lambda key: self._read(key, DrillReport))
+        found = documents.each(keys, lambda key: documents.read(self.bucket, key, DrillReport))
         return [report for report in found if report is not None]
 
     def record_verification(self, verification: Verification) -> None:
@@ -272,18 +266,6 @@ class Catalog:
         """Give what was found when a backup was read back the last time, or nothing."""
         noted = self.read_back.noted(target, backup)
         return self.read_back.read(noted[-1]) if noted else None
-
-    def _read(self, key: str, kind: type[Document]) -> Document | None:
-        try:
-            raw = self.bucket.read(key)
-        except NotFound:
-            return None
-        return decode(raw, kind, where=key)
-
-    @staticmethod
-    def _each(names: Sequence[str], read: Callable[[str], Item]) -> list[Item]:
-        with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalog") as pool:
-            return list(pool.map(read, names))
 
 
 def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:

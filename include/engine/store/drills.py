@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from include.engine.model import DrillReport, decode
+from include.engine.model import DrillReport
+from include.engine.store import documents
 from include.engine.store.catalog import Catalog
 
 _AT_ONCE = 8
@@ -19,6 +19,5 @@ def newest_first(catalog: Catalog) -> Iterator[DrillReport]:
     keys = sorted((found.key for found in catalog.bucket.list("drills")), reverse=True)
     for start in range(0, len(keys), _AT_ONCE):
         some = keys[start : start + _AT_ONCE]
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="drills") as pool:
-            read = list(pool.map(catalog.bucket.read, some))
-        yield from (decode(raw, DrillReport, where=key) for key, raw in zip(some, read, strict=True))
+        found = documents.each(some, lambda key: documents.read(catalog.bucket, key, DrillReport))
+        yield from (report for report in found if report is not None)

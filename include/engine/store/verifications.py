@@ -8,19 +8,18 @@ is no verdict: what these have found, only they can say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import groupby
 
 from msgspec import Struct
 
-from include.engine.errors import NotFound, PermanentError
-from include.engine.model import Target, Verdict, Verification, decode, encode
+from include.engine.errors import PermanentError
+from include.engine.model import Target, Verdict, Verification, encode
+from include.engine.store import documents
 from include.engine.store.bucket import Bucket
 
 _FOLDER = "verifications"
 _STAMP = "%Y%m%dT%H%M%S%fZ"
-_READS_AT_ONCE = 16
 _VERDICTS: Mapping[str, Verdict] = {str(verdict): verdict for verdict in Verdict}
 
 
@@ -80,11 +79,7 @@ class Verifications:
 
         :raises Corrupt: when it cannot be read
         """
-        try:
-            raw = self._bucket.read(noted.key)
-        except NotFound:
-            return None
-        return decode(raw, Verification, where=noted.key)
+        return documents.read(self._bucket, noted.key, Verification)
 
     def readable(self, noted: Sequence[Noted]) -> dict[str, Verification]:
         """Read several side by side, and give them by their keys, in their order; what cannot be read is left out."""
@@ -95,9 +90,8 @@ class Verifications:
             except PermanentError:
                 return None
 
-        with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="verifications") as pool:
-            found = pool.map(one, noted)
-            return {name.key: said for name, said in zip(noted, found, strict=True) if said is not None}
+        found = documents.each(noted, one)
+        return {name.key: said for name, said in zip(noted, found, strict=True) if said is not None}
 
 
 def last_word(noted: Sequence[Noted], read: Callable[[Noted], Verification | None]) -> Verification | None:
