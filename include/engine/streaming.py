@@ -100,17 +100,19 @@ class StreamJob(Protocol):
         """
         ...
 
-    def launch(self, *, reason: str, clock: Clock) -> str:
+    def launch(self, *, after: int | None = None, reason: str, clock: Clock) -> str:
         """Launch it, and give the application's name.  Of several who do this at once, one does.
 
-        :raises Contended: when somebody else launches it
+        :param after: the launch that was seen when this was decided, 0 for none; a newer one means that somebody else has done
+            it.  The newest of all when nothing was decided by a look
+        :raises Contended: when somebody else launches it, or has launched it since
         :raises Corrupt: when its checkpoint is damaged
         :raises Refused: when its checkpoint is about something else
         """
         ...
 
-    def end(self, *, kill: bool = False) -> None:
-        """End the newest launch, and return when it is gone."""
+    def end(self, *, launch: int | None = None, kill: bool = False) -> None:
+        """End a launch, the newest of all unless one is named, and return when it is gone."""
         ...
 
     def say(self, action: str, *, reason: str, by: str, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.engine import lookout
+from include.engine.health.findings import Finding
 from include.engine.health.history import History
 from include.engine.health.judging import BUILT_IN
 from include.engine.model import Verdict
@@ -23,6 +25,7 @@ from tests.integration.sweeping import Known, clock
 pytestmark = pytest.mark.e2e
 
 MACHINE = "host/worker"
+DISKS = ("kafka-disk", "cassandra-disk")  # which the servers share with everything else on this machine
 PATIENCE = 240.0  # seconds: probes may be late while the machine does something else
 
 
@@ -37,12 +40,20 @@ def looked_at(live: Live) -> SweepReport:
     return sweep.conclude(watch, looks, watch.systems, clock=clock, seconds=seconds)[0]
 
 
+def of_the_machine(finding: Finding) -> bool:
+    """Whether it is about the machine that the tests run on: how full its disk is, is its owner's business."""
+    if finding.rule in DISKS:
+        disk = shutil.disk_usage(Path(__file__))
+        return disk.free < disk.total / 5  # the rules are right about it, and a pipeline on another machine is healthy
+    return finding.subject == MACHINE and finding.rule not in BUILT_IN
+
+
 def found(seen: SweepReport) -> list[str]:
-    """Say what is wrong, but for the machine that the tests run on: how full its disk is, is its owner's business."""
+    """Say what is wrong with the pipeline."""
     return [
         f"{one.subject} {one.rule} {one.labels} {one.value}: {one.detail}"
         for one in seen.findings
-        if one.subject != MACHINE or one.rule in BUILT_IN
+        if not of_the_machine(one)
     ]
 
 
@@ -60,6 +71,6 @@ def test_a_quiet_sweep_of_a_healthy_pipeline_finds_nothing(
     told = ", ".join(f"{look.subject} {look.probe} {look.seconds:.1f} s" for look in slowest)
     logging.getLogger(__name__).info("%s readings in %.1f s; the slowest: %s", seen.readings, seen.seconds, told)
     assert found(seen) == []
-    assert seen.verdict is Verdict.PASS or {one.subject for one in seen.findings} == {MACHINE}
+    assert seen.verdict is Verdict.PASS or any(of_the_machine(one) for one in seen.findings)
     assert seen.readings >= 60
     assert {look.system for look in seen.looks} >= {"airflow", "backups", "cassandra", "host", "kafka", "postgres"}

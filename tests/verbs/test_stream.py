@@ -178,16 +178,16 @@ class Scripted:
             raise found
         return found
 
-    def launch(self, *, reason: str, clock: Any) -> str:
+    def launch(self, *, after: int | None = None, reason: str, clock: Any) -> str:
         if self.taken:
             raise Contended("somebody else launches it", hint="look again")
         if self.broken:
             raise Corrupt("the checkpoint is damaged", hint="restore it")
-        self.done.append("launch")
+        self.done.append(f"launch after {after}")
         return "app"
 
-    def end(self, *, kill: bool = False) -> None:
-        self.done.append("end")
+    def end(self, *, launch: int | None = None, kill: bool = False) -> None:
+        self.done.append(f"end {launch}")
 
     def say(self, action: str, *, reason: str, by: str, clock: Any) -> None:
         self.done.append(f"{action}: {reason}")
@@ -222,13 +222,13 @@ def test_keeping_launches_what_died_and_does_nothing_while_nobody_knows() -> Non
     away = Unreachable("Kafka does not answer", hint="wait")
     job = Scripted(away, gone(), away, seen(at=NOW + 5))
     assert keep(job).life is Life.RUNNING
-    assert job.done == ["launch"]
+    assert job.done == ["launch after 1"]
 
 
 def test_a_hung_job_is_ended_before_it_is_launched_again() -> None:
     job = Scripted(seen(behind=9, at=NOW - 500), seen(behind=9), seen(at=NOW + 5))
     keep(job)
-    assert job.done == ["end", "launch"]
+    assert job.done == ["end 1", "launch after 1"]
 
 
 def test_two_who_launch_at_once_are_one_launch() -> None:

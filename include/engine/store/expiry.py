@@ -9,26 +9,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from include.engine.model import Manifest, Part, SetManifest, Target
+from include.engine.store import documents
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import live_leases
 from include.engine.store.proven import Proven
 from include.engine.store.retention import Candidate, Policy, reasons
 
 UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
-_READS_AT_ONCE = 16
 
 LockedUntil = Callable[[str], datetime | None]  # by key
 Reasons = dict[str, tuple[str, ...]]
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
 _Sealed = Mapping[tuple[Target, str], Sequence[str]]  # the kept sets that a backup is part of; none for parts of others
 
 
@@ -167,7 +163,7 @@ class _Decide:
         self._proven = Proven(catalog)
 
     def sets(self, found: Sequence[SetManifest]) -> Reasons:
-        keeps = _each(found, lambda one: self._catalog.kept(one.id))
+        keeps = documents.each(found, lambda one: self._catalog.kept(one.id))
         verified = next((one.id for one in reversed(found) if self._proven.is_set(one)), None)
         candidates = [
             Candidate(
@@ -209,7 +205,7 @@ class _Decide:
     def _reasons(self, candidates: Sequence[Candidate], key: Callable[[str], str]) -> Reasons:
         wanted = reasons(candidates, self._policy, self._now)
         going = [candidate.id for candidate in candidates if candidate.id not in wanted]
-        locks = dict(zip(going, _each(going, lambda id_: self._locked_until(key(id_))), strict=True))
+        locks = dict(zip(going, documents.each(going, lambda id_: self._locked_until(key(id_))), strict=True))
         if not any(locks.values()):
             return wanted
         # A lock only ever adds to what is kept, so nothing is left that was not asked for.
@@ -278,8 +274,3 @@ def _only_locked(what: str, found: Reasons) -> list[str]:
 
 def _never_locked(_key: str) -> datetime | None:
     return None
-
-
-def _each(items: Sequence[_Item], ask: Callable[[_Item], _Answer]) -> list[_Answer]:
-    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="expiry") as pool:
-        return list(pool.map(ask, items))

@@ -156,21 +156,21 @@ def _again(seen: StreamSeen, policy: StreamPolicy, act: Act, why: str) -> Decisi
     return Decision(act=act, why=why)
 
 
-def act(job: StreamJob, decision: Decision, *, clock: Clock) -> str:
-    """Do what was decided, and say what was done.
+def act(job: StreamJob, seen: StreamSeen, decision: Decision, *, clock: Clock) -> str:
+    """Do what was decided by what was *seen*, and say what was done.
 
-    What somebody else does in the same moment is done.
+    What somebody else has done since is done: a launch that was not there then is neither ended nor doubled.
 
     :raises TransientError: when the engine does not answer: look again, and decide anew
     """
     if decision.act in (Act.KEEP, Act.PAGE):
         return decision.why
     if decision.act in (Act.RESTART, Act.END):
-        job.end()
+        job.end(launch=seen.generation)
     if decision.act is Act.END:
         return f"ended: {decision.why}"
     try:
-        name = job.launch(reason=decision.why, clock=clock)
+        name = job.launch(after=seen.generation, reason=decision.why, clock=clock)
     except Contended as error:
         return error.message
     return f"launched {name}: {decision.why}"
@@ -225,7 +225,7 @@ def keep(
         decision = decide(seen, watched, job.policy)
         if decision.act is Act.PAGE:
             raise needs_a_person(job.name, decision)
-        told = act(job, decision, clock=clock)
+        told = act(job, seen, decision, clock=clock)
         if decision.act is not Act.KEEP or (told.partition(" ")[0] != said.partition(" ")[0]):
             progress.say(f"{job.name}: {told}")
         said = told

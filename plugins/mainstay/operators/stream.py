@@ -85,7 +85,7 @@ class KeepStreamOperator(StreamStep):
         try:
             if decision.act is Act.PAGE:
                 raise verb.needs_a_person(self.job, decision)
-            self.log.info("%s: %s", self.job, verb.act(self.opened, decision, clock=clock))
+            self.log.info("%s: %s", self.job, verb.act(self.opened, seen, decision, clock=clock))
         except PermanentError as error:  # also of a launch: a damaged checkpoint, a jar that is missing
             self.log.info("%s: %s", self.job, error.message)
             try:

@@ -69,7 +69,7 @@ def kept_until(stream: SparkStream, records: int) -> None:
             watched = watched.after(seen)
             decision = decide(seen, watched, stream.policy)
             assert decision.act is not Act.PAGE, decision.why
-            act(stream, decision, clock=clock)
+            act(stream, seen, decision, clock=clock)
             if seen.position >= records:
                 return
         except TransientError:

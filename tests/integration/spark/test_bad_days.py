@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
@@ -19,7 +20,7 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.server import KafkaCluster
 from include.engine.systems.spark.local import LocalEngine
 from include.engine.systems.spark.stream import SparkStream
-from include.engine.verbs.stream import Act, Watched, decide
+from include.engine.verbs.stream import Act, Decision, Watched, act, decide
 from tests.estate import clock, eventually
 from tests.integration.spark.brook import Brook
 from tests.integration.spark.keeping import kept_until, require_all, traffic
@@ -143,6 +144,12 @@ def test_two_launches_at_once_make_one_job_and_a_driver_that_wakes_up_writes_not
     assert brook.pid(stream) == successor
     assert brook.count(brook.users_table) == 50
 
+    # Who decided when the first one hung, and acts only now, neither ends its successor nor launches another.
+    late = msgspec.structs.replace(seen, generation=1)
+    assert "launched by somebody else" in act(stream, late, Decision(act=Act.RESTART, why="it hangs"), clock=clock)
+    assert brook.pid(stream) == successor
+    assert len(stream.journal.launches()) == 2
+
     # Its checkpoint is not another topic's, whatever the inventory says.
     stream.end()
     flows = brook.settings().model_dump(mode="json")["flows"]
@@ -177,7 +184,7 @@ def test_a_topic_that_is_not_there_calls_a_person_once_and_its_job_can_be_stoppe
 
 
 def launched_at_once(streams: list[SparkStream]) -> tuple[list[str], list[Contended]]:
-    """Launch one job by several at the same moment; give what was made, and who came too late."""
+    """Launch one job by several who saw that it was never launched; give what was made, and who came too late."""
     made: list[str] = []
     refused: list[Contended] = []
     for stream in streams:
@@ -187,7 +194,7 @@ def launched_at_once(streams: list[SparkStream]) -> tuple[list[str], list[Conten
     def launch(stream: SparkStream) -> None:
         together.wait()
         try:
-            made.append(stream.launch(reason="a test", clock=clock))
+            made.append(stream.launch(after=0, reason="a test", clock=clock))
         except Contended as error:
             refused.append(error)
 

@@ -96,6 +96,11 @@ class Journal:
         keys = self._keys("launches")
         return self._read(keys[-1], Launch) if keys else None
 
+    def launch(self, generation: int) -> Launch | None:
+        """Give one launch; None when there is none of this number."""
+        found: Launch | None = self._note("launches", generation, Launch)
+        return found
+
     def recent(self, since: float) -> list[Launch]:
         """Give the launches after *since*, the oldest first, reading no more of them than needed."""
         found: list[Launch] = []

@@ -118,12 +118,14 @@ class SparkStream:
             unread=unread,
         )
 
-    def launch(self, *, reason: str, clock: Clock) -> str:
+    def launch(self, *, after: int | None = None, reason: str, clock: Clock) -> str:
         """Launch it (see ``streaming.StreamJob``)."""
         self.inspect()
         self.installation.require()
-        newest = self.journal.newest()
-        generation = newest.generation + 1 if newest else 1
+        if after is None:
+            newest = self.journal.newest()
+            after = newest.generation if newest else 0
+        generation = after + 1
         name = application(self.job, generation)
         ready = submission(
             self.job,
@@ -140,11 +142,11 @@ class SparkStream:
         self.journal.remember(generation, self.engine.launch(ready))
         return name
 
-    def end(self, *, kill: bool = False) -> None:
-        """End the newest launch (see ``streaming.StreamJob``)."""
-        newest = self.journal.newest()
-        if newest is not None:
-            self.engine.end(newest.name, self.journal.handle(newest.generation), kill=kill)
+    def end(self, *, launch: int | None = None, kill: bool = False) -> None:
+        """End a launch (see ``streaming.StreamJob``)."""
+        found = self.journal.newest() if launch is None else self.journal.launch(launch)
+        if found is not None:
+            self.engine.end(found.name, self.journal.handle(found.generation), kill=kill)
 
     def say(self, action: str, *, reason: str, by: str, clock: Clock) -> None:
         """Note a wish (see ``streaming.StreamJob``)."""
