@@ -30,6 +30,7 @@ from include.engine.model import (
 )
 from include.engine.store.sets import newest_set
 from include.engine.verbs import restore
+from include.engine.verbs.beside import beside_each_other
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.wishes import Wishes
 
@@ -110,25 +111,29 @@ def restore_set(
     clock: Clock,
     checks: bool = True,
 ) -> SetRestored:
-    """Do what *plan* says, one part after the other, and judge all of them.
+    """Do what *plan* says, the parts of a wave side by side, and judge all of them.
 
-    A part that fails ends it: what was restored before stays, and the records in the bucket say how each part ended.
+    A part that fails ends it, when those beside it have ended: what was restored stays, and the records in the bucket say how
+    each part ended.
 
     :raises Refused: without a reason
     """
     restore.require_reason(reason)
+    parts = {part.target: part for part in plan.parts}
     done: list[Restored] = []
     with ExitStack() as held:
         for part in plan.parts:  # all of them: the last one may have its turn in hours
             held.enter_context(restore.reading(pipeline, part.target, part.backup, progress=progress, clock=clock))
-        for part in plan.parts:
+        for wave in waves(parts):
             stop.check()
-            done.append(
-                restore_part(
+            moved = [one for restored in done for one in restored.moved]
+
+            def one(target: Target, progress: Progress, moved: Sequence[Moved] = moved) -> Restored:
+                return restore_part(
                     pipeline,
                     plan.set_id,
-                    part,
-                    moved=[one for restored in done for one in restored.moved],
+                    parts[target],
+                    moved=moved,
                     reason=reason,
                     by=by,
                     progress=progress,
@@ -136,7 +141,9 @@ def restore_set(
                     clock=clock,
                     checks=checks,
                 )
-            )
+
+            sizes = {target: parts[target].bytes_to_fetch for target in wave}
+            done += beside_each_other(sizes, one, what="restore", progress=progress).values()
     return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
 
 
