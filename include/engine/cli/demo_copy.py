@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from include.engine.cli.clock import now
 from include.engine.contracts import Stop
 from include.engine.errors import PermanentError
-from include.engine.model import SetManifest, System, Verdict
+from include.engine.model import SetManifest, System, Verdict, waves
 
 if TYPE_CHECKING:
     from include.engine.cli.steps import Steps
@@ -33,7 +33,7 @@ def lose(pipeline: Pipeline, sealed: SetManifest, steps: Steps) -> None:
     :raises PermanentError: the copy did not work; the hint says what was wrong with it
     """
     from include.engine.verbs.rehearsal import Rehearsals
-    from include.engine.verbs.restore_set import positions_of, waves
+    from include.engine.verbs.restore_set import positions_of
 
     with ExitStack() as sandboxes:
         copy = Rehearsals(

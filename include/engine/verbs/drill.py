@@ -12,13 +12,13 @@ import msgspec
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
-from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
+from include.engine.model import Check, Drilled, DrillReport, Position, Stage, System, Target, Verdict, waves, worst
 from include.engine.store.sets import newest_set
 from include.engine.store.signing import key_in
 from include.engine.verbs import evidence, restore
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.rehearsal import Rehearsals
-from include.engine.verbs.restore_set import positions_of, waves
+from include.engine.verbs.restore_set import positions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def drill(
         stages=seen.stages,
         ages=list(seen.ages.values()),
         objectives=_objectives(pipeline, exercise),
-        size=seen.size,
+        sizes=seen.sizes,
         started=started,
         finished=clock(),
     )
@@ -99,7 +99,7 @@ def judge(
     stages: Mapping[Target, Sequence[Stage]],
     ages: Sequence[float | None],
     objectives: Objectives,
-    size: int,
+    sizes: Mapping[Target, int],
     started: datetime,
     finished: datetime,
 ) -> DrillReport:
@@ -129,7 +129,12 @@ def judge(
         ),
         checks=tuple(all_checks),
         verdict=worst([check.verdict for check in all_checks]) if checks else Verdict.UNVERIFIED,
-        bytes=size,
+        bytes=sum(sizes.values()),
+        parts=tuple(
+            Drilled(target=target, backup=name, bytes=sizes[target], seconds=_counted(stages[target]))
+            for target, name in exercise.backups
+            if target in stages
+        ),
         rto_seconds=rto,
         rpo_seconds=rpo,
         rto_objective=objectives.rto.total_seconds(),
@@ -139,8 +144,12 @@ def judge(
 
 def to_be_back(stages: Mapping[Target, Sequence[Stage]]) -> float:
     """Give the seconds until all targets are back: of those of a wave the slowest one's, and each wave after the other.  Pure."""
-    took = {target: sum(stage.seconds for stage in some if stage.counts) for target, some in stages.items()}
+    took = {target: _counted(some) for target, some in stages.items()}
     return sum(max(took[target] for target in wave) for wave in waves(took))
+
+
+def _counted(stages: Sequence[Stage]) -> float:
+    return sum(stage.seconds for stage in stages if stage.counts)
 
 
 def _within(name: str, achieved: float | None, objective: timedelta) -> Check:

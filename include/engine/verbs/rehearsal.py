@@ -51,11 +51,11 @@ class Rehearsals:
     checks: list[Check] = field(default_factory=list)
     stages: dict[Target, tuple[Stage, ...]] = field(default_factory=dict)
     ages: dict[Target, float | None] = field(default_factory=dict)
-    size: int = 0
+    sizes: dict[Target, int] = field(default_factory=dict)
     up: dict[Target, tuple[RestorePlan, Rehearsal]] = field(default_factory=dict)
 
     def bring_back(self, wave: Mapping[Target, str], *, alone: bool) -> None:
-        """Restore one wave of backups (see ``restore_set.waves``), and run its streams again beside what is up.
+        """Restore one wave of backups (see ``model.waves``), and run its streams again beside what is up.
 
         :param alone: there is no other wave, so that a stream has nothing to run beside: only its checkpoint is restored
         """
@@ -131,7 +131,7 @@ class Rehearsals:
             destination=DestinationKind.SANDBOX,
             rehearsal=True,
         )
-        self.size += plan.bytes_to_fetch
+        self.sizes[target] = plan.bytes_to_fetch
         return restore.job(self.pipeline, plan, progress=self.progress, stop=self.stop, clock=self.clock)
 
     def _log_of(self, target: Target, backup: str) -> Target | None:

@@ -27,6 +27,7 @@ from include.engine.model import (
     System,
     Target,
     backup_time,
+    waves,
 )
 from include.engine.store.sets import newest_set
 from include.engine.verbs import restore
@@ -36,9 +37,6 @@ from include.engine.verbs.wishes import Wishes
 
 LATEST = "latest-set"
 _PREFIX = "set/"
-
-# Restored side by side, then what needs them: a checkpoint needs the offsets of the restored log, and its job what it writes to.
-_WAVES = ((System.KAFKA, System.CASSANDRA, System.POSTGRES), (System.SPARK,))
 
 
 def is_set(word: str) -> bool:
@@ -61,13 +59,6 @@ def find(pipeline: Pipeline, word: str) -> SetManifest:
     set_id = word.removeprefix(_PREFIX)
     backup_time(set_id)
     return pipeline.catalog.set(set_id)
-
-
-def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
-    """Order targets: those of one wave side by side, and each wave after the one before it.  Pure."""
-    wanted = sorted(set(targets))
-    ordered = (tuple(target for target in wanted if target.system in systems) for systems in _WAVES)
-    return tuple(wave for wave in ordered if wave)
 
 
 def plan(

@@ -120,7 +120,6 @@ class CassandraRestore:
             bytes_needed=2 * size if method is Method.LOADER else size,
             steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
-            seconds_expected=self._expected(size),
             warnings=plan_warnings(selection, detail, request, altered),
             detail={
                 "method": str(method),
@@ -256,12 +255,6 @@ class CassandraRestore:
         require_logged(manifests, selection)
         logs = sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
         return logs, changed(manifests, selection)
-
-    def _expected(self, size: int) -> float | None:
-        for report in reversed(self.catalog.drills()):
-            if report.target == self.target and report.rto_seconds is not None and report.bytes:
-                return report.rto_seconds * max(1.0, size / report.bytes)
-        return None
 
 
 def _empty_directory(path: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from include.engine.contracts import PlanRequest, Rehearsal, RestoreJob
-from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused, Unsupported
+from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import (
     Destination,
     DestinationKind,
@@ -36,7 +36,7 @@ from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.frozen_log import FrozenLog, await_samples, freeze_log
 from include.engine.systems.postgres.landing import Ground, Landing
-from include.engine.systems.postgres.selection import Choice, choose_chain, choose_way, estimate
+from include.engine.systems.postgres.selection import Choice, choose_chain, choose_way
 from include.engine.systems.postgres.tidying import tidy
 from include.engine.systems.postgres.wal_audit import Archive, Histories
 from include.engine.systems.postgres.wal_objects import list_wal
@@ -111,7 +111,6 @@ class PostgresRestore:
             bytes_needed=needed,
             steps=planning.steps(choice, way, point, destination),
             would_overwrite=overwritten,
-            seconds_expected=estimate(fetched, self._rates()),
             warnings=(*choice.warnings, *way.warnings),
         )
 
@@ -240,13 +239,6 @@ class PostgresRestore:
         if found.kind == "unfinished":
             return (f"{path}: an unfinished restore, which is thrown away",)
         return (f"{path}: moved aside",) if found.kind in ("cluster", "foreign") else ()
-
-    def _rates(self) -> list[tuple[int, float]]:
-        try:
-            drills = self.catalog.drills()
-        except MainstayError:
-            return []  # an estimate is not worth a failed plan
-        return [(d.bytes, d.rto_seconds) for d in drills if d.target == self.target and d.rto_seconds]
 
     @staticmethod
     def _sandbox_name(plan: RestorePlan) -> str:
