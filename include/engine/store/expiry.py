@@ -124,6 +124,23 @@ def plan_expiry(
     )
 
 
+def kept_sets(
+    catalog: Catalog,
+    policy: Policy,
+    now: datetime,
+    found: Sequence[SetManifest],
+    *,
+    locked_until: LockedUntil | None = None,
+) -> Reasons:
+    """Give the kept ones of all sets, and why, as :func:`plan_expiry` decides it.
+
+    What stays of the backups decides nothing about sets, so no manifest of theirs is read but those that prove the newest set.
+
+    :param found: all sets of the catalog, oldest first
+    """
+    return _Decide(catalog, policy, now, locked_until or _never_locked).sets(found)
+
+
 def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | None = None) -> Expired:
     """Delete what *plan* says, as far as it is still unwanted: a person may have taken a day to approve it.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from include.engine.contracts import Clock
-from include.engine.model import Target
+from include.engine.model import SetManifest, Target
 from include.engine.store import expiry
-from include.engine.store.expiry import Expired, ExpiryPlan
+from include.engine.store.expiry import Expired, ExpiryPlan, Reasons
 from include.engine.store.locks import ObjectLocks
 from include.engine.verbs.pipeline import Pipeline
 
@@ -25,6 +27,14 @@ def plan(pipeline: Pipeline, *, clock: Clock) -> ExpiryPlan:
     locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
     return expiry.plan_expiry(
         pipeline.catalog, pipeline.policy, clock(), locked_until=locks.locked_until if locks else None
+    )
+
+
+def kept_sets(pipeline: Pipeline, found: Sequence[SetManifest], *, clock: Clock) -> Reasons:
+    """Give the reasons of the sets that stay, as :func:`plan` gives them, from the manifests of all sets alone."""
+    locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
+    return expiry.kept_sets(
+        pipeline.catalog, pipeline.policy, clock(), found, locked_until=locks.locked_until if locks else None
     )
 
 
