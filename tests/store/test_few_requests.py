@@ -83,7 +83,7 @@ def test_damage_of_long_ago_is_decided_by_the_newest_words_about_it(asked: Count
     catalog = memory_catalog()
     hourly(catalog, hours)
     newest = a_backup_of_events(catalog, 1)
-    first, last = catalog.read_back.noted(EVENTS)[0], catalog.last_verification(EVENTS, newest.id)
+    first, last = catalog.read_back.noted(EVENTS)[0], LastWords(catalog).of(EVENTS, newest.id)
     assert last is not None
     wrong = msgspec.structs.replace(last, verdict=Verdict.FAIL, read={}, wrong={X: "a"})
     catalog.record_verification(msgspec.structs.replace(wrong, backup=first.backup, at=NOW - (hours + 1) * HOUR))

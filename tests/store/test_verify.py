@@ -16,6 +16,7 @@ from include.engine.model import Entry, Manifest, ReadBack, Verdict, Verificatio
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
 from include.engine.store.encryption import generate_identity
+from include.engine.store.proven import LastWords
 from include.engine.store.rereading import Trust, choose
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
@@ -48,7 +49,7 @@ def test_a_good_backup_passes_is_recorded_and_shows_progress(catalog: Catalog, m
     assert found == Verification(
         target=MAIN, backup=manifest.id, at=NOW, objects=5, bytes=5000, verdict=Verdict.PASS, problems=()
     )
-    assert catalog.last_verification(MAIN, manifest.id) == found
+    assert LastWords(catalog).of(MAIN, manifest.id) == found
     assert (told.stages, told.bytes) == ([(f"verify postgres/main {manifest.id}", 5000)], 5000)
 
 
@@ -72,7 +73,7 @@ def test_all_damaged_objects_are_listed(catalog: Catalog, manifest: Manifest) ->
         f"{flipped} is not what was written: its SHA-256 differs from the manifest's",
         f"{swapped} is not what was written: its SHA-256 differs from the manifest's",
     )
-    assert catalog.last_verification(MAIN, manifest.id) == found
+    assert LastWords(catalog).of(MAIN, manifest.id) == found
 
 
 @pytest.mark.sabotage
@@ -129,7 +130,7 @@ def test_a_stop_ends_it_and_records_nothing(catalog: Catalog, manifest: Manifest
     stop.stop("SIGTERM")
     with pytest.raises(Interrupted, match="SIGTERM"):
         verify(catalog, manifest, stop=stop)
-    assert catalog.verifications(MAIN, manifest.id) == []
+    assert LastWords(catalog).of(MAIN, manifest.id) is None
 
 
 def test_a_whole_set_passes(catalog: Catalog) -> None:

@@ -253,19 +253,9 @@ class Catalog:
         """Store what reading a backup back has found, once per time."""
         self.read_back.record(verification)
 
-    def verifications(self, target: Target, backup: str) -> list[Verification]:
-        """Give what was found when a backup was read back, oldest first."""
-        found = [self.read_back.read(noted) for noted in self.read_back.noted(target, backup)]
-        return [verification for verification in found if verification is not None]
-
     def verifications_since(self, target: Target, since: datetime) -> list[Verification]:
         """Give what was found since then when any backup of *target* was read back; what cannot be read is left out."""
         return list(self.read_back.readable(self.read_back.noted_since(target, since)).values())
-
-    def last_verification(self, target: Target, backup: str) -> Verification | None:
-        """Give what was found when a backup was read back the last time, or nothing."""
-        noted = self.read_back.noted(target, backup)
-        return self.read_back.read(noted[-1]) if noted else None
 
 
 def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:
