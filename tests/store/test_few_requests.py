@@ -17,10 +17,10 @@ from include.engine.store.drills import newest_first
 from include.engine.store.expiry import plan_expiry
 from include.engine.store.proven import LastWords
 from include.engine.store.retention import Policy
-from include.engine.verbs import ancestry, proofs
+from include.engine.verbs import ancestry, proofs, upkeep
 from tests.cli import paper
 from tests.estate import Quiet
-from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, days_ago, drill_report, memory_catalog
+from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, a_set, days_ago, drill_report, memory_catalog
 
 X = f"{EVENTS}/objects/x"
 HOUR = timedelta(hours=1)
@@ -160,6 +160,16 @@ def test_a_backup_reads_the_newest_ones_and_what_the_newest_builds_on(asked: Cou
     asked.clear()
     assert ancestry.doubted(pipeline, history) == frozenset()
     assert asked["read"] == 0
+
+
+def test_the_check_of_the_catalog_reads_every_manifest_once(asked: Counter[str]) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    full = a_backup(pipeline.catalog, days=40).id
+    for days in range(30, 0, -1):
+        a_set(pipeline.catalog, a_backup(pipeline.catalog, days=days, parent=full), days=days)
+    asked.clear()
+    assert {check.verdict for check in upkeep.check_catalog(pipeline)} == {Verdict.PASS}
+    assert asked["read"] == 30 + 31  # the sets, and the backups
 
 
 def test_retention_reads_one_verification_to_know_the_newest_verified_backup(asked: Counter[str]) -> None:

@@ -15,6 +15,7 @@ from include.engine.errors import Interrupted, Unreachable
 from include.engine.model import Entry, Manifest, ReadBack, Verdict, Verification, encode
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
+from include.engine.store.commits import Commits
 from include.engine.store.encryption import generate_identity
 from include.engine.store.proven import LastWords
 from include.engine.store.rereading import Trust, choose
@@ -136,7 +137,7 @@ def test_a_stop_ends_it_and_records_nothing(catalog: Catalog, manifest: Manifest
 def test_a_whole_set_passes(catalog: Catalog) -> None:
     full = a_backup(catalog, days=2)
     found = a_set(catalog, a_backup(catalog, days=1, parent=full.id), days=1)
-    (check,) = verify_set(catalog, found)
+    (check,) = verify_set(Commits(catalog), found)
     assert (check.name, check.verdict) == ("postgres/main", Verdict.PASS)
 
 
@@ -149,7 +150,7 @@ def test_a_set_with_a_lost_swapped_or_orphaned_part_fails(catalog: Catalog) -> N
     raw = catalog.bucket.read(key)
 
     def detail() -> str:
-        (check,) = verify_set(catalog, found)
+        (check,) = verify_set(Commits(catalog), found)
         assert check.verdict is Verdict.FAIL
         return check.detail
 
@@ -164,7 +165,7 @@ def test_a_set_with_a_lost_swapped_or_orphaned_part_fails(catalog: Catalog) -> N
 
 def test_a_set_of_nothing_fails(catalog: Catalog) -> None:
     empty = msgspec.structs.replace(a_night(catalog, days=1), parts=())
-    (check,) = verify_set(catalog, empty)
+    (check,) = verify_set(Commits(catalog), empty)
     assert check.verdict is Verdict.FAIL
 
 
