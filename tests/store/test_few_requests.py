@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from math import ceil
 
@@ -17,7 +17,8 @@ from include.engine.store.drills import newest_first
 from include.engine.store.expiry import plan_expiry
 from include.engine.store.proven import LastWords
 from include.engine.store.retention import Policy
-from include.engine.verbs import ancestry, proofs, upkeep
+from include.engine.systems.postgres.archive import WalArchive
+from include.engine.verbs import ancestry, proofs, retention, upkeep
 from tests.cli import paper
 from tests.estate import Quiet
 from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, a_set, days_ago, drill_report, memory_catalog
@@ -170,6 +171,32 @@ def test_the_check_of_the_catalog_reads_every_manifest_once(asked: Counter[str])
     asked.clear()
     assert {check.verdict for check in upkeep.check_catalog(pipeline)} == {Verdict.PASS}
     assert asked["read"] == 30 + 31  # the sets, and the backups
+
+
+def test_expiry_reads_again_only_what_decides_over_a_log_archive(
+    asked: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    kept, log = list[Manifest](), WalArchive(MAIN, pipeline.catalog.bucket)
+
+    def expire(found: Sequence[Manifest], *, dry_run: bool) -> int:
+        kept.extend(found)
+        return len(found)
+
+    monkeypatch.setattr(log, "expire", expire)
+    for days in (3, 2, 1):
+        a_night(pipeline.catalog, days=days)
+
+    def reads() -> int:
+        asked.clear()
+        assert retention.expire(pipeline, dry_run=False, clock=lambda: NOW).done is not None
+        return asked["read"]
+
+    reads()  # all but the newest go
+    without = reads()
+    monkeypatch.setattr(pipeline.lookup, "archive", lambda _: log)
+    assert reads() == without + 1
+    assert [found.id for found in kept] == [backup_id(days_ago(1))]
 
 
 def test_retention_reads_one_verification_to_know_the_newest_verified_backup(asked: Counter[str]) -> None:

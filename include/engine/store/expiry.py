@@ -65,7 +65,6 @@ class Expired(Struct, frozen=True, kw_only=True):
     backups: tuple[Doomed, ...]
     refused: tuple[str, ...]  # keys that the store would not delete
     spared: tuple[str, ...]  # planned, but wanted again by the time of the deed
-    kept: dict[str, tuple[Manifest, ...]]  # as in the plan, but what is really still there
 
     @property
     def bytes(self) -> int:
@@ -158,7 +157,6 @@ def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | Non
     deeds.delete_sets(sets)
     deeds.delete_backups(doomed)
     return Expired(
-        kept={str(target): tuple(catalog.backups(target)) for target in catalog.targets()},
         sets=tuple(deeds.sets),
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),
