@@ -15,6 +15,7 @@ from include.engine.contracts import Stop
 from include.engine.errors import PermanentError, TransientError, Unreachable
 from include.engine.model import Verdict
 from include.engine.sandbox.home import Home
+from include.engine.store.proven import LastWords
 from include.engine.systems.cassandra import snapshot
 from include.engine.systems.cassandra.client import Cql
 from include.engine.verbs import backup, drill, verify
@@ -170,7 +171,7 @@ def test_a_killed_verification_records_nothing_and_the_next_is_whole(estate: Est
     )
     kill_when(child, begun.exists)
     pipeline = estate.pipeline()
-    assert pipeline.catalog.verifications(TARGET, manifest.id) == []
+    assert LastWords(pipeline.catalog).of(TARGET, manifest.id) is None
     (proof,) = verify.verify_parts(pipeline, manifest.id, progress=Told(), stop=Stop(), clock=now, trust=verify.LATELY)
     assert (proof.verdict, proof.bytes) == (Verdict.PASS, manifest.bytes)
 
