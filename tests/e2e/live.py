@@ -14,8 +14,9 @@ from typing import Any
 from include.engine.cli.demo_sandbox import PORTS, DemoSandbox
 from include.engine.cli.demo_tour import failure_of, open_demo
 from include.engine.cli.steps import Steps
+from include.engine.sandbox import ports
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import free_port, variable_of
+from include.engine.sandbox.ports import variable_of
 from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
 from tests.integration.sweeping import Sweeping
@@ -84,7 +85,7 @@ def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", late: s
 @contextmanager
 def free_ports() -> Iterator[None]:
     """Let the demo listen where nobody does: a demo of a person may run on this machine."""
-    chosen = {variable_of(name): str(free_port()) for name in PORTS}
+    chosen = {variable_of(name): str(port) for name, port in zip(PORTS, ports.free_ports(len(PORTS)), strict=True)}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update(chosen)
     try:

@@ -16,7 +16,7 @@ import pytest
 
 from include.engine.cli.demo_sandbox import PORTS
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import LOOPBACK, RANGE, free_port, variable_of
+from include.engine.sandbox.ports import LOOPBACK, RANGE, free_ports, variable_of
 from include.engine.sandbox.record import MARK
 
 # The first demo of a machine fetches Spark.
@@ -70,7 +70,7 @@ def demo(sandbox: Sandbox) -> Iterator[Demo]:
     programs = sandbox.home.root / "dist"
     if programs.is_dir():  # what its servers' account may execute: no need to copy it again
         (home / "dist").symlink_to(programs)
-    ports = {variable_of(name): str(free_port()) for name in PORTS}
+    ports = {variable_of(name): str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     demo = Demo(home, {**kept, **ports, "MAINSTAY_HOME": str(home), "MAINSTAY_TRAFFIC_SECONDS": "0.2"})
     try:
         yield demo
