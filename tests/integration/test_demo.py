@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -149,8 +150,11 @@ def test_its_secrets_are_private_files_and_on_no_command_line(demo: Demo) -> Non
     assert secrets
     assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}
     known = [file.read_bytes() for file in secrets]
-    lines = [(Path("/proc") / str(pid) / "cmdline").read_bytes() for pid in demo.processes()]
-    assert lines
+    lines: list[bytes] = []
+    for pid in demo.processes():
+        with contextlib.suppress(OSError):  # some of its servers' processes come and go
+            lines.append((Path("/proc") / str(pid) / "cmdline").read_bytes())
+    assert any(lines)
     assert not [line for line in lines if any(secret in line for secret in known)]
 
 
