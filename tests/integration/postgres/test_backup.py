@@ -93,7 +93,7 @@ def slots(server: PostgresServer) -> int:
     return int(str(value(server, "select count(*) from pg_replication_slots")))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
