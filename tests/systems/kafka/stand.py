@@ -167,7 +167,8 @@ class Stand:
 
         :param at: the record's time, in milliseconds; now when not given
         """
-        producer = self.producer(**{"transactional.id": self.prefix})
+        # The broker itself aborts what stays open for longer; the minute of the default may be over before a test is.
+        producer = self.producer(**{"transactional.id": self.prefix, "transaction.timeout.ms": 600_000})
         producer.init_transactions()
         producer.begin_transaction()
         send(producer, topic, b"open", None, 0, *at)
