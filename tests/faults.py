@@ -94,14 +94,17 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
         self._shut = False
+        self._lock = threading.Lock()  # nobody slips through who was let in just before it was shut
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def shut(self) -> None:
-        self._shut = True
-        while self._ends:
+        with self._lock:
+            self._shut = True
+            ends, self._ends = self._ends, []
+        for end in ends:
             with suppress(OSError):
-                self._ends.pop().shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)
 
     def open(self) -> None:
         self._shut = False
@@ -126,7 +129,10 @@ class Gate:
             if self._shut:
                 return
             with socket.create_connection(self._upstream) as far:
-                self._ends += [near, far]
+                with self._lock:
+                    if self._shut:
+                        return
+                    self._ends += [near, far]
                 back = threading.Thread(target=_pump, args=(far, near), daemon=True)
                 back.start()
                 _pump(near, far)
