@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import NotFound
@@ -25,6 +25,7 @@ from include.engine.verbs import backup, drill, restore, verify
 from include.engine.verbs.drill import Exercise
 from include.engine.verbs.pipeline import Pipeline
 from tests.alone import alone
+from tests.estate import eventually
 from tests.systems.kafka.hostile import Hostile
 
 TARGET = Target(System.KAFKA, "main")
@@ -179,14 +180,15 @@ class Stand:
         name = self.prefix + group
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap, "group.id": name, "log_level": 0})
         offsets = [TopicPartition(topic, p, offset, metadata="note") for (topic, p), offset in positions.items()]
-        for attempt in range(40):
+
+        def committed() -> bool:
             try:
                 consumer.commit(offsets=offsets, asynchronous=False)
-                break
-            except Exception:
-                if attempt == 39:
-                    raise
-                time.sleep(0.25)
+            except KafkaException:  # the group's coordinator may be on its way
+                return False
+            return True
+
+        eventually(committed, what=f"the group {name} has a position")
         consumer.close()
         return name
 
