@@ -108,7 +108,7 @@ def started(sandbox: Sandbox) -> Live:
     return live
 
 
-def eventually(what: str, holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
+def eventually(what: str, holds: Callable[[], bool], *, seconds: float = 300.0) -> None:
     """Wait until *holds* does."""
     deadline = time.monotonic() + seconds
     while not holds():

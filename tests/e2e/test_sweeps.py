@@ -211,7 +211,7 @@ def test_components_that_stop_are_found_until_they_are_back(live: Live, sweeping
         def told() -> set[str]:
             return {one.labels["component"] for one in sweeping.found("airflow-component", "airflow")}
 
-        eventually("each is named", lambda: told() == {"scheduler", "triggerer", "dag_processor"}, seconds=120)
+        eventually("each is named", lambda: told() == {"scheduler", "triggerer", "dag_processor"})
     finally:
         live.demo.airflow.start()
     sweeping.until(lambda rules: not rules & {*all_three, "airflow-component"}, "airflow")
