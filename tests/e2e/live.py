@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from include.engine.cli.demo_sandbox import PORTS, DemoSandbox
 from include.engine.cli.demo_tour import failure_of, open_demo
 from include.engine.cli.steps import Steps
+from include.engine.errors import TransientError
 from include.engine.sandbox import ports
 from include.engine.sandbox.home import Sandbox
 from include.engine.sandbox.ports import variable_of
@@ -109,8 +110,11 @@ def started(sandbox: Sandbox) -> Live:
 
 
 def eventually(what: str, holds: Callable[[], bool], *, seconds: float = 300.0) -> None:
-    """Wait until *holds* does."""
+    """Wait until *holds* does.  That one look fails says nothing about what is looked at."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while True:
+        with suppress(TransientError):
+            if holds():
+                return
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.3)
