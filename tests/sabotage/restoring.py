@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from include.engine.cli.progress import ShellProgress
 from include.engine.contracts import PlanRequest, RestoreJob, Stop
 from include.engine.sandbox import procfs
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.store.vault import VaultReader
-from include.engine.systems.postgres import spool
 from include.engine.systems.postgres.restore import open_engine
 from include.engine.systems.postgres.wal_objects import WalObject
 from tests.estate import TARGET, clock, eventually
@@ -31,7 +32,7 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    spool.fetch = killed
+    pytest.MonkeyPatch().setattr("include.engine.systems.postgres.spool.fetch", killed)
     catalog = Catalog(Bucket.open(url))
     engine = open_engine(TARGET, catalog)
     manifests = catalog.backups(TARGET)
