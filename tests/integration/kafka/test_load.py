@@ -102,7 +102,7 @@ def test_kafkas_own_tool_is_asked_beside_ours_on_the_same_topic_and_no_password_
     assert other.by.startswith("kafka-producer-perf-test 4.")
     assert (other.asked_rate, other.operations) == (150, 900)  # six seconds, without those of the warm-up
     (rate,) = re.findall(r"^900 steady state records sent, ([\d.]+) records/sec", printed[0], re.MULTILINE)
-    assert other.rate == float(rate)
+    assert other.rate == pytest.approx(float(rate), abs=0.001)  # however fast this machine let it be
     assert set(other.latencies) == set(other.ours) == {"mean", "max", "p50", "p95", "p99", "p999"}
     assert 0 < other.latencies["p50"] <= other.latencies["p99"] <= other.latencies["max"]
     assert other.ours["p99"] == pytest.approx(result.step.from_sent.p99 if result.step else 0, rel=0.01)
