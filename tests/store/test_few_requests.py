@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -31,15 +32,17 @@ HOUR = timedelta(hours=1)
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """The requests for documents and for lists, of which one gives a thousand names."""
     counted: Counter[str] = Counter()
-    read, listed = Bucket.read, Bucket.list
+    read, listed, lock = Bucket.read, Bucket.list, threading.Lock()
 
     def reading(bucket: Bucket, key: str) -> bytes:
-        counted["read"] += 1
+        with lock:  # several documents are read at once
+            counted["read"] += 1
         return read(bucket, key)
 
     def listing(bucket: Bucket, prefix: str = "", *, after: str | None = None) -> Iterator[StoredObject]:
         found = tuple(listed(bucket, prefix, after=after))
-        counted["list"] += max(1, ceil(len(found) / 1000))
+        with lock:
+            counted["list"] += max(1, ceil(len(found) / 1000))
         return iter(found)
 
     monkeypatch.setattr(Bucket, "read", reading)

@@ -114,6 +114,7 @@ class _Deaf(VaultReader):
 
 def test_what_could_not_be_read_is_unverified_never_good(catalog: Catalog) -> None:
     manifest = a_backup(catalog, objects={f"o{n}": b"x" for n in range(50)})
+    _Deaf.asked = 0
     found = verify(catalog, manifest, _Deaf(catalog.bucket))
     assert found.verdict is Verdict.UNVERIFIED
     assert f"{manifest.entries[0].key} could not be read: the object store failed" in found.problems
