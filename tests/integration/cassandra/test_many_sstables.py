@@ -31,7 +31,7 @@ def test_thousands_of_small_sstables_are_backed_up_and_come_back_in_a_sandbox(
     flush_often(estate, table, cql, 100)
     then = rows(cql, table)
     written = len(data_files(estate, table))
-    names = wanted // 100
+    names = -(-wanted // written)
     pipeline, name = estate.pipeline(keyspaces=[keyspace]), estate.name()
     cut = backup.freeze(pipeline, name, [TARGET], clock=now).cuts[str(TARGET)]
     multiply(data_files(estate, table)[0].parent / "snapshots" / str(cut.position), names - 1)
