@@ -39,7 +39,7 @@ _SETTINGS = {
     "hot_standby": "on",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
-    "max_connections": "60",
+    "max_connections": "100",  # an Airflow, its tasks, a sweep and a drill at once were seen to take 46
     "shared_buffers": "64MB",
     "min_wal_size": "32MB",
     "max_wal_size": "512MB",
