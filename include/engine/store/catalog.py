@@ -215,9 +215,18 @@ class Catalog:
         return found
 
     def keep(self, set_id: str, keep: Keep) -> None:
-        """Pin a set: retention never removes it.  A set that is pinned stays pinned as it was."""
+        """Pin a set: retention never removes it.  A set that is pinned stays pinned as it was.
+
+        :raises NotFound: when there is no such set, or retention has removed it just now
+        """
         self.set(set_id)
         self.bucket.create(f"sets/{set_id}/keep.json", encode(keep))
+        # Retention looks for the pin just before it deletes the manifest: whoever pins after that is told.
+        try:
+            self.set(set_id)
+        except NotFound:
+            self.unkeep(set_id)
+            raise
 
     def unkeep(self, set_id: str) -> None:
         """Unpin a set."""

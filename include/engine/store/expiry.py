@@ -14,14 +14,16 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from include.engine.model import Manifest, Part, SetManifest, Target
+from include.engine.model import Manifest, SetManifest, Target
 from include.engine.store import documents
 from include.engine.store.catalog import Catalog
-from include.engine.store.lease import live_leases
+from include.engine.store.lease import Leases, live_leases
 from include.engine.store.proven import Proven
 from include.engine.store.retention import Candidate, Policy, reasons
 
 UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
+
+_IN_USE = "a part of it is taken or restored"
 
 LockedUntil = Callable[[str], datetime | None]  # by key
 Reasons = dict[str, tuple[str, ...]]
@@ -85,6 +87,10 @@ def plan_expiry(
     decide = _Decide(catalog, policy, now, locked_until or _never_locked)
     all_sets = catalog.sets()
     sets = decide.sets(all_sets)
+    # Its parts would stay, and what they need of the set (the cut, the log's positions) would be gone when their turn comes.
+    leases = Leases(catalog.bucket, now)
+    in_use = [found.id for found in all_sets if found.id not in sets and any(map(leases.held, _parts(found)))]
+    sets |= dict.fromkeys(in_use, (_IN_USE,))
     sealed: dict[tuple[Target, str], list[str]] = defaultdict(list)
     for found in all_sets:
         for part in found.parts:
@@ -92,12 +98,12 @@ def plan_expiry(
     backups: dict[str, Reasons] = {}
     kept: dict[str, tuple[Manifest, ...]] = {}
     delete: list[Doomed] = []
-    cannot: list[str] = []
+    cannot = [f"set {set_id}: {_IN_USE}" for set_id in in_use]
     for target in catalog.targets():
         manifests = catalog.backups(target)
         wanted = decide.backups(manifests, sealed)
         going = [manifest for manifest in manifests if manifest.id not in wanted]
-        running = live_leases(catalog.bucket, target, now) if going else {}
+        running = live_leases(catalog.bucket, target, now) if going else {}  # as they are after the manifests were read
         if running:  # it may build on what would go, or restore it
             cannot += [
                 f"{target}: nothing is deleted while a backup is taken or restored: {lease}"
@@ -146,8 +152,8 @@ def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | Non
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),
         spared=(
-            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets),
-            *(f"{target} {backup}" for target, backup in sorted(planned - still)),
+            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets or set_id in deeds.pinned),
+            *(f"{target} {backup}" for target, backup in sorted((planned - still) | (planned & deeds.pinned_parts))),
         ),
     )
 
@@ -221,6 +227,8 @@ class _Deeds:
         self._named = {target: _keys(manifests) for target, manifests in kept.items()}
         self._needed: set[tuple[Target, str]] = set()
         self.sets: list[str] = []
+        self.pinned: set[str] = set()
+        self.pinned_parts: set[tuple[Target, str]] = set()
         self.backups: list[Doomed] = []
         self.refused: list[str] = []
 
@@ -229,11 +237,17 @@ class _Deeds:
             found = self._catalog.find_set(set_id)
             if found is None:
                 continue  # another expiry has just removed it
-            parts: Sequence[Part] = found.parts
+            parts = _parts(found)
+            # Once more: to decide takes minutes where there is much, and a person may have pinned it meanwhile.
+            if self._catalog.kept(set_id) is not None:
+                self.pinned.add(set_id)
+                self.pinned_parts |= parts
+                self._needed |= parts
+                continue
             refused = self._catalog.delete_set(set_id)
             self.refused += refused
             if f"sets/{set_id}/manifest.json" in refused:
-                self._needed |= {(part.target, part.backup) for part in parts}
+                self._needed |= parts
             else:
                 self.sets.append(set_id)
 
@@ -260,6 +274,10 @@ def _doomed(manifest: Manifest, kept: Sequence[Manifest]) -> Doomed:
         objects=len(sizes),
         bytes=sum(sizes.values()),
     )
+
+
+def _parts(found: SetManifest) -> set[tuple[Target, str]]:
+    return {(part.target, part.backup) for part in found.parts}
 
 
 def _keys(manifests: Iterable[Manifest]) -> frozenset[str]:
