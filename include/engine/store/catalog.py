@@ -267,10 +267,6 @@ class Catalog:
         found = [self.read_back.read(noted) for noted in self.read_back.noted(target, backup)]
         return [verification for verification in found if verification is not None]
 
-    def verifications_since(self, target: Target, since: datetime) -> list[Verification]:
-        """Give what was found since then when any backup of *target* was read back; what cannot be read is left out."""
-        return list(self.read_back.readable(self.read_back.noted_since(target, since)).values())
-
     def last_verification(self, target: Target, backup: str) -> Verification | None:
         """Give what was found when a backup was read back the last time, or nothing."""
         noted = self.read_back.noted(target, backup)
