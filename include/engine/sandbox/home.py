@@ -159,7 +159,11 @@ class Sandbox:
             if not path.exists():
                 taken = {int(other.read_text()) for other in path.parent.glob("*.port")}
                 port = next(port for port in iter(free_port, 0) if port not in taken)
-                path.write_text(str(port))
+                draft = path.with_suffix(
+                    ".draft"
+                )  # who is killed here must leave no half of a number to all that come later
+                draft.write_text(str(port))
+                draft.replace(path)
         return int(path.read_text())
 
     def server(self, name: str, *, account: Account | None = None) -> ServerProcess:
