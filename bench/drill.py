@@ -34,12 +34,13 @@ from include.engine.model import (
     Target,
     Verdict,
     backup_id,
+    waves,
 )
 from include.engine.sandbox.home import Home, Sandbox
 from include.engine.systems.spark.ingest import ingest
 from include.engine.verbs import backup, drill, restore
 from include.engine.verbs.pipeline import Pipeline
-from include.engine.verbs.restore_set import positions_of, waves
+from include.engine.verbs.restore_set import positions_of
 from include.engine.wiring import PROJECT
 from tests.e2e.live import free_ports
 

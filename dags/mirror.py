@@ -51,12 +51,9 @@ if MIRRORS:
             with TaskGroup(group, group_display_name=mirror, add_suffix_on_collision=True):
                 plan = PlanMirrorOperator(task_id="plan", mirror=mirror, pool=Pool.PROBE)
                 apply = ApplyMirrorOperator(task_id="apply", mirror=mirror, pool=Pool.PROBE)
+                # In no pool of ours: it waits for an hour, and a pool counts those who wait.
                 wait = WaitForMirrorOperator(
-                    task_id="wait",
-                    mirror=mirror,
-                    cut=apply.output,
-                    pool=Pool.PROBE,
-                    execution_timeout=timedelta(hours=2),
+                    task_id="wait", mirror=mirror, cut=apply.output, execution_timeout=timedelta(hours=2)
                 )
                 prove = ProveMirrorOperator(
                     task_id="prove", mirror=mirror, cut=apply.output, seen=wait.output, pool=Pool.PROBE

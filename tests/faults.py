@@ -93,18 +93,21 @@ class Gate:
         self._upstream = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
-        self._shut = False
+        self._shut = threading.Event()
+        self._lock = threading.Lock()  # nobody slips through who was let in just before it was shut
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def shut(self) -> None:
-        self._shut = True
-        while self._ends:
+        with self._lock:
+            self._shut.set()
+            ends, self._ends = self._ends, []
+        for end in ends:
             with suppress(OSError):
-                self._ends.pop().shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)
 
     def open(self) -> None:
-        self._shut = False
+        self._shut.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -123,10 +126,13 @@ class Gate:
 
     def _serve(self, near: socket.socket) -> None:
         with near, suppress(OSError):
-            if self._shut:
+            if self._shut.is_set():
                 return
             with socket.create_connection(self._upstream) as far:
-                self._ends += [near, far]
+                with self._lock:
+                    if self._shut.is_set():
+                        return
+                    self._ends += [near, far]
                 back = threading.Thread(target=_pump, args=(far, near), daemon=True)
                 back.start()
                 _pump(near, far)

@@ -110,7 +110,7 @@ class TestSignals:
     def test_the_first_asks_to_stop(self) -> None:
         with stopping() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while not stop.stopped and time.monotonic() < deadline:
                 time.sleep(0.01)
             with pytest.raises(Interrupted, match="SIGTERM"):
@@ -130,10 +130,10 @@ class TestSignals:
             "    os.kill(os.getpid(), signal.SIGINT)\n"
             "    while not stop.stopped: time.sleep(0.01)\n"
             "    os.kill(os.getpid(), signal.SIGINT)\n"
-            "    time.sleep(30)\n"
+            "    time.sleep(300)\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 128 + signal.SIGINT
         assert "once more kills" in done.stderr

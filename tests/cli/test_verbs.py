@@ -11,6 +11,7 @@ import pytest
 
 from include.engine.errors import Corrupt, Unreachable
 from include.engine.model import ArchiveReach, Check, RecoverableWindow, Verdict
+from include.engine.store.proven import LastWords
 from include.engine.systems.postgres.archive import WalArchive
 from include.engine.verbs import backup, upkeep
 from include.engine.verbs.pipeline import Pipeline
@@ -33,12 +34,19 @@ def older_set(shell: Shell, pipeline: Pipeline) -> str:
     return "20200101T000000Z"
 
 
+def said_of(pipeline: Pipeline, backup: str) -> Verdict:
+    """What reading a backup back has found."""
+    found = LastWords(pipeline.catalog).of(TARGET, backup)
+    assert found is not None
+    return found.verdict
+
+
 class TestBackup:
     def test_takes_a_set_and_reads_it_back(self, shell: Shell, pipeline: Pipeline, paper: Paper) -> None:
         done = shell("backup")
         assert done.exit_code == 0
         (sealed,) = pipeline.catalog.sets()
-        assert pipeline.catalog.verifications(TARGET, sealed.id)[-1].verdict is Verdict.PASS
+        assert said_of(pipeline, sealed.id) is Verdict.PASS
         assert sealed.id in done.stdout
         assert "10.0x" in done.stdout
         assert paper.released == [sealed.id]
@@ -373,7 +381,7 @@ class TestVerify:
         assert done.exit_code == code
         assert json.loads(done.stdout)["checks"][0]["name"] == f"postgres/main: {name}"
         assert "wal/0001 and" in shell("verify").stdout
-        assert pipeline.catalog.verifications(TARGET, set_id)[-1].verdict is recorded
+        assert said_of(pipeline, set_id) is recorded
 
     def test_says_when_no_log_was_read(
         self, shell: Shell, set_id: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch

@@ -233,6 +233,17 @@ def test_every_pool_exists_and_counts_those_who_wait(bag: DagBag) -> None:
     assert all(pool["include_deferred"] is True and pool["slots"] > 0 for pool in pools.values())
 
 
+def test_what_only_waits_takes_no_turn_from_what_works(bag: DagBag) -> None:
+    """Mirrors that lag would keep every look at the pipeline waiting for as long as they lag."""
+
+    def waits(task: Any) -> bool:
+        return hasattr(getattr(task, "operator_class", type(task)), "execute_complete")
+
+    pools = {id_: task.pool for dag in bag.dags.values() for id_, task in dag.task_dict.items() if waits(task)}
+    assert {"approve", "wait"} <= {id_.rpartition(".")[2] for id_ in pools}
+    assert set(pools.values()) <= {"default_pool", "stream"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_dag_file_is_short_and_imports_no_other(file: Path) -> None:
     text = file.read_text()

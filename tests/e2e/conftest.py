@@ -68,7 +68,7 @@ def under_way(live: Live, backed_up: BackedUp) -> UnderWay:
 def asked(live: Live, under_way: UnderWay) -> Approval:
     """The question of a restore that waits for a person."""
     run = live.restore(live.directory("approved"), dry_run=False)
-    return live.admin.wait_for_approval("restore", run, timeout=120)
+    return live.admin.wait_for_approval("restore", run, timeout=RUN_SECONDS)
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 from include.engine.cli.demo_sandbox import PORTS, DemoSandbox
 from include.engine.cli.demo_tour import failure_of, open_demo
 from include.engine.cli.steps import Steps
+from include.engine.errors import TransientError
+from include.engine.sandbox import ports
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import free_port, variable_of
+from include.engine.sandbox.ports import variable_of
 from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
 from tests.integration.sweeping import Sweeping
@@ -84,7 +86,7 @@ def airflow_sweeps(live: Live, folder: Path, *, late_after: str = "30d", late: s
 @contextmanager
 def free_ports() -> Iterator[None]:
     """Let the demo listen where nobody does: a demo of a person may run on this machine."""
-    chosen = {variable_of(name): str(free_port()) for name in PORTS}
+    chosen = {variable_of(name): str(port) for name, port in zip(PORTS, ports.free_ports(len(PORTS)), strict=True)}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update(chosen)
     try:
@@ -107,9 +109,12 @@ def started(sandbox: Sandbox) -> Live:
     return live
 
 
-def eventually(what: str, holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    """Wait until *holds* does."""
+def eventually(what: str, holds: Callable[[], bool], *, seconds: float = 300.0) -> None:
+    """Wait until *holds* does.  That one look fails says nothing about what is looked at."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while True:
+        with suppress(TransientError):
+            if holds():
+                return
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.3)

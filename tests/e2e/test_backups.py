@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from include.engine.model import Verdict, backup_id
+from include.engine.store.proven import LastWords
 from tests.e2e.conftest import BackedUp, UnderWay
 from tests.e2e.live import Live
 
@@ -24,8 +25,9 @@ def test_a_backup_ends_with_a_set_that_was_read_back(
     sealed = live.pipeline.catalog.set(set_id)
     assert {str(part.target) for part in sealed.parts} == TARGETS
     assert sealed.verdict is Verdict.PASS, sealed.checks  # with a stream that works all the time
+    words = LastWords(live.pipeline.catalog)
     for part in sealed.parts:
-        read_back = live.pipeline.catalog.last_verification(part.target, part.backup)
+        read_back = words.of(part.target, part.backup)
         assert read_back is not None
         assert read_back.verdict is Verdict.PASS
     assert {task.state for task in backed_up.run.tasks} == {"success"}

@@ -9,7 +9,7 @@ from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, open_admin
 from include.engine.systems.kafka.connect import Connect
 from include.engine.systems.kafka.server import PIPELINE_PARTITIONS, PIPELINE_TOPICS, KafkaCluster
 from tests.e2e.conftest import UnderWay
-from tests.e2e.live import REASON, Live, eventually
+from tests.e2e.live import REASON, RUN_SECONDS, Live, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,7 @@ def test_a_mirror_is_made_and_proved_and_goes_on(live: Live, under_way: UnderWay
 
 def test_a_fail_over_waits_for_a_person_and_then_moves_the_readers_and_stops_the_copying(live: Live) -> None:
     run = live.trigger("failover", {"mirror": "kafka/main/dr", "reason": REASON, "dry_run": False})
-    question = live.admin.wait_for_approval("failover", run, timeout=120)
+    question = live.admin.wait_for_approval("failover", run, timeout=RUN_SECONDS)
     connect = Connect(live.demo.clusters.connect.connection())
     assert "STOPPED" not in {connect.status(name).connector for name in connect.names()}
     live.admin.answer(question, "Approve")

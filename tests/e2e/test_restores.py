@@ -7,7 +7,7 @@ import pytest
 from include.engine.errors import PermanentError, Unauthorized
 from include.engine.model import Verdict
 from include.engine.systems.airflow.client import Approval
-from tests.e2e.live import REASON, Live
+from tests.e2e.live import REASON, RUN_SECONDS, Live
 
 pytestmark = pytest.mark.e2e
 
@@ -42,8 +42,8 @@ def test_a_dry_run_ends_with_the_plan(live: Live, asked: Approval) -> None:
 def test_what_was_rejected_is_not_restored(live: Live, asked: Approval) -> None:
     before = live.pipeline.catalog.restores()
     run = live.restore(live.directory("rejected"), dry_run=False)
-    live.admin.answer(live.admin.wait_for_approval("restore", run, timeout=120), "Reject")
-    ended = live.admin.wait("restore", run, timeout=300)
+    live.admin.answer(live.admin.wait_for_approval("restore", run, timeout=RUN_SECONDS), "Reject")
+    ended = live.admin.wait("restore", run, timeout=RUN_SECONDS)
     assert {ended.task(name).state for name in ("restore", "judge")} == {"skipped"}
     assert not live.directory("rejected").exists()
     assert live.pipeline.catalog.restores() == before

@@ -53,9 +53,7 @@ def test_a_copy_that_failed_is_tried_again_and_keeps_to_the_frozen_cut(
             eventually("it is frozen", lambda: "success" in states(live.admin.run("backup", run), "freeze"))
             sweeping.until(lambda rules: "airflow-queue" in rules, "airflow")  # four copies wait for the pool
             refusing.enter_context(no_connections(live))
-        eventually(
-            "a copy failed", lambda: "up_for_retry" in states(live.admin.run("backup", run), "copy"), seconds=120
-        )
+        eventually("a copy failed", lambda: "up_for_retry" in states(live.admin.run("backup", run), "copy"))
     ended = live.succeeded("backup", run)
     sweeping.until(lambda rules: "airflow-queue" not in rules, "airflow")
 

@@ -6,7 +6,7 @@ import pytest
 
 from include.engine.model import Verdict
 from tests.e2e.conftest import UnderWay
-from tests.e2e.live import REASON, Live
+from tests.e2e.live import REASON, RUN_SECONDS, Live
 
 pytestmark = pytest.mark.e2e
 
@@ -16,7 +16,7 @@ def test_a_set_is_approved_once_and_each_part_is_a_task(live: Live, under_way: U
     before = {record.id for record in live.pipeline.catalog.restores()}
     into = live.directory("set")
     run = live.trigger("restore", {"target": "set", "path": str(into), "reason": REASON, "dry_run": False})
-    question = live.admin.wait_for_approval("restore", run, timeout=120)
+    question = live.admin.wait_for_approval("restore", run, timeout=RUN_SECONDS)
     assert live.pipeline.catalog.restores()[len(before) :] == []
     live.admin.answer(question, "Approve")
     ended = live.succeeded("restore", run)

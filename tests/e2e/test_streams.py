@@ -27,7 +27,7 @@ def test_what_ingest_sends_becomes_rows(live: Live, backed_up: BackedUp) -> None
             found = cql.rows(f"SELECT count(*) AS n FROM spark_streams.created_users WHERE id IN ({ids})")
         return int(found[0]["n"]) == USERS
 
-    eventually("they are rows", written, seconds=120)
+    eventually("they are rows", written)
 
 
 def test_a_job_that_rested_comes_back_once_though_the_triggerer_that_waited_for_it_was_killed(
@@ -40,7 +40,7 @@ def test_a_job_that_rested_comes_back_once_though_the_triggerer_that_waited_for_
     live.admin.unpause("stream")
     if not live.admin.runs("stream"):  # the next minute begins one as well, and only one at a time keeps the job
         live.admin.trigger("stream")
-    eventually("the DAG waits for it without a worker", lambda: "deferred" in _keeping(live), seconds=120)
+    eventually("the DAG waits for it without a worker", lambda: "deferred" in _keeping(live))
     before = look()
     assert before.life is Life.RUNNING  # it was found, and left alone
 
@@ -54,7 +54,7 @@ def test_a_job_that_rested_comes_back_once_though_the_triggerer_that_waited_for_
     live.demo.airflow._process("triggerer").kill()
     live.succeeded("stream_control", live.trigger("stream_control", {"job": JOB, "action": "run", "reason": REASON}))
     live.demo.airflow.start()
-    eventually("it is launched again", lambda: look().generation > before.generation, seconds=180)
+    eventually("it is launched again", lambda: look().generation > before.generation)
     live.demo.stream.wait()
     after = look()
     assert (after.life, after.generation) == (Life.RUNNING, before.generation + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -53,7 +54,7 @@ def one(server: PostgresServer, query: sql.SQL, dbname: str = "postgres") -> obj
     return row[0]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -107,9 +108,12 @@ def test_secrets_are_in_no_command_line(
 ) -> None:
     secrets = [postgres.password, object_store.access_key, object_store.secret_key]
     for label in (postgres.label, object_store.label):
+        lines: list[bytes] = []
         for pid in members(sandbox, label):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            assert not [secret for secret in secrets if secret in command]
+            with contextlib.suppress(OSError):  # a worker of autovacuum comes and goes
+                lines.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        assert any(lines)
+        assert not [secret for secret in secrets if any(secret.encode() in line for line in lines)]
 
 
 def test_a_server_that_runs_is_reused(sandbox: Sandbox, postgres: PostgresServer) -> None:
@@ -182,8 +186,12 @@ def test_a_data_directory_is_complete_or_absent(sandbox: Sandbox) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hands servers to another account")
 def test_postgres_does_not_run_as_root(sandbox: Sandbox, postgres: PostgresServer) -> None:
+    owners: set[int] = set()
     for pid in members(sandbox, postgres.label):
-        assert Path(f"/proc/{pid}").stat().st_uid == sandbox.account.uid != 0
+        with contextlib.suppress(OSError):  # a worker of autovacuum comes and goes
+            owners.add(Path(f"/proc/{pid}").stat().st_uid)
+    assert owners == {sandbox.account.uid}
+    assert sandbox.account.uid != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hands servers to another account")

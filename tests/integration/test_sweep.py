@@ -106,10 +106,8 @@ def test_a_healthy_server_has_no_finding_and_every_metric_that_was_promised(swee
 
 def test_a_standby_that_stops_is_found_and_its_slot_too_until_it_is_back(sweeping: Sweeping, pair: Pair) -> None:
     pair.standby.stop()
-    assert sweeping.until(lambda rules: "postgres-standbys" in rules, "postgres") == {
-        "postgres-standbys",
-        "postgres-slots-inactive",
-    }
+    # The primary notices it a moment later, and neither its list of standbys nor that of its slots need be the first.
+    sweeping.until(lambda rules: rules == {"postgres-standbys", "postgres-slots-inactive"}, "postgres")
     (finding,) = [one for one in sweeping.sweep("postgres").findings if one.rule == "postgres-standbys"]
     assert (finding.value, finding.limit, str(finding.severity)) == (0, 1, "page")
     pair.standby.start()
@@ -246,7 +244,7 @@ def test_an_archive_command_that_fails_is_found_and_so_is_one_that_was_long_ago(
     sweeping.until(lambda rules: "postgres-archiver-failing" in rules, "postgres")
     pair.set("archive_command", None)
     sweeping.until(archives, "postgres")
-    sweeping.tolerate("postgres-archiver-age", "2s")
+    sweeping.tolerate("postgres-archiver-age", "5s")  # longer than a sweep takes, on a busy machine too
     sweeping.until(lambda rules: rules == {"postgres-archiver-age"}, "postgres")
     sweeping.until(lambda rules: archives(rules) and not rules, "postgres")
 
@@ -323,6 +321,7 @@ def test_a_connection_that_is_not_defined_is_one_finding(sweeping: Sweeping) -> 
 
 
 def test_a_server_that_accepts_and_never_answers_costs_its_time_out_only(sweeping: Sweeping, pair: Pair) -> None:
+    sweeping.declare("sweep", timeout="3s")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         known = Connection(host="127.0.0.1", port=silent.getsockname()[1], login="x", password="y")
         sweeping.connections.known["postgres_main"] = known
@@ -337,6 +336,7 @@ def test_a_server_that_accepts_and_never_answers_costs_its_time_out_only(sweepin
 
 
 def test_a_server_that_answers_nonsense_is_told(sweeping: Sweeping) -> None:
+    sweeping.declare("sweep", timeout="3s")
     with socket.create_server(("127.0.0.1", 0)) as odd:
 
         def talk() -> None:

@@ -66,7 +66,16 @@ class Paper:
             driver = Driver(toy, schedule, begin=0, interval=interval_of(schedule), now=toy.now)
             return Measured(step=step_of(driver.run(), schedule), histograms={})
         worker = Worker(module="include.engine.loading.nothing", parameters={})
-        return generate(worker, schedule, processes=run.processes, bound=10, grace=2, stop=run.stop, most=run.most)
+        return generate(
+            worker,
+            schedule,
+            processes=run.processes,
+            bound=10,
+            grace=2,
+            stop=run.stop,
+            progress=run.progress,
+            most=run.most,
+        )
 
     def canary(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
         self.timeouts.append(timeout)

@@ -62,6 +62,22 @@ class Told:
         self.said.append(text)
 
 
+class UnderWay(Told):
+    """A progress that does something at the first report of what was answered: then the generator is at work.
+
+    When the stage begins, its processes are not even started, and on a busy machine that takes seconds.
+    """
+
+    def __init__(self, then: Callable[[], None], at: Mapping[str, Callable[[], None]] | None = None) -> None:
+        super().__init__(at)
+        self._then = [then]
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if " answered, " in text and self._then:
+            self._then.pop()()
+
+
 class Range:
     """One target of one system."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from include.engine.loading.profiles import Profile
 from include.engine.model import LoadResult
-from tests.loading.range import Range, Told
+from tests.loading.range import Range, UnderWay
 
 
 def run_with_a_stall(
@@ -18,11 +18,8 @@ def run_with_a_stall(
 ) -> tuple[LoadResult, float]:
     """Run a load and stop a process *after* seconds of it; give how long it was really stopped, on a busy machine, too."""
     took: list[float] = []
-    begun = threading.Event()
-    stalls: list[threading.Thread] = []
 
     def stall() -> None:
-        begun.wait()
         time.sleep(after)
         victim, began = pid(), time.monotonic()
         os.kill(victim, signal.SIGSTOP)
@@ -32,15 +29,7 @@ def run_with_a_stall(
             os.kill(victim, signal.SIGCONT)
             took.append(time.monotonic() - began)
 
-    def begin() -> None:
-        stalls.append(threading.Thread(target=stall))
-        stalls[0].start()
-
-    class Begun(Told):
-        def say(self, text: str) -> None:
-            begun.set()  # the first report: the generator is at work
-            super().say(text)
-
-    result = range_.run(profile, progress=Begun({"load": begin}))
-    stalls[0].join()
+    stalling = threading.Thread(target=stall)
+    result = range_.run(profile, progress=UnderWay(stalling.start))
+    stalling.join()
     return result, took[0]

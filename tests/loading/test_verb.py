@@ -16,7 +16,7 @@ from include.engine.model import Verdict
 from include.engine.verbs import load_course
 from include.engine.verbs.load_page import with_page
 from tests.loading.paper import STEADY, Paper, PaperRange
-from tests.loading.range import names
+from tests.loading.range import UnderWay, names
 from tests.loading.test_judging import result
 
 
@@ -188,17 +188,16 @@ def test_the_number_of_processes_in_a_profile_comes_before_what_the_rate_needs(t
 
 
 def test_what_was_measured_until_a_guard_tripped_is_shown_and_not_judged(tmp_path: Path) -> None:
-    begun: list[float] = []
+    begun: list[float] = []  # when the generator was at work
 
     def ask() -> float:
-        if paper.schedules:
-            begun.append(time.monotonic())
-        return 60.0 if begun and begun[-1] - begun[0] > 4 else 0.001
+        return 60.0 if begun and time.monotonic() - begun[0] > 4 else 0.001
 
     paper = Paper(ask=ask)
     range_ = PaperRange(tmp_path, paper)
     profile = range_.profile(**STEADY | {"stages": [{"rate": 100, "lasts": "60s"}], "gates": {"p99": 0.000001}})
-    result = range_.run(profile, permission={"guard_every": "0.2s"})
+    under_way = UnderWay(lambda: begun.append(time.monotonic()))
+    result = range_.run(profile, permission={"guard_every": "0.2s"}, progress=under_way)
     assert result.stopped.startswith("guard: load.canary")
     step = result.step
     assert step is not None

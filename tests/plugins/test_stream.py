@@ -49,7 +49,7 @@ def keeper() -> KeepStreamOperator:
 def test_a_job_that_is_not_there_is_launched_and_waited_for_without_a_worker(job: Scripted) -> None:
     job.looks = [gone(generation=0, launches=(), launched=None)]
     trigger = deferred(keeper())
-    assert job.done == ["launch"]
+    assert job.done == ["launch after 0"]
     assert isinstance(trigger, StreamTrigger)
 
 
@@ -91,7 +91,7 @@ async def test_a_person_is_called_once_and_again_when_the_shift_is_over(job: Scr
     event = await fired(StreamTrigger(job=JOB, watched={}, until=time.time() + 60, poll_interval=0))
     with pytest.raises(TaskDeferred):
         keeper().execute_complete(context(), event)
-    assert job.done == ["call", "launch"]
+    assert job.done == ["call", "launch after 1"]
 
 
 def test_a_launch_that_no_retry_mends_calls_a_person_once_as_well(job: Scripted) -> None:

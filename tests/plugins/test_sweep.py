@@ -1,4 +1,4 @@
-"""The operators and pages of the sweep and the checklists, on an inventory of this machine and an endpoint."""
+"""The operators and pages of the sweep and the checklists, on an inventory of a machine and an endpoint."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from mainstay.operators.sweep import JudgeSweepOperator, LookOperator, TellOpera
 from mainstay.ui import Pages
 from mainstay.ui import app as pages
 from mainstay.ui.scrape import scrape
+from tests.systems.host.test_host import EXPORTER
 from tests.systems.http.serving import Serving, serving
 from tests.systems.messaging.test_sending import mailbox
 
@@ -32,10 +33,14 @@ TOKEN = "t0ken-of-prometheus"
 
 
 class World:
-    """An endpoint that is watched, and a chat that is told."""
+    """An endpoint and a machine that are watched, and a chat that is told.
 
-    def __init__(self, folder: Path, page: Serving, chat: Serving) -> None:
+    :param machine: a node exporter; how full this machine is, on which the tests run, is its owner's business
+    """
+
+    def __init__(self, folder: Path, page: Serving, chat: Serving, machine: Serving) -> None:
         self.page, self.chat = page, chat
+        machine.body = EXPORTER.encode()
         self.connections: dict[str, Connection] = {}
         self.path = folder / "inventory.yaml"
         document: dict[str, Any] = {
@@ -44,9 +49,9 @@ class World:
             "postgres": {"main": {"connection": "postgres_main"}},
             "sweep": {
                 "endpoints": {"superset": {"url": f"http://127.0.0.1:{page.port}/health", "body": "OK"}},
-                "hosts": {"here": {"disks": [str(folder)]}},
+                "hosts": {"here": {"node_exporter": f"http://127.0.0.1:{machine.port}/metrics"}},
                 "settle": "0s",
-                "timeout": "2s",
+                "timeout": "30s",
                 "metrics_token": "prometheus",
             },
             "notify": {"chat": {"kind": "slack", "connection": "chat"}},
@@ -80,8 +85,8 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with serving() as page, serving() as chat:
-        made = World(tmp_path, page, chat)
+    with serving() as page, serving() as chat, serving() as machine:
+        made = World(tmp_path, page, chat, machine)
         monkeypatch.setenv("MAINSTAY_INVENTORY", str(made.path))
         monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(tmp_path / "history.sqlite"))
         monkeypatch.setattr(AirflowConnections, "get", lambda self, name: made.get(name))

@@ -40,7 +40,9 @@ from include.engine.model import (
     encode,
 )
 from include.engine.sandbox.ports import free_port
+from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Keep
+from include.engine.verbs import retention
 from include.engine.verbs.pipeline import Pipeline
 from mainstay.ui import Pages, runbooks, views
 from mainstay.ui import app as pages
@@ -215,6 +217,42 @@ def test_the_newest_sets_come_first_and_the_rest_is_counted(
     page = shown(client)
     assert re.findall(r'<td class="name"><a href="./sets/(\w+)"', page.text) == [nights[3], nights[2]]
     assert "and 2 older" in page.text
+
+
+def test_the_overview_reads_the_newest_manifests_of_a_target_and_says_how_many_it_left(
+    client: TestClient, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = [a_night(pipeline.catalog, days=days) for days in range(30, 0, -1)]
+    read, asked = Bucket.read, list[str]()
+
+    def reading(bucket: Bucket, key: str) -> bytes:
+        asked.append(key)
+        return read(bucket, key)
+
+    monkeypatch.setattr(Bucket, "read", reading)
+    page = shown(client)
+    assert len([key for key in asked if key.startswith(f"{TARGET}/backups/")]) == views.MOST_READ
+    assert len([key for key in asked if re.fullmatch("sets/[^/]+/manifest.json", key)]) == 30
+    assert "22 older backups were not read for this page" in page.text
+
+    # And the reasons are those of a plan that has read everything.
+    rows = views.overview(pipeline, NOW).sets
+    plan = retention.plan(pipeline, clock=lambda: NOW)
+    assert {row.manifest.id: row.stays for row in rows} == {one.id: plan.sets.get(one.id, ()) for one in nights}
+
+
+@pytest.mark.parametrize("newest", [1, 20])
+def test_a_damaged_manifest_of_a_backup_is_told_and_nothing_is_said_to_expire(
+    client: TestClient, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, newest: int
+) -> None:
+    monkeypatch.setattr(views, "MOST_READ", 2)
+    nights = [a_night(pipeline.catalog, days=days) for days in (5, 4, 3, 2, 1)]
+    for night in nights[1:][-newest:]:
+        overwrite(pipeline.catalog.bucket, pipeline.catalog.manifest_key(TARGET, night.id), b"{")
+    page = shown(client)
+    assert f"{nights[-1].id}/manifest.json is not a valid Manifest" in page.text
+    assert "it has no backup at all" not in page.text
+    assert ("open", "not known") in badges(page)
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))

@@ -87,6 +87,22 @@ def test_a_server_keeps_the_port_that_was_chosen_for_it(sandbox: Sandbox) -> Non
     assert sandbox.port("one") == first
 
 
+def test_ports_that_are_asked_for_together_are_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([20_001, 20_001, 20_002])
+    monkeypatch.setattr(ports, "free_port", lambda: next(given))
+    assert set(ports.free_ports(2)) == {20_001, 20_002}
+
+
+def test_a_port_that_a_variable_gives_to_another_server_is_not_chosen(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is free until that server is started."""
+    given = iter([20_001, 20_002])
+    monkeypatch.setenv(ports.variable_of("airflow"), "20001")
+    monkeypatch.setattr("include.engine.sandbox.home.free_port", lambda: next(given))
+    assert sandbox.port("beside-airflow") == 20_002
+
+
 def test_two_runs_side_by_side_never_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = []
     for run in (0, 1):

@@ -10,6 +10,7 @@ import pytest
 from include.engine.errors import Corrupt, NotFound, Unsupported
 from include.engine.model import Freeze, Verdict, encode
 from include.engine.store.catalog import Catalog, Keep
+from include.engine.store.proven import LastWords
 from tests.store.making import (
     EVENTS,
     MAIN,
@@ -138,14 +139,13 @@ def test_a_pin_can_be_set_once_and_taken_away(catalog: Catalog) -> None:
 
 def test_the_last_verification_is_the_one_that_counts(catalog: Catalog) -> None:
     manifest = a_backup(catalog)
-    assert catalog.last_verification(MAIN, manifest.id) is None
+    assert LastWords(catalog).of(MAIN, manifest.id) is None
     verified(catalog, manifest, Verdict.PASS)
-    later = msgspec.structs.replace(
-        catalog.verifications(MAIN, manifest.id)[0], at=NOW + timedelta(seconds=1), verdict=Verdict.FAIL
-    )
+    first = LastWords(catalog).of(MAIN, manifest.id)
+    assert first is not None
+    later = msgspec.structs.replace(first, at=NOW + timedelta(seconds=1), verdict=Verdict.FAIL)
     catalog.record_verification(later)
-    assert catalog.last_verification(MAIN, manifest.id) == later
-    assert len(catalog.verifications(MAIN, manifest.id)) == 2
+    assert LastWords(catalog).of(MAIN, manifest.id) == later
     assert [(one.backup, one.verdict) for one in catalog.read_back.noted(MAIN)] == [
         (manifest.id, Verdict.PASS),
         (manifest.id, Verdict.FAIL),

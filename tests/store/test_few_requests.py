@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from math import ceil
 
@@ -17,10 +18,11 @@ from include.engine.store.drills import newest_first
 from include.engine.store.expiry import plan_expiry
 from include.engine.store.proven import LastWords
 from include.engine.store.retention import Policy
-from include.engine.verbs import ancestry, proofs
+from include.engine.systems.postgres.archive import WalArchive
+from include.engine.verbs import ancestry, proofs, retention, upkeep
 from tests.cli import paper
 from tests.estate import Quiet
-from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, days_ago, drill_report, memory_catalog
+from tests.store.making import EVENTS, MAIN, NOW, a_backup, a_night, a_set, days_ago, drill_report, memory_catalog
 
 X = f"{EVENTS}/objects/x"
 HOUR = timedelta(hours=1)
@@ -30,15 +32,17 @@ HOUR = timedelta(hours=1)
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """The requests for documents and for lists, of which one gives a thousand names."""
     counted: Counter[str] = Counter()
-    read, listed = Bucket.read, Bucket.list
+    read, listed, lock = Bucket.read, Bucket.list, threading.Lock()
 
     def reading(bucket: Bucket, key: str) -> bytes:
-        counted["read"] += 1
+        with lock:  # several documents are read at once
+            counted["read"] += 1
         return read(bucket, key)
 
     def listing(bucket: Bucket, prefix: str = "", *, after: str | None = None) -> Iterator[StoredObject]:
         found = tuple(listed(bucket, prefix, after=after))
-        counted["list"] += max(1, ceil(len(found) / 1000))
+        with lock:
+            counted["list"] += max(1, ceil(len(found) / 1000))
         return iter(found)
 
     monkeypatch.setattr(Bucket, "read", reading)
@@ -83,7 +87,7 @@ def test_damage_of_long_ago_is_decided_by_the_newest_words_about_it(asked: Count
     catalog = memory_catalog()
     hourly(catalog, hours)
     newest = a_backup_of_events(catalog, 1)
-    first, last = catalog.read_back.noted(EVENTS)[0], catalog.last_verification(EVENTS, newest.id)
+    first, last = catalog.read_back.noted(EVENTS)[0], LastWords(catalog).of(EVENTS, newest.id)
     assert last is not None
     wrong = msgspec.structs.replace(last, verdict=Verdict.FAIL, read={}, wrong={X: "a"})
     catalog.record_verification(msgspec.structs.replace(wrong, backup=first.backup, at=NOW - (hours + 1) * HOUR))
@@ -160,6 +164,42 @@ def test_a_backup_reads_the_newest_ones_and_what_the_newest_builds_on(asked: Cou
     asked.clear()
     assert ancestry.doubted(pipeline, history) == frozenset()
     assert asked["read"] == 0
+
+
+def test_the_check_of_the_catalog_reads_every_manifest_once(asked: Counter[str]) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    full = a_backup(pipeline.catalog, days=40).id
+    for days in range(30, 0, -1):
+        a_set(pipeline.catalog, a_backup(pipeline.catalog, days=days, parent=full), days=days)
+    asked.clear()
+    assert {check.verdict for check in upkeep.check_catalog(pipeline)} == {Verdict.PASS}
+    assert asked["read"] == 30 + 31  # the sets, and the backups
+
+
+def test_expiry_reads_again_only_what_decides_over_a_log_archive(
+    asked: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    kept, log = list[Manifest](), WalArchive(MAIN, pipeline.catalog.bucket)
+
+    def expire(found: Sequence[Manifest], *, dry_run: bool) -> int:
+        kept.extend(found)
+        return len(found)
+
+    monkeypatch.setattr(log, "expire", expire)
+    for days in (3, 2, 1):
+        a_night(pipeline.catalog, days=days)
+
+    def reads() -> int:
+        asked.clear()
+        assert retention.expire(pipeline, dry_run=False, clock=lambda: NOW).done is not None
+        return asked["read"]
+
+    reads()  # all but the newest go
+    without = reads()
+    monkeypatch.setattr(pipeline.lookup, "archive", lambda _: log)
+    assert reads() == without + 1
+    assert [found.id for found in kept] == [backup_id(days_ago(1))]
 
 
 def test_retention_reads_one_verification_to_know_the_newest_verified_backup(asked: Counter[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from include.engine.errors import Contended, Corrupt, NotFound, Unreachable
-from include.engine.model import Entry, System, Target
+from include.engine.model import Entry, Manifest, System, Target
 from include.engine.store import lease
 from include.engine.store import sweep as sweeps
 from include.engine.store.bucket import Bucket
@@ -52,6 +53,21 @@ def test_only_objects_that_no_manifest_names_go(catalog: Catalog) -> None:
         f"{MAIN}/wal/00000001/x.zst",
     }
     assert sweep(catalog, MAIN, clock=in_days(3)).orphans == ()
+
+
+def test_of_many_manifests_a_few_are_in_memory_at_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = [a_backup(catalog, days=days).id for days in range(64, 0, -1)][-1]
+    find, alive = Catalog.find, list[int]()
+
+    def finding(asked: Catalog, target: Target, backup: str) -> Manifest | None:
+        found = find(asked, target, backup)
+        if backup == last:
+            alive.append(sum(type(one) is Manifest for one in gc.get_objects()))
+        return found
+
+    monkeypatch.setattr(Catalog, "find", finding)
+    assert sweep(catalog, MAIN, clock=in_days(100)).orphans == ()
+    assert 0 < alive[0] <= 32
 
 
 def test_by_default_it_only_tells(catalog: Catalog) -> None:

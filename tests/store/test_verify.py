@@ -15,7 +15,9 @@ from include.engine.errors import Interrupted, Unreachable
 from include.engine.model import Entry, Manifest, ReadBack, Verdict, Verification, encode
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.catalog import Catalog
+from include.engine.store.commits import Commits
 from include.engine.store.encryption import generate_identity
+from include.engine.store.proven import LastWords
 from include.engine.store.rereading import Trust, choose
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
@@ -48,7 +50,7 @@ def test_a_good_backup_passes_is_recorded_and_shows_progress(catalog: Catalog, m
     assert found == Verification(
         target=MAIN, backup=manifest.id, at=NOW, objects=5, bytes=5000, verdict=Verdict.PASS, problems=()
     )
-    assert catalog.last_verification(MAIN, manifest.id) == found
+    assert LastWords(catalog).of(MAIN, manifest.id) == found
     assert (told.stages, told.bytes) == ([(f"verify postgres/main {manifest.id}", 5000)], 5000)
 
 
@@ -72,7 +74,7 @@ def test_all_damaged_objects_are_listed(catalog: Catalog, manifest: Manifest) ->
         f"{flipped} is not what was written: its SHA-256 differs from the manifest's",
         f"{swapped} is not what was written: its SHA-256 differs from the manifest's",
     )
-    assert catalog.last_verification(MAIN, manifest.id) == found
+    assert LastWords(catalog).of(MAIN, manifest.id) == found
 
 
 @pytest.mark.sabotage
@@ -112,6 +114,7 @@ class _Deaf(VaultReader):
 
 def test_what_could_not_be_read_is_unverified_never_good(catalog: Catalog) -> None:
     manifest = a_backup(catalog, objects={f"o{n}": b"x" for n in range(50)})
+    _Deaf.asked = 0
     found = verify(catalog, manifest, _Deaf(catalog.bucket))
     assert found.verdict is Verdict.UNVERIFIED
     assert f"{manifest.entries[0].key} could not be read: the object store failed" in found.problems
@@ -129,13 +132,13 @@ def test_a_stop_ends_it_and_records_nothing(catalog: Catalog, manifest: Manifest
     stop.stop("SIGTERM")
     with pytest.raises(Interrupted, match="SIGTERM"):
         verify(catalog, manifest, stop=stop)
-    assert catalog.verifications(MAIN, manifest.id) == []
+    assert LastWords(catalog).of(MAIN, manifest.id) is None
 
 
 def test_a_whole_set_passes(catalog: Catalog) -> None:
     full = a_backup(catalog, days=2)
     found = a_set(catalog, a_backup(catalog, days=1, parent=full.id), days=1)
-    (check,) = verify_set(catalog, found)
+    (check,) = verify_set(Commits(catalog), found)
     assert (check.name, check.verdict) == ("postgres/main", Verdict.PASS)
 
 
@@ -148,7 +151,7 @@ def test_a_set_with_a_lost_swapped_or_orphaned_part_fails(catalog: Catalog) -> N
     raw = catalog.bucket.read(key)
 
     def detail() -> str:
-        (check,) = verify_set(catalog, found)
+        (check,) = verify_set(Commits(catalog), found)
         assert check.verdict is Verdict.FAIL
         return check.detail
 
@@ -163,7 +166,7 @@ def test_a_set_with_a_lost_swapped_or_orphaned_part_fails(catalog: Catalog) -> N
 
 def test_a_set_of_nothing_fails(catalog: Catalog) -> None:
     empty = msgspec.structs.replace(a_night(catalog, days=1), parts=())
-    (check,) = verify_set(catalog, empty)
+    (check,) = verify_set(Commits(catalog), empty)
     assert check.verdict is Verdict.FAIL
 
 

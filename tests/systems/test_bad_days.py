@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ WATCHED: dict[str, dict[str, Any]] = {
     "http": {"sweep": {"endpoints": {"it": {"url": "http://127.0.0.1:PORT/"}}}},
     "backups": {"store": {"url": "s3://backups/shop", "connection": "store"}},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """The clients, which probes import when they are first asked: that this takes seconds is not the silent system's doing."""
+    for name in ("boto3", "cassandra.cluster", "confluent_kafka", "kafka", "obstore.store"):
+        import_module(name)
 
 
 @contextlib.contextmanager

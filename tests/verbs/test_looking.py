@@ -54,17 +54,21 @@ def test_200_targets_of_which_20_never_answer_take_little_longer_than_one_time_o
         never.wait()
         return 0.0
 
-    asked = [
-        Asked(f"box/{number}", Scripted(dead if number % 10 == 0 else fine))
-        for number in range(200)
-        for _ in range(PROBES)
-    ]
-    timeout = 2.0
+    def everybody(tenth: Callable[[], float]) -> list[Asked]:
+        return [
+            Asked(f"box/{number}", Scripted(tenth if number % 10 == 0 else fine))
+            for number in range(200)
+            for _ in range(PROBES)
+        ]
+
+    asked, timeout = everybody(dead), 2.0
     began = time.monotonic()
+    look_at(everybody(fine), clock=clock, timeout=60.0)
+    healthy, began = time.monotonic() - began, time.monotonic()  # what so many take on this machine, as busy as it is
     looks = look_at(asked, clock=clock, timeout=timeout)
     took = time.monotonic() - began
     never.set()
-    assert took < timeout + 4  # with the time-out that ships, 10 s, less than 15
+    assert took < 3 * healthy + timeout + 4  # with the time-out that ships, 10 s, less than 15
     assert [look.subject for look in looks] == [one.subject for one in asked]
     silent = [look.subject for look in looks if look.trouble]
     assert silent == [f"box/{number}" for number in range(0, 200, 10) for _ in range(PROBES)]

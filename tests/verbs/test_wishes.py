@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from include.engine.errors import Misconfigured
-from include.engine.model import DestinationKind, Target
-from include.engine.verbs.restore_set import waves
+from include.engine.model import DestinationKind, Target, waves
 from include.engine.verbs.wishes import Wish, Wishes
 
 KAFKA, CASSANDRA, POSTGRES = map(Target.parse, ("kafka/main", "cassandra/main", "postgres/main"))

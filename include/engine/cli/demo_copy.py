@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from include.engine.cli.clock import now
 from include.engine.contracts import Stop
 from include.engine.errors import PermanentError
-from include.engine.model import SetManifest, System, Verdict
+from include.engine.model import SetManifest, System, Verdict, waves
 
 if TYPE_CHECKING:
     from include.engine.cli.steps import Steps
@@ -32,7 +32,6 @@ def lose(pipeline: Pipeline, sealed: SetManifest, steps: Steps) -> None:
 
     :raises PermanentError: the copy did not work; the hint says what was wrong with it
     """
-    from include.engine.verbs import drill
     from include.engine.verbs.rehearsal import Rehearsals
     from include.engine.verbs.restore_set import positions_of
 
@@ -46,10 +45,10 @@ def lose(pipeline: Pipeline, sealed: SetManifest, steps: Steps) -> None:
             stop=Stop(),
             clock=now,
         )
-        for target, backup in drill.in_order(drill.choose(pipeline, set_id=sealed.id)):
-            if target.system in _COPIED:
-                with steps.step(f"Restoring {target}"):
-                    copy.resume(target, backup) if target.system is System.SPARK else copy.restore(target, backup)
+        parts = {part.target: part.backup for part in sealed.parts if part.target.system in _COPIED}
+        for wave in waves(parts):
+            with steps.step(f"Restoring {' and '.join(map(str, wave))}"):
+                copy.bring_back({target: parts[target] for target in wave}, alone=False)
         wrong = [f"{check.name}: {check.detail}" for check in copy.checks if check.verdict is not Verdict.PASS]
         if wrong:
             raise PermanentError(f"a copy of the set {sealed.id} does not work", hint="; ".join(wrong[:5]))

@@ -224,8 +224,8 @@ def report(seen: Tour, *, seconds: float) -> None:
         table(_RECONCILED_COLUMNS, [_reconciled_row(one) for one in seen.sealed.reconciled], title="Its newest records")
     )
     drilled = seen.drill
-    restored = sum(stage.seconds for stage in drilled.stages if stage.counts)
-    show(f"Restored {figures.size(drilled.bytes)} into a sandbox in {figures.duration(restored)}, and checked:", "")
+    took = figures.duration(drilled.rto_seconds)
+    show(f"Restored {figures.size(drilled.bytes)} into a sandbox in {took}, and checked:", "")
     show(checks_table(drilled.checks), stages_table(drilled), objectives_table(drilled))
     if seen.answers:
         show(demo_health.verdicts(seen.answers))

@@ -27,7 +27,7 @@ from include.engine.model.manifests import (
     SourceIdentity,
 )
 from include.engine.model.names import FREEZE_ORDER, System, Target, backup_id, backup_time
-from include.engine.model.proofs import DrillReport, ReadBack, Verification
+from include.engine.model.proofs import Drilled, DrillReport, ReadBack, Verification
 from include.engine.model.readings import Reading
 from include.engine.model.restores import (
     Destination,
@@ -42,6 +42,7 @@ from include.engine.model.restores import (
     SetPlan,
     SetRestored,
     Stage,
+    waves,
 )
 from include.engine.model.verdicts import Check, Verdict, worst
 
@@ -60,6 +61,7 @@ __all__ = [
     "DestinationKind",
     "Document",
     "DrillReport",
+    "Drilled",
     "Encryption",
     "Entry",
     "Flow",
@@ -102,5 +104,6 @@ __all__ = [
     "backup_time",
     "decode",
     "encode",
+    "waves",
     "worst",
 ]

@@ -12,6 +12,15 @@ from include.engine.model.restores import Stage
 from include.engine.model.verdicts import Check, Verdict
 
 
+class Drilled(Struct, frozen=True, kw_only=True):
+    """What came back of one target, and how long that took beside the others of its wave."""
+
+    target: Target
+    backup: str
+    bytes: int
+    seconds: float  # of the stages that a real restore would take too
+
+
 class DrillReport(Struct, frozen=True, kw_only=True):
     """The verdict of a drill, with the RPO and RTO that it achieved."""
 
@@ -26,6 +35,7 @@ class DrillReport(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     verdict: Verdict
     bytes: int = 0
+    parts: tuple[Drilled, ...] = ()  # those that came back; none in reports of an earlier Mainstay
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
     rto_objective: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -9,7 +10,7 @@ from msgspec import Struct, field
 
 from include.engine.errors import Misconfigured
 from include.engine.model.documents import MANIFEST_VERSION, JsonValue
-from include.engine.model.names import Target
+from include.engine.model.names import System, Target
 from include.engine.model.verdicts import Check, Verdict, worst
 
 
@@ -135,6 +136,17 @@ class Restored(Struct, frozen=True, kw_only=True):
         return worst([check.verdict for check in self.checks])
 
 
+# Restored side by side, then what needs them: a checkpoint needs the offsets of the restored log, and its job what it writes to.
+_WAVES = ((System.KAFKA, System.CASSANDRA, System.POSTGRES), (System.SPARK,))
+
+
+def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
+    """Order targets: those of one wave side by side, and each wave after the one before it.  Pure."""
+    wanted = sorted(set(targets))
+    ordered = (tuple(target for target in wanted if target.system in systems) for systems in _WAVES)
+    return tuple(wave for wave in ordered if wave)
+
+
 class SetPlan(Struct, frozen=True, kw_only=True):
     """What the restore of a set would do: its parts, in the order in which they are restored."""
 
@@ -154,9 +166,11 @@ class SetPlan(Struct, frozen=True, kw_only=True):
 
     @property
     def seconds_expected(self) -> float | None:
-        """When the parts are restored one after the other; None when no drill has measured one of them."""
-        known = [part.seconds_expected for part in self.parts if part.seconds_expected is not None]
-        return sum(known) if len(known) == len(self.parts) else None
+        """Of the slowest part of each wave; None when no drill has measured one of the parts."""
+        known = {part.target: part.seconds_expected for part in self.parts if part.seconds_expected is not None}
+        if len(known) < len(self.parts):
+            return None
+        return sum(max(known[target] for target in wave) for wave in waves(known))
 
     @property
     def would_overwrite(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from typing import Self
 from include.engine.errors import Misconfigured, Refused
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account, ourselves, private_directory, server_account
-from include.engine.sandbox.ports import fixed_port, free_port
+from include.engine.sandbox.ports import fixed_port, free_port, promised
 from include.engine.sandbox.process import ServerProcess, exclusive
 from include.engine.sandbox.record import Record, kill_all, marked
 
@@ -147,7 +147,7 @@ class Sandbox:
     def port(self, name: str, default: int | None = None) -> int:
         """The port of the server *name*: ``$MAINSTAY_PORT_<NAME>`` when set, else *default*, else a free one.
 
-        A free one is chosen on the first call and is the same ever after.
+        A free one is chosen on the first call, is the same ever after, and is no other server's of this sandbox.
 
         :raises Misconfigured: the variable holds no port
         """
@@ -157,11 +157,9 @@ class Sandbox:
         path = self.root / "run" / f"{name}.port"
         with exclusive(self.root / "run" / "ports.lock"):
             if not path.exists():
-                taken = {int(other.read_text()) for other in path.parent.glob("*.port")}
+                taken = promised() | {int(other.read_text()) for other in path.parent.glob("*.port")}
                 port = next(port for port in iter(free_port, 0) if port not in taken)
-                draft = path.with_suffix(
-                    ".draft"
-                )  # who is killed here must leave no half of a number to all that come later
+                draft = path.with_suffix(".draft")  # whoever is killed here leaves no half of a number
                 draft.write_text(str(port))
                 draft.replace(path)
         return int(path.read_text())

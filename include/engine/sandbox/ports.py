@@ -13,6 +13,7 @@ from include.engine.sandbox import procfs
 LOOPBACK = "127.0.0.1"
 RANGE = "MAINSTAY_PORTS"
 
+_VARIABLE = "MAINSTAY_PORT_"  # and the name of a server
 _TRIES = 200
 _WIDTH = 12_000  # ports below the ephemeral range from which free ones are taken
 
@@ -34,6 +35,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports(count: int) -> list[int]:
+    """So many ports that nobody listens on now, each another: asked for one by one, one could be given twice.
+
+    :raises Misconfigured: see :func:`free_port`
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
+
+
+def promised() -> set[int]:
+    """The ports that variables give to servers: nobody may listen there yet, and they are not free all the same."""
+    texts = (text.strip() for name, text in os.environ.items() if name.startswith(_VARIABLE))
+    return {int(text) for text in texts if text.isdecimal()}
+
+
 def fixed_port(name: str, default: int | None = None) -> int | None:
     """The port that the variable ``MAINSTAY_PORT_<NAME>`` gives to the server *name*, else *default*.
 
@@ -50,7 +68,7 @@ def fixed_port(name: str, default: int | None = None) -> int | None:
 
 def variable_of(name: str) -> str:
     """The environment variable that moves the server *name* to another port."""
-    return "MAINSTAY_PORT_" + "".join(letter if letter.isalnum() else "_" for letter in name).upper()
+    return _VARIABLE + "".join(letter if letter.isalnum() else "_" for letter in name).upper()
 
 
 def is_free(port: int) -> bool:

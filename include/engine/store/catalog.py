@@ -6,7 +6,7 @@ leaves garbage that ``sweep`` removes, never a backup that lies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -80,8 +80,13 @@ class Catalog:
             restores may ask for a :meth:`survey`
         :raises Unsupported: when a newer Mainstay wrote one
         """
+        return list(self.each_backup(target))
+
+    def each_backup(self, target: Target) -> Iterator[Manifest]:
+        """Give the same, a few at a time, for whoever needs only a part of each: one may name a hundred thousand objects."""
         names = self.bucket.folders(f"{target}/backups")
-        return [found for found in documents.each(names, lambda name: self.find(target, name)) if found is not None]
+        found = documents.by_turns(names, lambda name: self.find(target, name))
+        return (manifest for manifest in found if manifest is not None)
 
     def survey(self, target: Target, *, newest: int | None = None) -> Survey:
         """Give the backups of *target* that can be read: one damaged manifest must not hide all the others.
@@ -125,7 +130,7 @@ class Catalog:
         key = self.manifest_key(target, backup)
         manifest = documents.read(self.bucket, key, Manifest)
         if manifest is not None and (manifest.target != target or manifest.id != backup):
-            raise _swapped(key, f"{manifest.target} {manifest.id}")
+            raise swapped(key, manifest.target, manifest.id)
         return manifest
 
     def commit(self, manifest: Manifest) -> Manifest:
@@ -182,7 +187,7 @@ class Catalog:
         key = f"sets/{set_id}/manifest.json"
         manifest = documents.read(self.bucket, key, SetManifest)
         if manifest is not None and manifest.id != set_id:
-            raise _swapped(key, f"the set {manifest.id}")
+            raise swapped(key, "the set", manifest.id)
         return manifest
 
     def commit_set(self, manifest: SetManifest) -> SetManifest:
@@ -262,16 +267,6 @@ class Catalog:
         """Store what reading a backup back has found, once per time."""
         self.read_back.record(verification)
 
-    def verifications(self, target: Target, backup: str) -> list[Verification]:
-        """Give what was found when a backup was read back, oldest first."""
-        found = [self.read_back.read(noted) for noted in self.read_back.noted(target, backup)]
-        return [verification for verification in found if verification is not None]
-
-    def last_verification(self, target: Target, backup: str) -> Verification | None:
-        """Give what was found when a backup was read back the last time, or nothing."""
-        noted = self.read_back.noted(target, backup)
-        return self.read_back.read(noted[-1]) if noted else None
-
 
 def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:
     """Name the folders in *folder* that have a manifest directly in them, sorted.  Pure."""
@@ -280,8 +275,12 @@ def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:
     return [name for where, _, name in (path.rpartition("/") for path in paths) if where == folder]
 
 
-def _swapped(key: str, really: str) -> Corrupt:
+def swapped(key: str, of: Target | str, name: str) -> Corrupt:
+    """Give the error of a manifest that lies in the place of another.
+
+    :param of: what it really is of
+    """
     return Corrupt(
-        f"{key} is the manifest of {really}",
+        f"{key} is the manifest of {of} {name}",
         hint="objects were moved by hand; put the bucket back as it was, or use another backup",
     )

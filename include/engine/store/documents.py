@@ -1,8 +1,8 @@
-"""Reads the small JSON documents of a bucket, one or many at a time."""
+"""Reads the JSON documents of a bucket, one or many at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -32,3 +32,9 @@ def each(names: Sequence[Item], one: Callable[[Item], Found]) -> list[Found]:
     """Read several side by side by *one*, and give what it gave, in their order."""
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="documents") as pool:
         return list(pool.map(one, names))
+
+
+def by_turns(names: Sequence[Item], one: Callable[[Item], Found]) -> Iterator[Found]:
+    """Give the same, a few at a time: of large documents no more than these are in memory at once."""
+    for start in range(0, len(names), _READS_AT_ONCE):
+        yield from each(names[start : start + _READS_AT_ONCE], one)

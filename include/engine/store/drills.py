@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
-from include.engine.model import DrillReport
+from include.engine.model import Drilled, DrillReport, Target
 from include.engine.store import documents
 from include.engine.store.catalog import Catalog
 
 _AT_ONCE = 8
+_ENOUGH, _LOOKED_AT = 5, 32
 
 
 def newest_first(catalog: Catalog) -> Iterator[DrillReport]:
@@ -21,3 +23,19 @@ def newest_first(catalog: Catalog) -> Iterator[DrillReport]:
         some = keys[start : start + _AT_ONCE]
         found = documents.each(some, lambda key: documents.read(catalog.bucket, key, DrillReport))
         yield from (report for report in found if report is not None)
+
+
+def measured(catalog: Catalog, target: Target) -> list[Drilled]:
+    """Give what the newest drills have measured of the restore of *target*: a few, looked for in the newest drills of all.
+
+    :raises Corrupt: when one of these cannot be read
+    """
+    found: list[Drilled] = []
+    for report in islice(newest_first(catalog), _LOOKED_AT):
+        found += [part for part in report.parts if part.target == target]
+        if not report.parts and report.target == target and report.backup and report.rto_seconds is not None:
+            one = Drilled(target=target, backup=report.backup, bytes=report.bytes, seconds=report.rto_seconds)
+            found.append(one)  # of a Mainstay that did not tell the parts
+        if len(found) >= _ENOUGH:
+            break
+    return found

@@ -67,7 +67,6 @@ class Expired(Struct, frozen=True, kw_only=True):
     backups: tuple[Doomed, ...]
     refused: tuple[str, ...]  # keys that the store would not delete
     spared: tuple[str, ...]  # planned, but wanted again by the time of the deed
-    kept: dict[str, tuple[Manifest, ...]]  # as in the plan, but what is really still there
 
     @property
     def bytes(self) -> int:
@@ -130,6 +129,23 @@ def plan_expiry(
     )
 
 
+def kept_sets(
+    catalog: Catalog,
+    policy: Policy,
+    now: datetime,
+    found: Sequence[SetManifest],
+    *,
+    locked_until: LockedUntil | None = None,
+) -> Reasons:
+    """Give the kept ones of all sets, and why, as :func:`plan_expiry` decides it.
+
+    What stays of the backups decides nothing about sets, so no manifest of theirs is read but those that prove the newest set.
+
+    :param found: all sets of the catalog, oldest first
+    """
+    return _Decide(catalog, policy, now, locked_until or _never_locked).sets(found)
+
+
 def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | None = None) -> Expired:
     """Delete what *plan* says, as far as it is still unwanted: a person may have taken a day to approve it.
 
@@ -147,7 +163,6 @@ def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | Non
     deeds.delete_sets(sets)
     deeds.delete_backups(doomed)
     return Expired(
-        kept={str(target): tuple(catalog.backups(target)) for target in catalog.targets()},
         sets=tuple(deeds.sets),
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),

@@ -117,4 +117,4 @@ def _sweep_shared(
 
 
 def _named(catalog: Catalog, target: Target) -> frozenset[str]:
-    return frozenset(entry.key for manifest in catalog.backups(target) for entry in manifest.entries)
+    return frozenset(entry.key for manifest in catalog.each_backup(target) for entry in manifest.entries)

@@ -70,9 +70,9 @@ class Verifications:
         name = f"{stamp_of(verification.at)}.{verdict}.json"
         self._bucket.create(f"{_FOLDER}/{verification.target}/{verification.backup}/{name}", encode(verification))
 
-    def noted(self, target: Target, backup: str = "") -> list[Noted]:
-        """Give the names of a target's verifications, or of one backup's, oldest first: one request for a thousand."""
-        listed = self._bucket.list(f"{_FOLDER}/{target}/{backup}")
+    def noted(self, target: Target) -> list[Noted]:
+        """Give the names of a target's verifications, oldest first: one request for a thousand."""
+        listed = self._bucket.list(f"{_FOLDER}/{target}")
         return sorted((Noted.parse(found.key) for found in listed), key=lambda one: one.order)
 
     def noted_since(self, target: Target, since: datetime) -> list[Noted]:

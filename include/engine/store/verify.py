@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +9,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from include.engine.contracts import Progress, Stop
-from include.engine.errors import Corrupt, Interrupted, MainstayError, NotFound, PermanentError
+from include.engine.errors import Corrupt, Interrupted, MainstayError, PermanentError
 from include.engine.model import Check, Entry, Manifest, Part, ReadBack, SetManifest, Target, Verdict, Verification
 from include.engine.store.bucket import StoredObject
 from include.engine.store.catalog import Catalog
+from include.engine.store.commits import Commits
 from include.engine.store.rereading import Choice, Trust, choose, newest_readings
 from include.engine.store.shared import shared_folder
 from include.engine.store.vault import VaultReader
@@ -64,14 +64,14 @@ def verify_backup(
     return verification
 
 
-def verify_set(catalog: Catalog, manifest: SetManifest) -> tuple[Check, ...]:
+def verify_set(commits: Commits, manifest: SetManifest) -> tuple[Check, ...]:
     """Check that a set is whole: every part's manifest is there and is the one that the set was sealed with, parents too.
 
     Reads manifests only; their objects are :func:`verify_backup`'s.
     """
     if not manifest.parts:
         return (Check(name=f"set {manifest.id}", verdict=Verdict.FAIL, detail="the set has no part"),)
-    return tuple(_check_part(catalog, part) for part in manifest.parts)
+    return tuple(_check_part(commits, part) for part in manifest.parts)
 
 
 def require_sealed(catalog: Catalog, manifests: Sequence[Manifest]) -> None:
@@ -88,7 +88,7 @@ def require_sealed(catalog: Catalog, manifests: Sequence[Manifest]) -> None:
         for part in sealed.parts if sealed else ():
             if (part.target, part.backup) != (manifest.target, manifest.id):
                 continue
-            check = _check_part(catalog, part)
+            check = _check_part(Commits(catalog), part)
             if check.verdict is Verdict.FAIL:
                 raise Corrupt(
                     f"{manifest.target} {manifest.id}: {check.detail}",
@@ -213,16 +213,16 @@ def _wrong_manifest(catalog: Catalog, manifest: Manifest, unread: list[str]) -> 
             yield f"{key} is not the manifest that was verified: somebody replaced it"
 
 
-def _check_part(catalog: Catalog, part: Part) -> Check:
+def _check_part(commits: Commits, part: Part) -> Check:
     verdict, detail = Verdict.PASS, f"{part.backup} is the backup that the set was sealed with"
     try:
-        raw = catalog.bucket.read(part.manifest_key)
-        if hashlib.sha256(raw).hexdigest() != part.manifest_sha256:
+        found = commits.at(part.manifest_key)
+        if found is None:
+            verdict, detail = Verdict.FAIL, f"{part.manifest_key} is missing from the store"
+        elif found.sha256 != part.manifest_sha256:
             verdict, detail = Verdict.FAIL, f"{part.manifest_key} is not what was sealed: its SHA-256 differs"
-        elif lost := _lost_parent(catalog, part):
+        elif lost := _lost_parent(commits, part.target, part.backup):
             verdict, detail = Verdict.FAIL, lost
-    except NotFound:
-        verdict, detail = Verdict.FAIL, f"{part.manifest_key} is missing from the store"
     except Corrupt as error:
         verdict, detail = Verdict.FAIL, error.message
     except MainstayError as error:
@@ -230,13 +230,16 @@ def _check_part(catalog: Catalog, part: Part) -> Check:
     return Check(name=str(part.target), verdict=verdict, detail=detail)
 
 
-def _lost_parent(catalog: Catalog, part: Part) -> str | None:
-    child = catalog.backup(part.target, part.backup)
-    seen = {child.id}
-    while child.parent is not None:
-        parent = catalog.find(part.target, child.parent)
-        if parent is None or parent.id in seen:
-            return f"{child.id} needs {child.parent}, which is missing"
-        seen.add(parent.id)
-        child = parent
-    return None
+def _lost_parent(commits: Commits, target: Target, backup: str) -> str | None:
+    """Say which backup is missing that *backup* needs; nothing when all are there, itself among them."""
+    child, seen = backup, {backup}
+    found = commits.find(target, backup)
+    while found is not None:
+        if found.parent is None:
+            return None
+        parent = commits.find(target, found.parent)
+        if parent is None or found.parent in seen:
+            return f"{child} needs {found.parent}, which is missing"
+        seen.add(found.parent)
+        child, found = found.parent, parent
+    return f"{target} has no backup {backup}"

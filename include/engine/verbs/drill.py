@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,13 +12,13 @@ import msgspec
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
-from include.engine.model import Check, DrillReport, Position, Stage, System, Target, Verdict, worst
+from include.engine.model import Check, Drilled, DrillReport, Position, Stage, System, Target, Verdict, waves, worst
 from include.engine.store.sets import newest_set
 from include.engine.store.signing import key_in
 from include.engine.verbs import evidence, restore
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.rehearsal import Rehearsals
-from include.engine.verbs.restore_set import positions_of, waves
+from include.engine.verbs.restore_set import positions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +71,9 @@ def drill(
         seen = Rehearsals(
             pipeline=pipeline, point=point, asked=asked, sandboxes=sandboxes, progress=progress, stop=stop, clock=clock
         )
-        for target, backup in in_order(exercise):
-            stop.check()
-            if target.system is System.SPARK and len(exercise.backups) > 1:
-                seen.resume(target, backup)
-            else:
-                seen.restore(target, backup)
+        backups = dict(exercise.backups)
+        for wave in waves(backups):
+            seen.bring_back({target: backups[target] for target in wave}, alone=len(backups) == 1)
     report = judge(
         drill_id=drill_id,
         exercise=exercise,
@@ -84,7 +81,7 @@ def drill(
         stages=seen.stages,
         ages=list(seen.ages.values()),
         objectives=_objectives(pipeline, exercise),
-        size=seen.size,
+        sizes=seen.sizes,
         started=started,
         finished=clock(),
     )
@@ -99,20 +96,21 @@ def judge(
     drill_id: str,
     exercise: Exercise,
     checks: Sequence[Check],
-    stages: Sequence[Stage],
+    stages: Mapping[Target, Sequence[Stage]],
     ages: Sequence[float | None],
     objectives: Objectives,
-    size: int,
+    sizes: Mapping[Target, int],
     started: datetime,
     finished: datetime,
 ) -> DrillReport:
     """Give the verdict.  Pure.
 
-    RTO is the time of all stages that a real restore would take too; RPO is the greatest age of the newest record that came
-    back.  Both are compared with the objectives, and an age that is not known leaves the RPO unverified.
+    RTO is the time of all stages that a real restore would take too, of parts that are restored side by side (:func:`to_be_back`);
+    RPO is the greatest age of the newest record that came back.  Both are compared with the objectives, and an age that is not
+    known leaves the RPO unverified.
     """
     complete = len(ages) == len(exercise.backups)
-    rto = sum(stage.seconds for stage in stages if stage.counts) if complete else None
+    rto = to_be_back(stages) if complete else None
     known = [age for age in ages if age is not None]
     rpo = max(known) if complete and len(known) == len(ages) else None
     all_checks = [*checks, _within("rto", rto, objectives.rto), _within("rpo", rpo, objectives.rpo)]
@@ -124,15 +122,34 @@ def judge(
         set_id=exercise.set_id,
         target=single[0],
         backup=single[1],
-        stages=tuple(stages),
+        stages=tuple(
+            msgspec.structs.replace(stage, name=f"{target}: {stage.name}")
+            for target, some in stages.items()
+            for stage in some
+        ),
         checks=tuple(all_checks),
         verdict=worst([check.verdict for check in all_checks]) if checks else Verdict.UNVERIFIED,
-        bytes=size,
+        bytes=sum(sizes.values()),
+        parts=tuple(
+            Drilled(target=target, backup=name, bytes=sizes[target], seconds=_counted(stages[target]))
+            for target, name in exercise.backups
+            if target in stages
+        ),
         rto_seconds=rto,
         rpo_seconds=rpo,
         rto_objective=objectives.rto.total_seconds(),
         rpo_objective=objectives.rpo.total_seconds(),
     )
+
+
+def to_be_back(stages: Mapping[Target, Sequence[Stage]]) -> float:
+    """Give the seconds until all targets are back: of those of a wave the slowest one's, and each wave after the other.  Pure."""
+    took = {target: _counted(some) for target, some in stages.items()}
+    return sum(max(took[target] for target in wave) for wave in waves(took))
+
+
+def _counted(stages: Sequence[Stage]) -> float:
+    return sum(stage.seconds for stage in stages if stage.counts)
 
 
 def _within(name: str, achieved: float | None, objective: timedelta) -> Check:
@@ -143,12 +160,6 @@ def _within(name: str, achieved: float | None, objective: timedelta) -> Check:
         )
     verdict = Verdict.PASS if achieved <= limit else Verdict.FAIL
     return Check(name=name, verdict=verdict, detail=f"achieved {achieved:.1f} s, the objective is {limit:.0f} s")
-
-
-def in_order(exercise: Exercise) -> list[tuple[Target, str]]:
-    """Give what to restore in the order in which one needs the other.  Pure."""
-    backups = dict(exercise.backups)
-    return [(target, backups[target]) for wave in waves(backups) for target in wave]
 
 
 def _recorded(pipeline: Pipeline, report: DrillReport) -> DrillReport:

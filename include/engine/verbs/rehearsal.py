@@ -1,8 +1,8 @@
-"""The sandboxes of a drill: each part restored beside the others, and the stream resumed among them."""
+"""The sandboxes of a drill: parts restored side by side, as a real restore of a set does, and the stream resumed among them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from include.engine.model import (
 )
 from include.engine.replaying import Resumes
 from include.engine.verbs import restore
+from include.engine.verbs.beside import beside_each_other
 from include.engine.verbs.pipeline import Pipeline
 
 _CLOCKS_DIFFER = 5.0  # seconds by which a record may be newer than the loss: what two good clocks and a request explain
@@ -48,25 +49,49 @@ class Rehearsals:
     stop: Stop
     clock: Clock
     checks: list[Check] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
+    stages: dict[Target, tuple[Stage, ...]] = field(default_factory=dict)
     ages: dict[Target, float | None] = field(default_factory=dict)
-    size: int = 0
+    sizes: dict[Target, int] = field(default_factory=dict)
     up: dict[Target, tuple[RestorePlan, Rehearsal]] = field(default_factory=dict)
 
-    def restore(self, target: Target, backup: str) -> None:
-        """Restore *backup* into a sandbox of its own and check it."""
-        try:
-            job = self._job(target, backup)
+    def bring_back(self, wave: Mapping[Target, str], *, alone: bool) -> None:
+        """Restore one wave of backups (see ``model.waves``), and run its streams again beside what is up.
+
+        :param alone: there is no other wave, so that a stream has nothing to run beside: only its checkpoint is restored
+        """
+        self.stop.check()
+        streams = {target: name for target, name in wave.items() if target.system is System.SPARK and not alone}
+        self.restore({target: name for target, name in wave.items() if target not in streams})
+        for target, name in streams.items():
+            self.resume(target, name)
+
+    def restore(self, backups: Mapping[Target, str]) -> None:
+        """Restore *backups* side by side, each into a sandbox of its own, and check them."""
+        jobs: dict[Target, RestoreJob] = {}
+        for target, backup in backups.items():
+            try:
+                jobs[target] = self._job(target, backup)
+            except MainstayError as error:
+                self._failed(target, error)
+
+        def one(target: Target, progress: Progress) -> Rehearsal | MainstayError:
+            job = msgspec.structs.replace(jobs[target], progress=progress)
             if target.system is System.KAFKA:
                 job = msgspec.structs.replace(job, positions=tuple(self.asked))
-            disaster = self.clock() if self.point == str(PointKind.LATEST) else None
-            found = self.sandboxes.enter_context(self.pipeline.lookup.engine(target).rehearse(job))
-        except MainstayError as error:
-            self._failed(target, error)
-            return
-        self.up[target] = (job.plan, found)
-        self._saw(target, found.checks, found.restored.stages)
-        self.ages[target] = self._age(target, found, disaster)
+            try:
+                return self.sandboxes.enter_context(self.pipeline.lookup.engine(target).rehearse(job))
+            except MainstayError as error:
+                return error
+
+        disaster = self.clock() if self.point == str(PointKind.LATEST) else None
+        sizes = {target: job.plan.bytes_to_fetch for target, job in jobs.items()}
+        for target, found in beside_each_other(sizes, one, what="restore", progress=self.progress).items():
+            if isinstance(found, MainstayError):
+                self._failed(target, found)
+                continue
+            self.up[target] = (jobs[target].plan, found)
+            self._saw(target, found.checks, found.restored.stages)
+            self.ages[target] = self._age(target, found, disaster)
 
     def resume(self, target: Target, backup: str) -> None:
         """Run the stream *target* again, beside the log that it reads and the tables that it writes to."""
@@ -106,7 +131,7 @@ class Rehearsals:
             destination=DestinationKind.SANDBOX,
             rehearsal=True,
         )
-        self.size += plan.bytes_to_fetch
+        self.sizes[target] = plan.bytes_to_fetch
         return restore.job(self.pipeline, plan, progress=self.progress, stop=self.stop, clock=self.clock)
 
     def _log_of(self, target: Target, backup: str) -> Target | None:
@@ -143,4 +168,4 @@ class Rehearsals:
 
     def _saw(self, target: Target, checks: Sequence[Check], stages: Sequence[Stage]) -> None:
         self.checks += [msgspec.structs.replace(check, name=f"{target}: {check.name}") for check in checks]
-        self.stages += [msgspec.structs.replace(stage, name=f"{target}: {stage.name}") for stage in stages]
+        self.stages[target] = tuple(stages)

@@ -12,6 +12,7 @@ from include.engine.errors import MainstayError, NotFound, Refused
 from include.engine.model import (
     Check,
     DestinationKind,
+    Drilled,
     Moved,
     Position,
     RecoveryPoint,
@@ -22,6 +23,7 @@ from include.engine.model import (
     Verdict,
 )
 from include.engine.store import lease
+from include.engine.store.drills import measured
 from include.engine.store.vault import VaultReader
 from include.engine.store.verify import require_sealed
 from include.engine.verbs.pipeline import Pipeline, Terms
@@ -84,7 +86,20 @@ def plan(
         )
     )
     left_out = [f"the backup {name} was left out: {error.message}" for name, error in found.unreadable.items()]
-    return msgspec.structs.replace(made, warnings=(*made.warnings, *left_out)) if left_out else made
+    try:
+        seconds = expected(made.bytes_to_fetch, measured(pipeline.catalog, target))
+    except MainstayError:  # an estimate is not worth a failed plan
+        seconds = None
+    return msgspec.structs.replace(made, warnings=(*made.warnings, *left_out), seconds_expected=seconds)
+
+
+def expected(size: int, drilled: Sequence[Drilled]) -> float | None:
+    """Say how many seconds a restore of *size* bytes should take, judging by drills; None when there was none.  Pure.
+
+    The median of what they took, and in proportion longer for more bytes; not shorter for less: servers have to start all the same.
+    """
+    took = sorted(one.seconds * max(1.0, size / one.bytes) if one.bytes else one.seconds for one in drilled)
+    return took[len(took) // 2] if took else None
 
 
 def plan_wish(

@@ -27,17 +27,16 @@ from include.engine.model import (
     System,
     Target,
     backup_time,
+    waves,
 )
 from include.engine.store.sets import newest_set
 from include.engine.verbs import restore
+from include.engine.verbs.beside import beside_each_other
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.wishes import Wishes
 
 LATEST = "latest-set"
 _PREFIX = "set/"
-
-# Restored side by side, then what needs them: a checkpoint needs the offsets of the restored log, and its job what it writes to.
-_WAVES = ((System.KAFKA, System.CASSANDRA, System.POSTGRES), (System.SPARK,))
 
 
 def is_set(word: str) -> bool:
@@ -60,13 +59,6 @@ def find(pipeline: Pipeline, word: str) -> SetManifest:
     set_id = word.removeprefix(_PREFIX)
     backup_time(set_id)
     return pipeline.catalog.set(set_id)
-
-
-def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
-    """Order targets: those of one wave side by side, and each wave after the one before it.  Pure."""
-    wanted = sorted(set(targets))
-    ordered = (tuple(target for target in wanted if target.system in systems) for systems in _WAVES)
-    return tuple(wave for wave in ordered if wave)
 
 
 def plan(
@@ -110,25 +102,29 @@ def restore_set(
     clock: Clock,
     checks: bool = True,
 ) -> SetRestored:
-    """Do what *plan* says, one part after the other, and judge all of them.
+    """Do what *plan* says, the parts of a wave side by side, and judge all of them.
 
-    A part that fails ends it: what was restored before stays, and the records in the bucket say how each part ended.
+    A part that fails ends it, when those beside it have ended: what was restored stays, and the records in the bucket say how
+    each part ended.
 
     :raises Refused: without a reason
     """
     restore.require_reason(reason)
+    parts = {part.target: part for part in plan.parts}
     done: list[Restored] = []
     with ExitStack() as held:
         for part in plan.parts:  # all of them: the last one may have its turn in hours
             held.enter_context(restore.reading(pipeline, part.target, part.backup, progress=progress, clock=clock))
-        for part in plan.parts:
+        for wave in waves(parts):
             stop.check()
-            done.append(
-                restore_part(
+            moved = [one for restored in done for one in restored.moved]
+
+            def one(target: Target, progress: Progress, moved: Sequence[Moved] = moved) -> Restored:
+                return restore_part(
                     pipeline,
                     plan.set_id,
-                    part,
-                    moved=[one for restored in done for one in restored.moved],
+                    parts[target],
+                    moved=moved,
                     reason=reason,
                     by=by,
                     progress=progress,
@@ -136,7 +132,9 @@ def restore_set(
                     clock=clock,
                     checks=checks,
                 )
-            )
+
+            sizes = {target: parts[target].bytes_to_fetch for target in wave}
+            done += beside_each_other(sizes, one, what="restore", progress=progress).values()
     return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from include.engine.contracts import Clock
-from include.engine.model import Target
+from include.engine.model import SetManifest
 from include.engine.store import expiry
-from include.engine.store.expiry import Expired, ExpiryPlan
+from include.engine.store.expiry import Expired, ExpiryPlan, Reasons
 from include.engine.store.locks import ObjectLocks
 from include.engine.verbs.pipeline import Pipeline
 
@@ -28,6 +30,14 @@ def plan(pipeline: Pipeline, *, clock: Clock) -> ExpiryPlan:
     )
 
 
+def kept_sets(pipeline: Pipeline, found: Sequence[SetManifest], *, clock: Clock) -> Reasons:
+    """Give the reasons of the sets that stay, as :func:`plan` gives them, from the manifests of all sets alone."""
+    locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
+    return expiry.kept_sets(
+        pipeline.catalog, pipeline.policy, clock(), found, locked_until=locks.locked_until if locks else None
+    )
+
+
 def expire(pipeline: Pipeline, *, dry_run: bool, clock: Clock) -> ExpiryReport:
     """Remove what no reason keeps; with *dry_run*, only say what would go."""
     planned = plan(pipeline, clock=clock)
@@ -36,9 +46,12 @@ def expire(pipeline: Pipeline, *, dry_run: bool, clock: Clock) -> ExpiryReport:
     if not dry_run:
         done = expiry.apply(pipeline.catalog, planned, locked_until=locks.locked_until if locks else None)
     archive_bytes: dict[str, int] = {}
-    # What the store refused to delete is still there and still needs its log.
-    for name, kept in (done.kept if done else planned.kept).items():
-        archive = pipeline.lookup.archive(Target.parse(name))
-        if archive is not None and kept:
-            archive_bytes[name] = archive.expire(kept, dry_run=dry_run)
+    for target in pipeline.catalog.targets():
+        archive = pipeline.lookup.archive(target)
+        if archive is None:
+            continue  # its manifests decide nothing any more, and may be large: they are not read again
+        # What the store refused to delete is still there and still needs its log.
+        kept = planned.kept.get(str(target), ()) if done is None else pipeline.catalog.backups(target)
+        if kept:
+            archive_bytes[str(target)] = archive.expire(kept, dry_run=dry_run)
     return ExpiryReport(plan=planned, done=done, archive_bytes=archive_bytes)

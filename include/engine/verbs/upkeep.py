@@ -9,7 +9,9 @@ from msgspec import Struct
 from include.engine.archiving import ReadsBack
 from include.engine.contracts import Clock
 from include.engine.errors import MainstayError, TransientError
-from include.engine.model import Check, Target, Verdict
+from include.engine.model import Check, SetManifest, Target, Verdict
+from include.engine.store import documents
+from include.engine.store.commits import Commits
 from include.engine.store.sweep import ORPHAN_AGE, SweepReport, sweep
 from include.engine.store.uploads import UploadsReport, abort_unfinished
 from include.engine.store.verify import verify_set
@@ -85,25 +87,39 @@ def judge_age(complete_at: datetime | None, rpo: timedelta, now: datetime) -> li
 
 
 def check_catalog(pipeline: Pipeline) -> list[Check]:
-    """Check that every set is whole, that its manifests can be read, and that every target of the pipeline has a backup."""
+    """Check that every set is whole, that its manifests can be read, and that every target of the pipeline has a backup.
+
+    Every manifest is read once.
+    """
+    catalog, commits = pipeline.catalog, Commits(pipeline.catalog)
+
+    def read(set_id: str) -> SetManifest | MainstayError | None:
+        try:
+            return catalog.find_set(set_id)
+        except MainstayError as error:
+            return error
+
+    names = catalog.bucket.folders("sets")
+    sets = dict(zip(names, documents.each(names, read), strict=True))
+    commits.learn(part.manifest_key for one in sets.values() if isinstance(one, SetManifest) for part in one.parts)
     checks: list[Check] = []
-    for set_id in pipeline.catalog.bucket.folders("sets"):
-        try:
-            found = pipeline.catalog.find_set(set_id)
-            if found is not None:
-                checks += verify_set(pipeline.catalog, found)
-        except MainstayError as error:
-            checks.append(_failed(f"set {set_id}", error))
-    for target in pipeline.targets:
-        try:
-            backups = pipeline.catalog.backups(target)
-        except MainstayError as error:
-            checks.append(_failed(f"{target}: backups", error))
-            continue
-        verdict = Verdict.PASS if backups else Verdict.FAIL
-        detail = f"{len(backups)} backups, the newest is {backups[-1].id}" if backups else "it has no backup at all"
-        checks.append(Check(name=f"{target}: backups", verdict=verdict, detail=detail))
-    return checks
+    for set_id, found in sets.items():
+        if isinstance(found, MainstayError):
+            checks.append(_failed(f"set {set_id}", found))
+        elif found is not None:
+            checks += verify_set(commits, found)
+    return [*checks, *(_check_backups(commits, target) for target in pipeline.targets)]
+
+
+def _check_backups(commits: Commits, target: Target) -> Check:
+    name = f"{target}: backups"
+    try:
+        backups = commits.backups(target)
+    except MainstayError as error:
+        return _failed(name, error)
+    verdict = Verdict.PASS if backups else Verdict.FAIL
+    detail = f"{len(backups)} backups, the newest is {backups[-1]}" if backups else "it has no backup at all"
+    return Check(name=name, verdict=verdict, detail=detail)
 
 
 def _failed(name: str, error: MainstayError) -> Check:

@@ -15,6 +15,7 @@ from include.engine.archiving import LOG, ReadsLogOf
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import Interrupted, MainstayError, TransientError
 from include.engine.model import Check, Target, Verdict, Verification
+from include.engine.store.commits import Commits
 from include.engine.store.rereading import Trust
 from include.engine.store.vault import VaultReader
 from include.engine.store.verify import verify_backup, verify_set
@@ -25,7 +26,7 @@ LATELY = Trust()  # what the verification that ends a backup believes
 
 def check_set(pipeline: Pipeline, set_id: str) -> tuple[Check, ...]:
     """Check that a set is whole: every part's manifest is there and is the one that it was sealed with."""
-    return verify_set(pipeline.catalog, pipeline.catalog.set(set_id))
+    return verify_set(Commits(pipeline.catalog), pipeline.catalog.set(set_id))
 
 
 def verify_part(

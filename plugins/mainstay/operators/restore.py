@@ -8,7 +8,7 @@ import msgspec
 from airflow.sdk import TriggerRule
 
 from include.engine.errors import Refused
-from include.engine.model import DestinationKind, Moved, RestorePlan, SetPlan, Target, Verdict, worst
+from include.engine.model import DestinationKind, Moved, RestorePlan, SetPlan, Target, Verdict, waves, worst
 from mainstay.operators.judge import told
 from mainstay.operators.plan_page import page_of, page_of_set, place_of
 from mainstay.operators.step import Step, Summary, clock
@@ -53,7 +53,7 @@ class PlanOperator(Step):
             whole = SetPlan(set_id="", parts=(plan,))
             page = page_of(plan, params["reason"])
         self.log.info("%s", page)
-        first = restore_set.waves(plan.target for plan in whole.parts)[0]
+        first = waves(plan.target for plan in whole.parts)[0]
         return {
             "bytes_to_fetch": whole.bytes_to_fetch,
             "bytes_needed": whole.bytes_needed,

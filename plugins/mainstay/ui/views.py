@@ -26,11 +26,12 @@ from include.engine.model import (
 from mainstay.ui.exposure import Exposure, exposure
 
 if TYPE_CHECKING:
-    from include.engine.store.catalog import Keep
+    from include.engine.store.catalog import Keep, Survey
     from include.engine.store.proven import LastWords
     from include.engine.verbs.pipeline import Pipeline
 
 MOST_ROWS = 50  # of a table on the overview, newest first
+MOST_READ = 8  # of the manifests of a target's backups, newest first: one may name a hundred thousand objects
 _READS_AT_ONCE = 8
 
 Item = TypeVar("Item")
@@ -64,6 +65,7 @@ class Overview:
     drills: Sequence[DrillReport]
     restores: Sequence[RestoreRecord]
     older: Mapping[str, int]  # rows that are not shown, by table
+    unread: int  # backups whose manifests were not read
     problems: Sequence[str]
 
     @property
@@ -97,24 +99,29 @@ class SetView:
 
 
 def overview(pipeline: Pipeline, now: datetime) -> Overview:
-    """Read the first page.
+    """Read the first page: the manifests of all sets, and of the newest backups.
 
     :raises MainstayError: when the store does not answer
     """
     from include.engine.store.proven import LastWords
+    from include.engine.verbs import retention
 
     catalog = pipeline.catalog
     problems: list[str] = []
     drills = list(reversed(_whole(catalog.drills, problems)))
     restores = list(reversed(_whole(catalog.restores, problems)))
-    exposures = _at_once(lambda target: _exposure(pipeline, target, now, problems), pipeline.targets)
-    names = list(reversed(catalog.bucket.folders("sets")))
-    read = _at_once(lambda name: _one(lambda: catalog.find_set(name), problems), names[:MOST_ROWS])
+    surveys = _at_once(lambda target: _survey(pipeline, target), pipeline.targets)
+    exposures = _at_once(
+        lambda one: _exposure(pipeline, one[0], one[1], now), list(zip(pipeline.targets, surveys, strict=True))
+    )
+    unreadable = [error.message for survey in surveys for error in survey.unreadable.values()]
+    read = _at_once(lambda name: _one(lambda: catalog.find_set(name), unreadable), catalog.bucket.folders("sets"))
+    problems += unreadable
     sets = [found for found in read if found is not None]
-    stays = _retention(pipeline, now, problems)
+    stays = None if unreadable else _one(lambda: retention.kept_sets(pipeline, sets, clock=lambda: now), problems)
     words = LastWords(catalog)
-    rows = _at_once(lambda found: _set_row(found, drills, stays, words), sets)
-    older = {"sets": len(names), "drills": len(drills), "restores": len(restores)}
+    rows = _at_once(lambda found: _set_row(found, drills, stays, words), sets[: -MOST_ROWS - 1 : -1])
+    older = {"sets": len(sets), "drills": len(drills), "restores": len(restores)}
     return Overview(
         pipeline=pipeline.name,
         url=catalog.bucket.url,
@@ -124,6 +131,7 @@ def overview(pipeline: Pipeline, now: datetime) -> Overview:
         drills=drills[:MOST_ROWS],
         restores=restores[:MOST_ROWS],
         older={name: max(0, count - MOST_ROWS) for name, count in older.items()},
+        unread=sum(survey.older for survey in surveys),
         problems=sorted(set(problems)),
     )
 
@@ -191,9 +199,13 @@ def within(achieved: float | None, objective: float | None) -> Verdict:
     return Verdict.PASS if achieved <= objective else Verdict.FAIL
 
 
-def _exposure(pipeline: Pipeline, target: Target, now: datetime, problems: list[str]) -> Exposure:
-    survey = pipeline.catalog.survey(target)
-    problems += [error.message for error in survey.unreadable.values()]
+def _survey(pipeline: Pipeline, target: Target) -> Survey:
+    """Read the newest backups of a target; all of them when none of these can be read."""
+    newest = pipeline.catalog.survey(target, newest=MOST_READ)
+    return newest if newest.manifests or not newest.older else pipeline.catalog.survey(target)
+
+
+def _exposure(pipeline: Pipeline, target: Target, survey: Survey, now: datetime) -> Exposure:
     newest = max(survey.manifests, key=lambda manifest: manifest.recoverable_to, default=None)
     archive: ArchiveReach | str | None = None
     if newest is not None:
@@ -241,13 +253,6 @@ def _part(pipeline: Pipeline, words: LastWords, target: Target, backup: str) -> 
         verification=_last_verification(words, target, backup),
         problem="; ".join(problems),
     )
-
-
-def _retention(pipeline: Pipeline, now: datetime, problems: list[str]) -> Mapping[str, tuple[str, ...]] | None:
-    from include.engine.verbs import retention
-
-    planned = _one(lambda: retention.plan(pipeline, clock=lambda: now), problems)
-    return planned.sets if planned is not None else None
 
 
 def _whole(read: Callable[[], list[Item]], problems: list[str]) -> list[Item]:

@@ -17,7 +17,7 @@ from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.server import CassandraServer
 from tests.estate import eventually
-from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
+from tests.loading.range import SHORT, WIDE, Range, Told, UnderWay, clock, names
 from tests.loading.stalling import run_with_a_stall
 
 pytestmark = pytest.mark.integration
@@ -59,12 +59,13 @@ def test_the_rows_that_will_be_read_are_written_no_faster_than_the_load_may_be(c
 def test_a_node_that_stands_still_is_in_the_percentiles_though_few_may_be_in_flight(
     cassandra_range: Range, cassandra: CassandraServer
 ) -> None:
-    seconds = 10.0
+    seconds = 16.0
     profile = cassandra_range.profile(
         stages=[{"rate": 100, "lasts": f"{seconds:g}s"}], gates={"p99": 1000}, in_flight=20, workload={"rows": 100}
     )
+    # So long that a tenth of it is more than a busy machine needs to take up what has piled up.
     result, took = run_with_a_stall(
-        cassandra_range, profile, lambda: cassandra.nodes[0].pid or 0, seconds=2.0, after=3.0
+        cassandra_range, profile, lambda: cassandra.nodes[0].pid or 0, seconds=5.0, after=3.0
     )
     step = result.step
     assert step is not None
@@ -83,9 +84,10 @@ def test_a_node_that_refuses_connections_in_the_middle_ends_the_load_and_the_nex
     profile = cassandra_range.profile(stages=[{"rate": 50, "lasts": "60s"}], gates=WIDE, workload={"rows": 100})
     refusing = threading.Timer(2.0, node.nodetool, args=("disablebinary",))
     try:
-        result = cassandra_range.run(profile, progress=Told({"load": refusing.start}))
+        result = cassandra_range.run(profile, progress=UnderWay(refusing.start))
     finally:
-        refusing.join()
+        if refusing.ident is not None:
+            refusing.join()
         node.nodetool("enablebinary")
         eventually(partial(_answers, cql), what="the session that all tests share finds its node again")
     assert result.verdict is Verdict.FAIL

@@ -21,20 +21,24 @@ from tests.integration.cassandra.test_bad_days import data_files
 pytestmark = pytest.mark.integration
 
 
-def test_two_thousand_small_sstables_are_backed_up_and_come_back_in_a_sandbox(
-    estate: Estate, keyspace: str, cql: Cql, home: Home
+@pytest.mark.parametrize(
+    "wanted", [2000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)  # fmt: skip
+def test_thousands_of_small_sstables_are_backed_up_and_come_back_in_a_sandbox(
+    estate: Estate, keyspace: str, cql: Cql, home: Home, wanted: int
 ) -> None:
     table = f"{keyspace}.t"
     flush_often(estate, table, cql, 100)
     then = rows(cql, table)
     written = len(data_files(estate, table))
+    names = wanted // 100
     pipeline, name = estate.pipeline(keyspaces=[keyspace]), estate.name()
     cut = backup.freeze(pipeline, name, [TARGET], clock=now).cuts[str(TARGET)]
-    multiply(data_files(estate, table)[0].parent / "snapshots" / str(cut.position), 19)
+    multiply(data_files(estate, table)[0].parent / "snapshots" / str(cut.position), names - 1)
     manifest = backup.copy(pipeline, name, TARGET, progress=Told(), stop=Stop(), clock=now)
     backup.seal(pipeline, name, clock=now)
     backup.release(pipeline, name, [TARGET])
-    assert sum(entry.name.endswith("-Data.db") for entry in manifest.entries) == written * 20 >= 2000
+    assert sum(entry.name.endswith("-Data.db") for entry in manifest.entries) == written * names >= wanted
     cql.rows(f"DROP TABLE {table}", timeout=120)  # the node is everybody's
     restored = estate.restore(destination=DestinationKind.SANDBOX)
     sandbox = home.sandbox(str(restored.detail["sandbox"]))
@@ -42,7 +46,7 @@ def test_two_thousand_small_sstables_are_backed_up_and_come_back_in_a_sandbox(
         assert restored.verdict is Verdict.PASS, restored.checks
         server = CassandraServer(sandbox, "restored", jolokia=False)
         taken = list(server.nodes[0].data_directory.glob(f"{keyspace}/t-*/*-Data.db"))
-        assert len(taken) == written * 20
+        assert len(taken) == written * names
         with server.connect(timeout=60) as there:
             assert rows(there, table) == then
     finally:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from include.engine import lookout
+from include.engine.errors import TransientError
 from include.engine.model import Reading, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.systems.kafka import probes
 from include.engine.systems.kafka.client import TopicPlan, open_admin
 from include.engine.systems.kafka.declared import create_topics, delete_topics
 from include.engine.systems.kafka.server import PIPELINE_TOPICS, KafkaCluster
+from tests.estate import eventually
 from tests.integration.sweeping import Sweeping
 from tests.systems.kafka.stand import Stand, clock
 
@@ -29,12 +31,13 @@ def test_a_broker_that_is_killed_in_mid_copy_and_in_mid_restore_costs_time_only(
     topic = stand.topic("t")
     stand.produce(topic, 60_000, size=200)
     before = stand.seen(topic)
-    hit = _once(lambda: _kill_and_start(cluster))
-    stand.said.on_advance = hit
-    manifest = stand.backup()
+    with _killed_once(cluster) as hit:
+        stand.said.on_advance = hit
+        manifest = stand.backup()
     assert manifest.detail["new_records"] == 60_000
-    stand.said.on_advance = _once(lambda: _kill_and_start(cluster))
-    _restored_at_last(stand, topic)
+    with _killed_once(cluster) as hit:
+        stand.said.on_advance = hit
+        _restored_at_last(stand, topic)
     assert stand.seen(topic + "_back") == before
     cluster.stop()
 
@@ -140,30 +143,36 @@ def test_replicas_are_lowered_on_a_smaller_cluster_and_it_is_said(three: KafkaCl
 
 
 def _once(action: Callable[[], object]) -> Callable[[], None]:
-    done = threading.Event()
+    left = [action]
 
     def act() -> None:
-        if not done.is_set():
-            done.set()
-
-            action()
+        with suppress(IndexError):  # several threads call it
+            left.pop()()
 
     return act
 
 
-def _kill_and_start(cluster: KafkaCluster) -> None:
-    cluster.nodes[0].kill()
-    threading.Thread(target=cluster.start).start()
+@contextmanager
+def _killed_once(cluster: KafkaCluster) -> Iterator[Callable[[], None]]:
+    """Give what kills the broker, once, and has it started beside whatever goes on; it runs again in the end."""
+    starting = threading.Thread(target=partial(cluster.start, timeout=240))
+
+    def kill_and_start() -> None:
+        cluster.nodes[0].kill()
+        starting.start()
+
+    yield _once(kill_and_start)
+    starting.join()  # which it would not be if nobody had killed it
 
 
 def _restored_at_last(stand: Stand, topic: str) -> None:
     """Run it again as Airflow's retry would, while the error says that this may help."""
-    from include.engine.errors import TransientError
 
-    for _ in range(5):
+    def restored() -> bool:
         try:
             stand.restore(rename={topic: topic + "_back"})
-            return
         except TransientError:
-            time.sleep(1)
-    raise AssertionError("it was never restored")
+            return False
+        return True
+
+    eventually(restored, within=240, what="it is restored")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import KafkaError, Producer
 
 from include.engine.contracts import Stop
 from include.engine.errors import Contended, Interrupted, PermanentError, Refused
@@ -33,6 +35,7 @@ from include.engine.systems.kafka.settings import Mirror
 from include.engine.systems.kafka.topology import mirrored
 from include.engine.systems.kafka.workload import Workload
 from include.engine.verbs import load
+from tests.estate import eventually
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 from tests.loading.stalling import run_with_a_stall
 
@@ -82,10 +85,13 @@ def test_kafkas_own_tool_is_asked_beside_ours_on_the_same_topic_and_no_password_
     kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
+    printed: list[str] = []
 
     def remembered(command: list[str], **more: Any) -> int | None:
         commands.append(command)
-        return run_tool(command, **more)
+        code = run_tool(command, **more)
+        printed.append(Path(more["output"].name).read_text())
+        return code
 
     monkeypatch.setattr(cross_check, "run_tool", remembered)
     range_ = Range("kafka", kafka.connection(sasl=True), tmp_path)
@@ -95,7 +101,8 @@ def test_kafkas_own_tool_is_asked_beside_ours_on_the_same_topic_and_no_password_
     assert other.failed == ""
     assert other.by.startswith("kafka-producer-perf-test 4.")
     assert (other.asked_rate, other.operations) == (150, 900)  # six seconds, without those of the warm-up
-    assert 100 < other.rate < 200
+    (rate,) = re.findall(r"^900 steady state records sent, ([\d.]+) records/sec", printed[0], re.MULTILINE)
+    assert other.rate == pytest.approx(float(rate), abs=0.001)  # however fast this machine let it be
     assert set(other.latencies) == set(other.ours) == {"mean", "max", "p50", "p95", "p99", "p999"}
     assert 0 < other.latencies["p50"] <= other.latencies["p99"] <= other.latencies["max"]
     assert other.ours["p99"] == pytest.approx(result.step.from_sent.p99 if result.step else 0, rel=0.01)
@@ -131,12 +138,13 @@ def jvm(cluster: KafkaCluster) -> int:
     )
 
 
-def test_a_stall_of_two_seconds_is_in_the_percentiles_within_five_per_cent(
+def test_a_stall_of_five_seconds_is_in_the_percentiles_within_five_per_cent(
     kafka_range: Range, kafka: KafkaCluster
 ) -> None:
-    seconds = 12.0
+    seconds = 20.0
     profile = kafka_range.profile(stages=[{"rate": 200, "lasts": f"{seconds:g}s"}], gates={"p99": 1000}, in_flight=5000)
-    result, took = run_with_a_stall(kafka_range, profile, lambda: jvm(kafka), seconds=2.0, after=4.0)
+    # So long that five per cent of it are more than a busy machine needs to take up what has piled up.
+    result, took = run_with_a_stall(kafka_range, profile, lambda: jvm(kafka), seconds=5.0, after=4.0)
     step = result.step
     assert step is not None
     assert step.errors == {}
@@ -174,17 +182,27 @@ def test_a_person_who_says_stop_is_obeyed_and_nothing_is_left(kafka_range: Range
 def test_a_target_that_refuses_has_failed_and_its_words_are_kept(kafka_range: Range, kafka: KafkaCluster) -> None:
     profile = kafka_range.profile(stages=SHORT, gates=WIDE, workload={"acks": "1"})
     id_ = kafka_range.id()
+    topic = f"mainstay_load_test_{id_.lower()}"
+
+    def refused() -> bool:
+        """Whether the broker has heard of it: the limit takes effect a moment after it was set."""
+        told: list[int] = []
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+        producer.produce(topic, b"x" * 200, on_delivery=lambda error, _: told.append(error.code() if error else 0))
+        assert producer.flush(30) == 0
+        return told == [KafkaError.MSG_SIZE_TOO_LARGE]
 
     def refuse() -> None:
         with open_admin(kafka.connection()) as admin:
-            change_configs(admin, f"mainstay_load_test_{id_.lower()}", set_={"max.message.bytes": "20"})
+            change_configs(admin, topic, set_={"max.message.bytes": "20"})
+        eventually(refused, what="the broker refuses what is larger")
 
     result = kafka_range.run(profile, id_=id_, progress=Told({"load": refuse}))
     assert result.verdict is Verdict.FAIL
     assert "errors" in names(Verdict.FAIL, result.checks)
     assert result.step is not None
     assert set(result.step.errors) == {"MSG_SIZE_TOO_LARGE"}
-    assert result.step.error_count > 200  # all, but for what was sent before the broker had heard of it
+    assert result.step.error_count == result.step.from_intended.count == 300
 
 
 def test_a_disk_that_fills_up_ends_the_load(kafka_range: Range, kafka: KafkaCluster) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,36 @@ from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from tests.systems.kafka.stand import TARGET, Stand, send
 
 pytestmark = pytest.mark.integration
+
+# The command line, killed as a whole in the middle of what it does: by itself, so that no machine is too quick for it.
+KILLED_WHILE_IT_STORES = """
+import os, signal
+from include.engine.store.bucket import Bucket
+create, made = Bucket.create, []
+def killed(bucket, key, data):
+    done = create(bucket, key, data)
+    made.append(key)
+    if sum("/objects/" in one for one in made) >= 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+Bucket.create = killed
+"""
+KILLED_WHILE_IT_LOADS = """
+import os, signal
+from include.engine.systems.kafka.isolation import Child
+send, segments = Child.send, []
+def killed(child, frame):
+    send(child, frame)
+    if "raw" in frame:
+        segments.append(frame["what"])
+    if len(segments) >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+Child.send = killed
+"""
+COMMAND_LINE = """
+from include.engine.cli.app import app
+app(prog_name="./mainstay")
+"""
 
 
 def test_the_console_consumer_and_the_verifiable_consumer_continue_at_the_right_record(stand: Stand) -> None:
@@ -63,14 +92,13 @@ def test_a_backup_whose_process_is_killed_is_whole_after_the_next_try(stand: Sta
     stand.catalog.bucket = stand.bucket
     topic = stand.topic("t")
     stand.produce(topic, 20_000, size=100)
-    command = [sys.executable, "-m", "include.engine.cli", "backup", "--id", "20261123T020000Z", "--json"]
+    arguments = ["backup", "--id", "20261123T020000Z", "--json"]
     environment = environment_of(stand, tmp_path, segment_records=100)
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _killed(KILLED_WHILE_IT_STORES, arguments, environment)
     segments = tmp_path / "bucket" / "kafka" / "main" / "objects"
-    _until(lambda: any(segments.rglob("*.parquet")) or first.poll() is not None)
-    first.send_signal(signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert any(segments.rglob("*.parquet"))
     assert stand.catalog.find(TARGET, "20261123T020000Z") is None
+    command = [sys.executable, "-m", "include.engine.cli", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert stand.catalog.backup(TARGET, "20261123T020000Z").detail["new_records"] == 20_000
@@ -87,16 +115,14 @@ def test_a_restore_whose_process_is_killed_goes_on_without_losing_or_doubling(st
     stand.produce(topic, 60_000, size=300)
     stand.backup()
     back = topic + "_back"
-    command = [
-        *(sys.executable, "-m", "include.engine.cli", "restore", str(TARGET), "--to-server", "kafka_main", "--yes"),
+    arguments = [
+        *("restore", str(TARGET), "--to-server", "kafka_main", "--yes"),
         *("--rename", f"{topic}={back}", "--confirm", str(TARGET), "--reason", "a test of kills", "--json"),
     ]
     environment = environment_of(stand, tmp_path)
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _until(lambda: 0 < _records(stand, back) < 60_000 or first.poll() is not None)
-    assert first.poll() is None, "it ended before it could be killed"
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    _killed(KILLED_WHILE_IT_LOADS, arguments, environment)
+    assert 0 < _records(stand, back) < 60_000
+    command = [sys.executable, "-m", "include.engine.cli", *arguments]
     for _ in range(5):  # as Airflow's retries: while the dead one's children finish their segments, it is told to wait
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode == 0:
@@ -142,16 +168,13 @@ def environment_of(stand: Stand, directory: Path, *, segment_records: int = 2000
     }
 
 
+def _killed(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Run the command line, which kills itself."""
+    command = [sys.executable, "-c", program + COMMAND_LINE, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+
 def _records(stand: Stand, topic: str) -> int:
     with open_admin(stand.cluster.connection()) as admin:
-        if topic not in admin.topics():
-            return 0
         return sum(admin.offsets([TP(topic, p) for p in range(3)], LATEST, committed=False).values())
-
-
-def _until(true: object, within: float = 60.0) -> None:
-    deadline = time.monotonic() + within
-    assert callable(true)
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -35,7 +35,8 @@ from tests.integration.postgres.taking import FIRST, SECOND, TARGET, THIRD, Taki
 
 pytestmark = pytest.mark.integration
 
-SLOW = {"max_rate": 256 << 10, "samples": {"enabled": False}}  # some 100 s for an empty cluster: time to act
+SLOW_RATE = 256 << 10  # bytes a second
+SLOW = {"max_rate": SLOW_RATE, "samples": {"enabled": False}}  # some 100 s for an empty cluster: time to act
 
 
 def connection_to(server: PostgresServer, login: str = "mainstay", password: str | None = None) -> Connection:
@@ -93,7 +94,7 @@ def slots(server: PostgresServer) -> int:
     return int(str(value(server, "select count(*) from pg_replication_slots")))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -259,10 +260,11 @@ def test_summaries_that_are_gone_give_a_full_backup_with_the_reason(source: Post
         for _ in range(2):
             client.execute("select pg_switch_wal()")
             client.execute("checkpoint")
-    summaries = source.data_directory / "pg_wal" / "summaries"
-    assert eventually(lambda: any(summaries.iterdir()))
-    for file in summaries.iterdir():
-        file.unlink()
+    # Until the summarizer has come so far, it may yet write what is to be gone.
+    summarized = "select summarized_lsn >= redo_lsn from pg_get_wal_summarizer_state(), pg_control_checkpoint()"
+    assert eventually(lambda: value(source, summarized) is True)
+    for file in (source.data_directory / "pg_wal" / "summaries").glob("*.summary"):
+        file.unlink(missing_ok=True)
     manifest = taking.take(SECOND, [parent])
     assert manifest.kind is Kind.FULL
     assert any("WAL summaries are required" in note for note in manifest.notes)
@@ -288,16 +290,19 @@ def test_a_slot_holds_the_wal_while_the_backup_runs_and_is_gone_after_it(
 def test_a_stop_in_the_middle_ends_both_sides_at_once(
     source: PostgresServer, role: Connection, bucket_here: Bucket
 ) -> None:
-    stop, asked = Stop(), []
+    stop, so_far = Stop(), list[tuple[int, float]]()
 
-    def ask() -> None:
-        asked.append(time.monotonic())
-        threading.Timer(0.3, stop.stop, ["a person said so"]).start()
+    def say_so() -> None:
+        so_far.append((progress.bytes, time.monotonic()))
+        stop.stop("a person said so")
 
-    taking = Taking(role, bucket_here, **SLOW)
+    progress = Watched(when_moving=lambda: threading.Timer(0.3, say_so).start())
+    taking = Taking(role, bucket_here, **SLOW, compression="none")
     with pytest.raises(Interrupted, match="a person said so"):
-        taking.take(progress=Watched(when_moving=ask), stop=stop)
-    assert time.monotonic() - asked[0] < 3
+        taking.take(progress=progress, stop=stop)
+    # It takes no more than what comes in a second, of a hundred; how soon a busy machine lets it end is not its doing.
+    assert progress.bytes - so_far[0][0] <= SLOW_RATE
+    assert time.monotonic() - so_far[0][1] < 30
     assert objects(taking) == []
     assert eventually(lambda: senders(source) == 0)
     assert slots(source) == 0
@@ -309,15 +314,16 @@ def test_a_stop_while_the_server_makes_its_checkpoint(
     stop = Stop()
     with source.connect() as client:
         client.execute("update t set hash = hash || 'x'")
+    last = "select checkpoint_lsn::text from pg_control_checkpoint()"
+    before = value(source, last)
 
     def ask(stage: str) -> None:
         if stage == "wait for the checkpoint":
             threading.Timer(0.5, stop.stop, ["the deadline passed"]).start()
 
-    began = time.monotonic()
     with pytest.raises(Interrupted, match="deadline"):
         Taking(role, bucket_here, checkpoint="spread").take(progress=Watched(when_staged=ask), stop=stop)
-    assert time.monotonic() - began < 5
+    assert value(source, last) == before  # at once: it takes minutes, and was not waited for
     assert eventually(lambda: senders(source) == 0)
 
 
@@ -396,7 +402,9 @@ def test_a_standby_is_backed_up_and_says_what_only_a_primary_can_give(
     finally:
         standby.stop("immediate")
         with source.connect() as client:
-            client.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
+            active = "select count(*) from pg_replication_slots where active"
+            assert eventually(lambda: client.execute(active).fetchone() == (0,))  # its sender ends a moment later
+            client.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots")
 
 
 def test_a_server_that_restarts_in_the_middle_is_unreachable_and_the_retry_succeeds(

@@ -24,6 +24,8 @@ from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 
 pytestmark = pytest.mark.integration
 
+AT_WORK = "select 1 from pg_stat_activity where application_name = 'pgbench' and datname like 'mainstay_load%'"
+
 
 @pytest.fixture
 def postgres_range(postgres: PostgresServer, tmp_path: Path) -> Range:
@@ -52,7 +54,14 @@ def test_a_target_that_dies_is_a_failed_test_and_not_an_endless_one(postgres: Po
     server = PostgresServer(postgres.sandbox, "dying").start()
     connection = Connection(host=server.host, port=server.port, login="postgres", password=server.password)
     range_ = Range("postgres", connection, tmp_path)
-    killer = threading.Timer(2.5, server.kill)
+
+    def kill_in_the_middle() -> None:
+        with server.connect() as client:
+            eventually(lambda: client.execute(AT_WORK).fetchone(), what="pgbench is at work")
+        time.sleep(2.5)
+        server.kill()
+
+    killer = threading.Thread(target=kill_in_the_middle)
     profile = range_.profile(stages=[{"rate": 50, "lasts": "30s"}], gates=WIDE, warm_up="0s")
     try:
         result = range_.run(profile, progress=Told({"load": killer.start}))
@@ -112,7 +121,7 @@ def test_a_database_of_a_load_test_is_dropped_though_autovacuum_is_in_it_and_so_
 def test_a_ramp_on_a_server_that_hangs_ends_when_one_grace_is_over_and_not_one_for_each_part(
     postgres_range: Range, postgres: PostgresServer
 ) -> None:
-    profile = postgres_range.profile(stages=[{"rate": 20, "to": 40, "lasts": "4s"}], warm_up="0s", grace="2s")
+    profile = postgres_range.profile(stages=[{"rate": 20, "to": 40, "lasts": "4s"}], warm_up="0s", grace="6s")
     engine = postgres_range.engine(profile)
     run = LoadRun(name="mainstay_load_test_hanging", progress=Told(), stop=Stop(), clock=clock)
     try:
@@ -126,7 +135,7 @@ def test_a_ramp_on_a_server_that_hangs_ends_when_one_grace_is_over_and_not_one_f
             other.execute("rollback")
     finally:
         engine.remove([run.name])
-    assert 6 <= took < 9  # with two seconds for each of the four parts, it was twelve
+    assert 10 <= took < 16  # with six seconds for each of the four parts, it was twenty-eight
     assert step.error_count > 60
     assert step.from_intended.max > 4000  # milliseconds: the first ones waited until all was given up
 

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from tests import airflow_env  # isort: skip  # before the first import of Airflow
+
+import dataclasses
 import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from include.engine.contracts import Stop
+from include.engine.contracts import RestoreEngine, Stop
 from include.engine.errors import Interrupted, NotFound, Refused, Unsupported
-from include.engine.model import Manifest, Verdict
+from include.engine.model import Manifest, RestorePlan, Target, Verdict
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
+from include.engine.systems.postgres import guards
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.wal_objects import WalObject, fetch
+from mainstay.hooks.mainstay import MainstayHook
+from mainstay.operators.restore import PlanOperator, RestoreOperator
+from tests.cli import paper
+from tests.cli.paper import Paper, PaperLookup
 from tests.estate import Estate, eventually, new_estate
 
+assert airflow_env.HOME.is_dir()
 pytestmark = pytest.mark.integration
+FORM: dict[str, Any] = {  # of the DAG `restore`
+    "target": "postgres/main",
+    "point": "backup",
+    "destination": "directory",
+    "server": None,
+    "only": None,
+    "rename": None,
+    "append": False,
+    "access": None,
+    "confirm": None,
+    "reason": "a test asks for it",
+}
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +229,74 @@ def test_a_directory_with_something_in_it_is_refused_unless_it_is_named(
     assert (precious / "PG_VERSION").exists()
     aside = next(place.glob("precious.before-*"))
     assert (aside / "photos").read_text() == "of the children"
+
+
+@dataclass
+class Engines(PaperLookup):
+    """Finds the real engine, and nothing else that is real."""
+
+    estate: Estate
+
+    def engine(self, target: Target) -> RestoreEngine:
+        return self.estate.engine
+
+
+def killed(estate: Estate, plan: RestorePlan) -> None:
+    """Let a restore die after it has taken its place."""
+    stop = Stop()
+    stop.stop("the test says so")
+    with pytest.raises(Interrupted):
+        estate.engine.restore(estate.job(plan, stop=stop))
+    assert guards.look(Path(plan.destination.path)).kind == "unfinished"
+
+
+def test_the_retry_of_an_approved_restore_goes_on_and_another_plan_does_not(
+    estate: Estate, first: Manifest, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_paper = paper.pipeline(Paper())
+    made = dataclasses.replace(on_paper, catalog=estate.catalog, lookup=Engines(Paper(), estate))
+    monkeypatch.setattr(MainstayHook, "pipeline", lambda _: made)
+    run: Any = {"params": FORM | {"backup": first.id, "path": str(place / "approved")}}
+    planned = PlanOperator(task_id="plan").execute(run)
+    assert planned["would_overwrite"] == []
+    (part,) = planned["first"]
+
+    def task() -> RestoreOperator:
+        return RestoreOperator(task_id="restore", part=part, approval={"responded_by_user": {"name": "ada"}})
+
+    killed(estate, estate.plan(place / "approved", "latest"))  # what lies there now is of another plan: nobody saw it
+    with pytest.raises(Refused, match=r"not the one that was approved.*an unfinished restore"):
+        task().execute(run)
+    shutil.rmtree(place / "approved")
+
+    dies = task()
+    dies.stop.stop("the worker is gone")
+    with pytest.raises(Interrupted):
+        dies.execute(run)
+    assert guards.look(place / "approved").kind == "unfinished"
+    assert task().execute(run)["verdict"] == "PASS"
+
+
+def test_what_a_dead_attempt_left_is_told_and_only_the_same_restore_takes_it_unasked(
+    estate: Estate, first: Manifest, place: Path
+) -> None:
+    data = place / "twice"
+    data.mkdir()
+    (data / "photos").write_text("of the children")
+    early = estate.plan(data, "backup", confirm=str(data))
+    killed(estate, early)
+
+    again = estate.plan(data, "backup")  # the photos were moved aside: there is nothing left to confirm
+    assert again.would_overwrite == ()
+    assert again.steps[0] == f"throw away what an attempt of this restore has left in {data}"
+    other = estate.plan(data, "latest")
+    assert other.would_overwrite == (f"{data}: an unfinished restore, which is thrown away",)
+    unaware = msgspec.structs.replace(other, would_overwrite=())
+    with pytest.raises(Refused, match="not as it was planned"):
+        estate.engine.restore(estate.job(unaware))
+    assert estate.engine.restore(estate.job(again)).verdict is Verdict.PASS
+    with pytest.raises(Refused, match=r"holds another PostgreSQL cluster|is the source itself"):
+        estate.plan(data, "backup")  # it is done: what lies there is no remains
 
 
 def test_the_source_and_a_running_server_are_never_overwritten(estate: Estate, first: Manifest, place: Path) -> None:

@@ -285,7 +285,8 @@ def test_recovery_to_the_instant_gives_exactly_the_digested_rows_under_load(
             manifest = taking.take()
             found = []
             for number in range(INSTANTS):
-                found.append(take(source, books, name=f"instant{number}"))
+                # Where the writers' threads share a busy processor, there is no such moment for a while.
+                found.append(take(source, books, name=f"instant{number}", quiet_seconds=60))
                 time.sleep(0.2)
         assert load.commits > 100
         run(source, books, "select pg_switch_wal()")
@@ -317,7 +318,7 @@ def follow(
     copy = RestoredServer(sandbox, "samples-copy", data_directory=data, settings=settings).start()
     try:
         with copy.connect() as client:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             state = None
             while state != "paused" and time.monotonic() < deadline:
                 row = client.execute("select pg_get_wal_replay_pause_state()").fetchone()

@@ -17,6 +17,7 @@ from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.store.lease import live_leases
+from include.engine.store.proven import LastWords
 from include.engine.systems.postgres.client import application_name
 from include.engine.systems.postgres.roles import BACKUP_ROLE
 from include.engine.systems.postgres.server import PostgresServer
@@ -111,7 +112,7 @@ def test_the_release_of_the_first_run_leaves_the_second_ones_wal_sender_alone(ru
     (sealed,) = catalog.sets()
     assert json.loads(said)["set"]["parts"][0]["manifest_sha256"] == sealed.parts[0].manifest_sha256
     (counts,) = catalog.backups(TARGET)
-    found = catalog.verifications(TARGET, counts.id)
+    found = LastWords(catalog).noted(TARGET, counts.id)
     assert [one.verdict for one in found] == [Verdict.PASS, Verdict.PASS]
     assert live_leases(runs.store, TARGET, clock()) == {}
     eventually(lambda: runs.number(_LEFT, application_name(SET)) == 0, what="nothing is left on the server")

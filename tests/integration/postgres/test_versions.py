@@ -8,8 +8,9 @@ import pytest
 
 from include.engine.model import DestinationKind, Verdict
 from include.engine.sandbox.home import Sandbox
+from include.engine.systems.postgres.reached import statements
 from include.engine.systems.postgres.settings import PostgresSettings
-from tests.estate import Estate, new_estate
+from tests.estate import TARGET, Estate, eventually, new_estate
 
 pytestmark = pytest.mark.integration
 
@@ -34,13 +35,15 @@ def test_a_cluster_comes_back_at_a_time_and_in_a_drill(
 def round_trip(estate: Estate, place: Path, compression: str, on: str) -> None:
     estate.sql("create table history (n int primary key, note text)")
     estate.sql("insert into history select n, repeat('x', 200) from generate_series(1, 1000) n")
-    with estate.archiving():
+    with estate.archiving(reached_seconds=0.2):
         backup = estate.backup()
         assert (backup.detail["compression"], backup.detail["compressed_on"]) == (compression, on)
         estate.sql("insert into history values (1001, 'in time')")
         wanted = estate.now()
         estate.sql("insert into history values (1002, 'too late')")
         estate.archived()
+        # Nobody writes a heartbeat here: it is by this that a drill tells how new what came back is.
+        eventually(lambda: statements(estate.bucket, TARGET), what="the archiver has stated something")
     estate.restore(place, wanted.isoformat())
     with estate.serving(place, place.parent.name) as connection:
         assert connection.execute("select count(*), max(n) from history").fetchone() == (1001, 1001)

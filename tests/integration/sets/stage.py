@@ -18,7 +18,6 @@ from include.engine.connection_forms import as_variable
 from include.engine.contracts import Connection, Stop
 from include.engine.model import SetManifest, backup_id
 from include.engine.sandbox.home import Sandbox
-from include.engine.sandbox.ports import free_port
 from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.kafka.client import TopicPlan, open_admin
@@ -55,7 +54,7 @@ class Stage:
         self.spare = {
             "system": "postgres",
             "data_dir": str(self.sandbox.directory("sets-spare") / "data"),
-            "port": free_port(),
+            "port": self.sandbox.port("sets-spare"),
         }
         with open_admin(self.kafka.connection()) as admin:
             create_topics(admin, [TopicPlan(name=TOPIC, partitions=3, factor=1, configs={})])

@@ -74,8 +74,9 @@ class River:
                     **self.stage.cassandra.target_settings(),
                     "keyspaces": [brook.prefix],
                     # A small table under traffic: of few large ranges none would stand still while it is sampled twice.
+                    # Partitions of events have five rows, those of users one.
                     "sample_ranges": 32,
-                    "sample_rows": 8,
+                    "sample_rows": 8 if self.events else 2,
                 }
             },
         }
@@ -219,7 +220,7 @@ def test_a_set_taken_under_traffic_comes_back_with_its_job_running(river: River)
 
     # A part by itself is still a drill of that part only, and without the stream the whole is not proved.
     log = drill.choose(pipeline, target=Target.parse("kafka/main"), set_id=sealed.id)
-    assert drill.in_order(log) == [(Target.parse("kafka/main"), sealed.id)]
+    assert log.backups == ((Target.parse("kafka/main"), sealed.id),)
 
 
 def test_a_set_without_the_stream_that_is_declared_proves_nothing_about_the_pipeline(river: River) -> None:

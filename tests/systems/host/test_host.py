@@ -145,19 +145,19 @@ def test_a_command_in_a_rule_file_gives_the_number_that_it_prints_and_sees_no_se
 
 
 @pytest.mark.parametrize(
-    ("command", "error"),
+    ("command", "error", "timeout"),
     [
-        (("no-such-program-anywhere",), NotFound),
-        ((sys.executable, "-c", "raise SystemExit('it is broken')"), PermanentError),
-        ((sys.executable, "-c", "import time; time.sleep(60)"), Unreachable),
+        (("no-such-program-anywhere",), NotFound, 60),
+        ((sys.executable, "-c", "raise SystemExit('it is broken')"), PermanentError, 60),
+        ((sys.executable, "-c", "import time; time.sleep(60)"), Unreachable, 2),
     ],
     ids=["not there", "fails", "hangs"],
 )
 def test_a_command_that_is_not_there_fails_or_hangs_gives_no_number(
-    command: tuple[str, ...], error: type[Exception]
+    command: tuple[str, ...], error: type[Exception], timeout: float
 ) -> None:
     with pytest.raises(error):
-        open_declared(declared(*command)).read(clock, timeout=2)
+        open_declared(declared(*command)).read(clock, timeout=timeout)
 
 
 def test_a_command_that_hangs_leaves_nothing_behind() -> None:
@@ -181,7 +181,7 @@ def test_a_command_that_hangs_leaves_nothing_behind() -> None:
 def test_a_command_that_may_not_be_executed_is_told_as_that(tmp_path: Path) -> None:
     (tmp_path / "check").write_text("echo 1")
     with pytest.raises(PermanentError, match=r"cannot run .*check: Permission denied"):
-        open_declared(declared(str(tmp_path / "check"))).read(clock, timeout=2)
+        open_declared(declared(str(tmp_path / "check"))).read(clock, timeout=60)
 
 
 def test_the_memory_of_each_server_of_a_sandbox_is_a_series_of_one_life(sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import NotFound
@@ -25,6 +25,7 @@ from include.engine.verbs import backup, drill, restore, verify
 from include.engine.verbs.drill import Exercise
 from include.engine.verbs.pipeline import Pipeline
 from tests.alone import alone
+from tests.estate import eventually
 from tests.systems.kafka.hostile import Hostile
 
 TARGET = Target(System.KAFKA, "main")
@@ -167,7 +168,8 @@ class Stand:
 
         :param at: the record's time, in milliseconds; now when not given
         """
-        producer = self.producer(**{"transactional.id": self.prefix})
+        # The broker itself aborts what stays open for longer; the minute of the default may be over before a test is.
+        producer = self.producer(**{"transactional.id": self.prefix, "transaction.timeout.ms": 600_000})
         producer.init_transactions()
         producer.begin_transaction()
         send(producer, topic, b"open", None, 0, *at)
@@ -178,14 +180,15 @@ class Stand:
         name = self.prefix + group
         consumer = Consumer({"bootstrap.servers": self.cluster.bootstrap, "group.id": name, "log_level": 0})
         offsets = [TopicPartition(topic, p, offset, metadata="note") for (topic, p), offset in positions.items()]
-        for attempt in range(40):
+
+        def committed() -> bool:
             try:
                 consumer.commit(offsets=offsets, asynchronous=False)
-                break
-            except Exception:
-                if attempt == 39:
-                    raise
-                time.sleep(0.25)
+            except KafkaException:  # the group's coordinator may be on its way
+                return False
+            return True
+
+        eventually(committed, what=f"the group {name} has a position")
         consumer.close()
         return name
 

@@ -17,7 +17,7 @@ from include.engine.systems.postgres.detail import CheckPoint, PostgresDetail
 from include.engine.systems.postgres.lsn import Fork, Segment, format_lsn
 from include.engine.systems.postgres.reached import Reached
 from include.engine.systems.postgres.recovery import EndedEarly, explain, recovery_settings
-from include.engine.systems.postgres.selection import choose_chain, choose_way, estimate, reach_along, witness
+from include.engine.systems.postgres.selection import choose_chain, choose_way, reach_along, witness
 from include.engine.systems.postgres.wal_audit import Archive
 from include.engine.systems.postgres.wal_objects import WalObject
 
@@ -184,11 +184,6 @@ def test_the_newest_timeline_that_descends_from_the_backup_is_followed() -> None
 
 
 LATEST = RecoveryPoint.parse("latest")
-
-
-def test_an_estimate_is_the_median_speed_of_the_drills() -> None:
-    assert estimate(1000, [(100, 1.0), (100, 2.0), (100, 100.0), (0, 5.0)]) == 20.0
-    assert estimate(1000, []) is None
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from include.engine.errors import Contended
+from include.engine.errors import Contended, Refused
 from include.engine.sandbox.accounts import ourselves
 from include.engine.systems.postgres import guards
 
@@ -47,3 +48,20 @@ def test_of_two_restores_that_found_a_directory_free_one_gets_it(tmp_path: Path,
     left = guards.look(path)
     assert left.marker is not None
     assert left.marker.plan == "first"
+
+
+def test_what_is_thrown_away_counts_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore that died on a disk that holds it once can be tried again there."""
+    path = tmp_path / "data"
+    marker = guards.Marker.ours(plan="p", backup="b", started=datetime(2026, 1, 1, tzinfo=UTC), sandbox="s")
+    guards.occupy(path, guards.look(path), marker, ourselves())
+    (path / "base").mkdir()
+    (path / "base" / "1").write_bytes(bytes(range(256)) * 4096)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(Refused, match="the restore needs 900000 bytes"):
+        guards.require_space(path, 900_000)
+    guards.require_space(path, 900_000, guards.bytes_thrown_away(path, guards.look(path)))
+
+    guards.release(path)
+    assert guards.bytes_thrown_away(path, guards.look(path)) == 0

@@ -16,12 +16,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from include.engine.errors import Contended, NotFound, PermanentError, Unreachable
+from include.engine.errors import Contended, NotFound, PermanentError, TransientError, Unreachable
 from include.engine.systems.airflow.rest import RestClient
 from include.engine.systems.airflow.runs import FINAL, Approval, Run, Task
 
@@ -30,7 +30,9 @@ __all__ = ["AirflowClient", "Approval", "Run", "Task"]
 _POLL = 0.5  # seconds between two looks at a run
 _SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
 _ASKED_AGAIN = 3  # times that the same question is answered
+_PATIENCE = 60.0  # seconds for which one look after the other may fail
 _LOOKS = 120  # seconds in which a task that was answered must go on, retry delays included
+Seen = TypeVar("Seen")
 
 
 class AirflowClient(RestClient):
@@ -137,7 +139,7 @@ class AirflowClient(RestClient):
         deadline = time.monotonic() + timeout
         last = None
         while True:
-            seen = self.run(dag, run)
+            seen = _answered(lambda: self.run(dag, run), deadline)
             shape = (seen.state, tuple((task.name, task.map_index, task.state, task.tries) for task in seen.tasks))
             if shape != last:
                 last = shape
@@ -200,8 +202,9 @@ class AirflowClient(RestClient):
 
         :raises PermanentError: it ended without asking
         """
+        deadline = time.monotonic() + timeout
         for seen in self.follow(dag, run, timeout=timeout):
-            if seen.waits_for_a_person and (waiting := self.approvals(dag, run)):
+            if seen.waits_for_a_person and (waiting := _answered(lambda: self.approvals(dag, run), deadline)):
                 return waiting[0]
         raise PermanentError(f"{dag} {run} ended without asking anybody", hint="Read its tasks' logs")
 
@@ -231,15 +234,33 @@ class AirflowClient(RestClient):
 
     def _asked_again(self, approval: Approval, path: str) -> Approval | None:
         """Wait until the task has gone on for good, or is back with the question."""
+        deadline = time.monotonic() + _LOOKS
         for _ in range(_LOOKS):
             time.sleep(1.0)
-            state = self.get(path)["state"]
-            waiting = [one for one in self.approvals(approval.dag, approval.run) if one.task == approval.task]
+            state = _answered(lambda: self.get(path), deadline)["state"]
+            asked = _answered(lambda: self.approvals(approval.dag, approval.run), deadline)
+            waiting = [one for one in asked if one.task == approval.task]
             if waiting:
                 return waiting[0]
             if state in FINAL or state == "skipped":
                 return None
         return None
+
+
+def _answered(look: Callable[[], Seen], deadline: float) -> Seen:
+    """Look until there is an answer: that one look fails, as when a busy database refuses it, does not end what is waited for.
+
+    :param deadline: on the monotonic clock
+    :raises TransientError: there was none by then, or for a minute
+    """
+    patient = min(deadline, time.monotonic() + _PATIENCE)
+    while True:
+        try:
+            return look()
+        except TransientError:
+            if time.monotonic() >= patient:
+                raise
+        time.sleep(_POLL)
 
 
 def _line(event: Any) -> str:

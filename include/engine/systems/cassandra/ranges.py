@@ -108,8 +108,10 @@ class Sampler:
         ]
         return None if not simple and self._table_of(keyspace, table)["default_time_to_live"] else simple
 
-    def begin(self, keyspace: str, table: str, after: int, *, limit: int, clock: Clock) -> Rows | None:
-        """Read the first rows above the token *after*; None when their first partition has more than *limit*.
+    def begin(
+        self, keyspace: str, table: str, after: int, *, upto: int = LARGEST, limit: int, clock: Clock
+    ) -> Rows | None:
+        """Read the first rows above the token *after*, to *upto* at most; None when their first partition has more than *limit*.
 
         One statement tells the rows, where they end and when they expire, so that nothing changes between these answers.
         """
@@ -118,14 +120,14 @@ class Sampler:
         ttls = [f"TTL({quoted(name)}) AS mainstay_ttl_{n}" for n, name in enumerate(expiring or ())]
         now = clock().astimezone(UTC)
         asked = ", ".join([*shown, f"{token} AS {_MARK}", *ttls])
+        within = f"{token} > {after}" + ("" if upto == LARGEST else f" AND {token} <= {upto}")
         # No parameters: the driver would take a % in the name of a column for one.
         rows = [
             _split(text)
             for text in self._json(
-                f"SELECT JSON {asked} FROM {quoted(keyspace)}.{quoted(table)} WHERE {token} > {after} LIMIT {limit + 1}"  # noqa: S608
+                f"SELECT JSON {asked} FROM {quoted(keyspace)}.{quoted(table)} WHERE {within} LIMIT {limit + 1}"  # noqa: S608
             )
         ]
-        upto = LARGEST
         if len(rows) > limit:
             last = rows[-1][1]
             rows = [row for row in rows if row[1] < last]

@@ -121,7 +121,6 @@ class CassandraRestore:
             bytes_needed=2 * size if method is Method.LOADER else size,
             steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
-            seconds_expected=self._expected(size),
             warnings=plan_warnings(selection, detail, request, changed=altered, spared=spared),
             detail={
                 "method": str(method),
@@ -220,9 +219,7 @@ class CassandraRestore:
         selection = selection_of(job.plan)
         directory = _empty_directory(job.plan.destination.path)
         files = files_of(manifest, selection)
-        directory.mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )  # rows are in it; one that was there is as its owner wants it
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows are in it; one that was there stays as it is
         began = time.monotonic()
         job.progress.stage("fetch", sum(file.entry.bytes for file in files))
         fetched = fetch.to_here(files, directory, job.reader, job.progress, job.stop)
@@ -260,12 +257,6 @@ class CassandraRestore:
         require_logged(manifests, selection)
         logs = sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
         return logs, changed(manifests, selection)
-
-    def _expected(self, size: int) -> float | None:
-        for report in reversed(self.catalog.drills()):
-            if report.target == self.target and report.rto_seconds is not None and report.bytes:
-                return report.rto_seconds * max(1.0, size / report.bytes)
-        return None
 
 
 def _empty_directory(path: str) -> Path:

@@ -8,7 +8,8 @@ expected only until it does.  What is not comparable is counted and told, and a 
 
 Nothing is taken over from an earlier backup: each looks at other ranges, as they can be read on its day.
 
-The bound on the load: ``sample_ranges`` times ``sample_rows`` rows per table, read twice at most.
+The bound on the load: ``sample_ranges`` times ``sample_rows`` rows per table, read twice at most.  Where the inventory does not say
+how many ranges, those of many tables are fewer (:func:`deal`): what is frozen at the same time waits for the reading.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.ranges import LARGEST, SMALLEST, Sampler
 
 _AT_ONCE = 8
+_USUAL, _IN_ALL = 4, 24  # ranges of a table, and of all tables together when there are more
+
+Place = tuple[str, str]  # keyspace, table
 
 
 class RangeSample(Struct, frozen=True, kw_only=True):
@@ -59,28 +63,68 @@ class TableSamples(Struct, frozen=True, kw_only=True):
 class Effort(Struct, frozen=True, kw_only=True):
     """How much to sample, and where.
 
+    :param ranges: of each table; None for what :func:`deal` gives it
     :param rows: at most so many a range; its end is where the next partition would exceed them
     :param seed: the backup's name: another backup looks elsewhere, a retry at the same rows
     """
 
-    ranges: int
+    ranges: int | None
     rows: int
     seed: str
     clock: Clock
 
 
-def choose_ranges(sampler: Sampler, tables: Sequence[tuple[str, str]], effort: Effort) -> list[TableSamples]:
+def deal(tables: Sequence[Place], effort: Effort) -> dict[Place, int]:
+    """Give how many ranges of each table are read.  Pure.
+
+    By default four, of many tables fewer, and of each table one: the dice say which ones get more.
+    """
+    if effort.ranges is not None:
+        return dict.fromkeys(tables, effort.ranges)
+    each, more = divmod(_IN_ALL, max(len(tables), 1))
+    if each >= _USUAL:
+        return dict.fromkeys(tables, _USUAL)
+    if each == 0:
+        return dict.fromkeys(tables, 1)
+    lucky = random.Random(effort.seed).sample(sorted(tables), more)  # noqa: S311
+    return {place: each + (place in lucky) for place in tables}
+
+
+class _Stretch(Struct, frozen=True):
+    """Where rows are to be read, and at most how many."""
+
+    place: Place
+    after: int
+    limit: int
+    upto: int = LARGEST
+
+
+def choose_ranges(sampler: Sampler, tables: Sequence[Place], effort: Effort) -> list[TableSamples]:
     """Choose token ranges of each table and read them for the first time.  A table that cannot be read says why."""
-    places = [(keyspace, table, start) for keyspace, table in tables for start in _starts(keyspace, table, effort)]
+    dealt = deal(tables, effort)
+    starts = {place: _starts(*place, effort, dealt[place]) for place in tables}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sample") as pool:
-        # From the smallest token first: a small table is covered whole by it, and needs no second range.
-        first = list(pool.map(lambda place: _tried(sampler, place, effort), [p for p in places if p[2] == SMALLEST]))
-        small = {(one.keyspace, one.table) for one in first if isinstance(one, RangeSample) and one.upto == LARGEST}
-        more = [place for place in places if place[2] != SMALLEST and place[:2] not in small]
-        read = first + list(pool.map(lambda place: _tried(sampler, place, effort), more))
-    ranges: dict[tuple[str, str], list[RangeSample]] = {place: [] for place in tables}
-    unread: dict[tuple[str, str], str] = {}
-    for one in read:
+        # One of each table first: a small table is covered whole by it, or by it and the rest, and needs no other.
+        begun = [_Stretch(place, some[0], effort.rows) for place, some in starts.items() if some]
+        first = list(pool.map(lambda stretch: _tried(sampler, stretch, effort), begun))
+        ended = {
+            (one.keyspace, one.table): one for one in first if isinstance(one, RangeSample) and one.upto == LARGEST
+        }
+        others = [_Stretch(place, after, effort.rows) for place in tables for after in starts[place][1:]]
+        small = {place for place, one in ended.items() if one.after == SMALLEST}
+        others = [one for one in others if one.place not in small]
+        rests = [
+            _Stretch(place, SMALLEST, effort.rows - one.rows, upto=one.after)
+            for place, one in ended.items()
+            if place not in small and one.rows < effort.rows
+        ]
+        more = list(pool.map(lambda stretch: _tried(sampler, stretch, effort), [*others, *rests]))
+    for rest, one in zip(rests, more[len(others) :], strict=True):
+        if isinstance(one, RangeSample) and one.upto == rest.upto:
+            small.add(rest.place)
+    ranges: dict[Place, list[RangeSample]] = {place: [] for place in tables}
+    unread: dict[Place, str] = {}
+    for one in [*first, *more]:
         if isinstance(one, RangeSample):
             ranges[one.keyspace, one.table].append(one)
         elif isinstance(one, TableSamples):
@@ -178,17 +222,18 @@ def _has_expired(one: RangeSample, clock: Clock) -> bool:
     return one.expires is not None and one.expires <= clock()
 
 
-def _starts(keyspace: str, table: str, effort: Effort) -> list[int]:
-    """Where ranges begin: at the smallest token, then anywhere."""
+def _starts(keyspace: str, table: str, effort: Effort, ranges: int) -> list[int]:
+    """Where ranges begin: at the smallest token, then anywhere; a single one that nobody asked for anywhere at once."""
     dice = random.Random(f"{effort.seed} {keyspace} {table}")  # noqa: S311
-    return [SMALLEST, *(dice.randrange(SMALLEST + 1, LARGEST) for _ in range(effort.ranges - 1))][: effort.ranges]
+    anywhere = (dice.randrange(SMALLEST + 1, LARGEST) for _ in range(ranges))
+    return [next(anywhere)] if effort.ranges is None and ranges == 1 else [SMALLEST, *anywhere][:ranges]
 
 
-def _tried(sampler: Sampler, place: tuple[str, str, int], effort: Effort) -> RangeSample | TableSamples | None:
+def _tried(sampler: Sampler, stretch: _Stretch, effort: Effort) -> RangeSample | TableSamples | None:
     """Read the range from a start; nothing when one partition is larger than a sample may be."""
-    keyspace, table, start = place
+    (keyspace, table), start = stretch.place, stretch.after
     try:
-        rows = sampler.begin(keyspace, table, start, limit=effort.rows, clock=effort.clock)
+        rows = sampler.begin(keyspace, table, start, upto=stretch.upto, limit=stretch.limit, clock=effort.clock)
     except MainstayError as error:
         return TableSamples(keyspace=keyspace, table=table, unread=error.message)
     if rows is None:

@@ -71,7 +71,12 @@ class Settings(TargetSettings):
     window: str | None = Field(None, description="copy only between these times, UTC: 22:00-06:00")
     multipart_above: str = Field("4GiB", description="larger files go in parts; S3 takes up to 5 GiB in one piece")
     check_data: bool = Field(default=True, description="compare each new Data.db with Cassandra's own CRC on the node")
-    sample_ranges: int = Field(4, ge=0, le=256, description="token ranges sampled per table, for the drill to compare")
+    sample_ranges: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="token ranges sampled per table, for the drill to compare; when not given four, and of many tables fewer",
+    )
     sample_rows: int = Field(200, ge=1, le=10_000, description="rows in each of them, at most")
 
     @field_validator("bandwidth", "restore_bandwidth", "multipart_above")

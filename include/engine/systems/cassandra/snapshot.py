@@ -27,7 +27,7 @@ from include.engine.systems.cassandra.ring import (
     require_no_newcomer,
 )
 from include.engine.systems.cassandra.roles import read_roles
-from include.engine.systems.cassandra.samples import Effort, TableSamples, choose_ranges, keep_quiet
+from include.engine.systems.cassandra.samples import Effort, TableSamples, choose_ranges, deal, keep_quiet
 from include.engine.systems.cassandra.schema import Schema, read_schema, user_keyspaces
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.stillness import Looks, Stillness
@@ -163,7 +163,7 @@ def _read_first(
     tables = schema.tables()
     with ThreadPoolExecutor(1, thread_name_prefix="look") as beside:
         # Of a few tables a second reading is cheaper than two ways to each node.
-        looking = beside.submit(stillness.look) if effort.ranges * len(tables) >= _MANY_RANGES else None
+        looking = beside.submit(stillness.look) if sum(deal(tables, effort).values()) >= _MANY_RANGES else None
         sampler.learn(schema.keyspaces)  # after the schema: what changes from now on is seen by the second look at that
         looked = looking.result() if looking else {}
     return looked, choose_ranges(sampler, tables, effort)

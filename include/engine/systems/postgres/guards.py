@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import threading
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -69,6 +70,13 @@ class Occupation(Struct, frozen=True, kw_only=True):
     entries: int = 0
     marker: Marker | None = None
 
+    def left_by(self, plan: str) -> bool:
+        """Whether an attempt of the restore that *plan* names has left it: the next one does it all again."""
+        return self.marker is not None and self.marker.plan == plan
+
+
+NOTHING = Occupation(kind="absent")
+
 
 def require_whole(request: PlanRequest) -> None:
     """Refuse to restore a part: the files of a cluster belong together.
@@ -91,7 +99,7 @@ def look(path: Path) -> Occupation:
     if not path.is_absolute():
         raise Misconfigured(f"{str(path)!r} is not an absolute path", hint="write the whole path, beginning with /")
     if not path.exists():
-        return Occupation(kind="absent")
+        return NOTHING
     if not path.is_dir():
         raise Refused(f"{path} is not a directory", hint="choose an empty directory, or one that does not exist yet")
     # A file system's own folder on a fresh disk is nobody's data.
@@ -164,18 +172,41 @@ def require_allowed(path: Path, found: Occupation, *, identity: str, confirm: st
     )
 
 
-def require_space(path: Path, needed: int) -> None:
+def overwritten(path: Path, found: Occupation, plan: str) -> tuple[str, ...]:
+    """Say what a person has to know of before the restore that *plan* names takes *path*.
+
+    What an attempt of the same restore has left is none of it: whoever agreed to the restore agreed to that.
+    """
+    if found.kind == "unfinished":
+        return () if found.left_by(plan) else (f"{path}: an unfinished restore, which is thrown away",)
+    return (f"{path}: moved aside",) if found.kind in ("cluster", "foreign") else ()
+
+
+def require_space(path: Path, needed: int, thrown_away: int = 0) -> None:
     """Check that the disk of *path* has room for the restore.
 
+    :param thrown_away: bytes on it that are removed before the restore begins
     :raises Refused: it has not; the message says how much is needed
     """
     there = next(parent for parent in (path, *path.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(there).free + thrown_away
     if free < needed:
         raise Refused(
             f"the restore needs {needed} bytes ({needed / 2**30:.1f} GiB) in {path}, {free} ({free / 2**30:.1f} GiB) are free",
             hint="free some space, or choose a larger disk",
         )
+
+
+def bytes_thrown_away(path: Path, found: Occupation) -> int:
+    """Give what an unfinished restore takes of the disk, which is free again when the next one has taken its place."""
+    if found.kind != "unfinished":
+        return 0
+    taken = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):  # its server may still run, until the directory is taken
+                taken += Path(folder, name).lstat().st_blocks * 512  # a block is that, whatever the disk's own are
+    return taken
 
 
 def system_identifier(data: Path) -> str:

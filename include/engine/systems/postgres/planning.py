@@ -30,10 +30,14 @@ def log_bytes(archive: Archive, way: Way, detail: PostgresDetail) -> int:
     return sum(wal.bytes for number, wal in numbers.items() if number >= first)
 
 
-def steps(choice: Choice, way: Way, point: RecoveryPoint, destination: Destination) -> tuple[str, ...]:
-    """Tell what is done, one step after the other."""
+def steps(choice: Choice, way: Way, point: RecoveryPoint, destination: Destination, *, again: bool) -> tuple[str, ...]:
+    """Tell what is done, one step after the other.
+
+    :param again: an attempt of the same restore has left something
+    """
     ids = ", ".join(manifest.id for manifest in choice.chain)
-    steps = [f"fetch, decrypt and unpack {ids} into {destination.path}, comparing every object with its SHA-256"]
+    steps = [f"throw away what an attempt of this restore has left in {destination.path}"] if again else []
+    steps.append(f"fetch, decrypt and unpack {ids} into {destination.path}, comparing every object with its SHA-256")
     if len(choice.chain) > 1:
         steps.append("combine the chain with pg_combinebackup")
     steps += [

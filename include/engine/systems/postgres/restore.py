@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from include.engine.contracts import PlanRequest, Rehearsal, RestoreJob
-from include.engine.errors import MainstayError, Misconfigured, NotFound, Refused, Unsupported
+from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import (
     Destination,
     DestinationKind,
@@ -36,7 +36,7 @@ from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.frozen_log import FrozenLog, await_samples, freeze_log
 from include.engine.systems.postgres.landing import Ground, Landing
-from include.engine.systems.postgres.selection import Choice, choose_chain, choose_way, estimate
+from include.engine.systems.postgres.selection import Choice, choose_chain, choose_way
 from include.engine.systems.postgres.tidying import tidy
 from include.engine.systems.postgres.wal_audit import Archive, Histories
 from include.engine.systems.postgres.wal_objects import list_wal
@@ -98,8 +98,10 @@ class PostgresRestore:
         self.binaries(choice.manifest)
         destination = self._destination(request, choice)
         needed = planning.bytes_needed(choice)
-        overwritten = () if request.rehearsal else self._guard(destination, choice, request.confirm)
-        guards.require_space(Path(destination.path), needed)
+        path = Path(destination.path)
+        found = guards.NOTHING if request.rehearsal else self._guard(destination, choice, request.confirm)
+        guards.require_space(path, needed, guards.bytes_thrown_away(path, found))
+        doing = _plan_id(self.target, choice.manifest.id, point, destination)
         fetched = sum(manifest.bytes for manifest in choice.chain) + planning.log_bytes(archive, way, detail)
         return RestorePlan(
             target=self.target,
@@ -109,9 +111,8 @@ class PostgresRestore:
             destination=destination,
             bytes_to_fetch=fetched,
             bytes_needed=needed,
-            steps=planning.steps(choice, way, point, destination),
-            would_overwrite=overwritten,
-            seconds_expected=estimate(fetched, self._rates()),
+            steps=planning.steps(choice, way, point, destination, again=found.left_by(doing)),
+            would_overwrite=guards.overwritten(path, found, doing),
             warnings=(*choice.warnings, *way.warnings),
         )
 
@@ -121,17 +122,19 @@ class PostgresRestore:
         A restore that dies leaves a marked directory, which the next run may throw away.
 
         :raises Corrupt: naming the object that is not what was backed up
+        :raises Refused: when more would be overwritten than the plan says
         """
         kind, path = job.plan.destination.kind, Path(job.plan.destination.path)
-        manifest = job.chain[-1]
+        manifest, doing = job.chain[-1], _plan_id(self.target, job.plan.backup, job.plan.point, job.plan.destination)
         found = guards.look(path)
         guards.require_idle(path, found)
-        if found.kind in ("cluster", "foreign") and not job.plan.would_overwrite:
-            raise Refused(f"{path} is no longer empty", hint="plan the restore again")
-        sandbox = self.home.sandbox(self._sandbox_name(job.plan))
-        marker = guards.Marker.ours(
-            plan=_plan_id(job.plan), backup=manifest.id, started=job.clock(), sandbox=sandbox.name
-        )
+        if more := set(guards.overwritten(path, found, doing)) - set(job.plan.would_overwrite):
+            raise Refused(
+                f"{path} is not as it was planned: the restore would overwrite {', '.join(more)}",
+                hint="plan the restore again",
+            )
+        sandbox = self.home.sandbox(self._sandbox_name(job.plan, doing))
+        marker = guards.Marker.ours(plan=doing, backup=manifest.id, started=job.clock(), sandbox=sandbox.name)
         if found.marker is not None:  # its server may have outlived it
             self.home.sandbox(found.marker.sandbox).stop()
         sandbox.stop()
@@ -221,8 +224,8 @@ class PostgresRestore:
             raise Misconfigured("the restore has no directory to go to", hint="name one with --to")
         return Destination(kind=kind, path=request.path)
 
-    def _guard(self, destination: Destination, choice: Choice, confirm: str) -> tuple[str, ...]:
-        """Refuse what must not be overwritten; give what would be."""
+    def _guard(self, destination: Destination, choice: Choice, confirm: str) -> guards.Occupation:
+        """Refuse what must not be overwritten; give what is there."""
         path = Path(destination.path)
         found = guards.look(path)
         guards.require_idle(path, found)
@@ -237,22 +240,13 @@ class PostgresRestore:
                 f"{self.home.account.name}, who runs the server, cannot enter {inside}",
                 hint="choose a directory outside of a private one such as /root, or open the way with chmod o+x",
             )
-        if found.kind == "unfinished":
-            return (f"{path}: an unfinished restore, which is thrown away",)
-        return (f"{path}: moved aside",) if found.kind in ("cluster", "foreign") else ()
-
-    def _rates(self) -> list[tuple[int, float]]:
-        try:
-            drills = self.catalog.drills()
-        except MainstayError:
-            return []  # an estimate is not worth a failed plan
-        return [(d.bytes, d.rto_seconds) for d in drills if d.target == self.target and d.rto_seconds]
+        return found
 
     @staticmethod
-    def _sandbox_name(plan: RestorePlan) -> str:
+    def _sandbox_name(plan: RestorePlan, doing: str) -> str:
         if plan.destination.kind is DestinationKind.SERVER:
             return f"server-{plan.destination.name}"
-        return plan.destination.name or f"restore-{plan.target.name[:24]}-{_plan_id(plan)}"
+        return plan.destination.name or f"restore-{plan.target.name[:24]}-{doing}"
 
 
 def open_engine(
@@ -266,7 +260,7 @@ def open_engine(
     return PostgresRestore(target, catalog, Home.of(_PROJECT), identities=identities, servers=servers)
 
 
-def _plan_id(plan: RestorePlan) -> str:
-    # Names what a plan does, so that doing it again finds its own remains.
-    text = f"{plan.target} {plan.backup} {plan.point} {plan.destination.path}"
+def _plan_id(target: Target, backup: str, point: RecoveryPoint, destination: Destination) -> str:
+    # Names what a restore does, so that doing it again finds its own remains.
+    text = f"{target} {backup} {point} {destination.path}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]

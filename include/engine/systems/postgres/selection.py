@@ -212,13 +212,3 @@ def _stored_at(found: Reach, span: BackupSpan) -> datetime:
 
 def _moment(at: datetime) -> str:
     return at.isoformat(timespec="seconds")
-
-
-def estimate(bytes_: int, rates: Sequence[tuple[int, float]]) -> float | None:
-    """Say how many seconds *bytes_* should take, judging by earlier drills.
-
-    :param rates: bytes and seconds of each drill; drills without either are ignored
-    :returns: None when there was none
-    """
-    speeds = sorted(done / seconds for done, seconds in rates if done > 0 and seconds > 0)
-    return bytes_ / speeds[len(speeds) // 2] if speeds else None
