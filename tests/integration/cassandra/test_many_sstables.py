@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize(
-    "wanted", [2000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "wanted", [2000, pytest.param(9000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )  # fmt: skip
 def test_thousands_of_small_sstables_are_backed_up_and_come_back_in_a_sandbox(
     estate: Estate, keyspace: str, cql: Cql, home: Home, wanted: int

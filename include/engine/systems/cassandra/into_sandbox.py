@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from include.engine.contracts import RestoreJob
+from include.engine.errors import Unsupported
 from include.engine.model import Restored, Stage
 from include.engine.sandbox.home import Home
 from include.engine.store.bucket import Bucket
@@ -20,14 +21,34 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
 
+_FILES, _FILES_OF_AN_SSTABLE = 1000, 2  # that a node has open: rows and index of each, and its own
 _HEAP, _LARGEST_HEAP = 512, 4096  # MiB; with the first alone a node dies of two thousand SSTables of one table
 _VERIFY = 6 * 3600.0  # seconds that the reading of every row of a table may take
 
 
-def heap_for(job: RestoreJob) -> int:
-    """Give the heap, in MiB, of a node that takes what *job* restores: who reads a table has all its SSTables open at once."""
+def sstables_of(job: RestoreJob) -> int:
+    """Count the SSTables that *job* restores."""
     files = files_of(job.chain[-1], selection_of(job.plan))
-    return min(_LARGEST_HEAP, _HEAP + sum(file.name.endswith("-Data.db") for file in files))
+    return sum(file.name.endswith("-Data.db") for file in files)
+
+
+def heap_for(sstables: int) -> int:
+    """Give the heap, in MiB, of a node that takes so many SSTables: who reads a table has all of them open at once.  Pure."""
+    return min(_LARGEST_HEAP, _HEAP + sstables)
+
+
+def require_open_files(sstables: int, *, allowed: int) -> None:
+    """Check, before its node starts, that it may have so many SSTables open.  Pure.
+
+    :param allowed: files that a server on this machine may have open
+    :raises Unsupported: naming the limit that it needs
+    """
+    needed = _FILES + _FILES_OF_AN_SSTABLE * sstables
+    if needed > allowed:
+        raise Unsupported(
+            f"a node that takes this backup has {needed} files open, and a server on this machine may have {allowed}",
+            hint=f"raise the limit (`ulimit -Hn {needed}`, LimitNOFILE= of a unit), or compact the table and back it up again",
+        )
 
 
 def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServer) -> Restored:
