@@ -251,11 +251,11 @@ def test_a_set_stays_while_one_of_its_parts_is_restored(catalog: Catalog) -> Non
     with reading(catalog.bucket, MAIN, night(8), until=NOW + DAY, clock=ticking()):
         plan = plan_expiry(catalog, LAST_TWO, NOW)
         done = apply(catalog, plan)
-    assert plan.sets[night(8)] == ("a part of it is taken or restored",)
-    assert f"set {night(8)}: a part of it is taken or restored" in plan.cannot
+    assert plan.sets[night(8)] == ("in use: a part of it is taken or restored",)
+    assert f"set {night(8)} is in use: a part of it is taken or restored" in plan.cannot
     assert done.sets == (night(9),)
     assert catalog.set(night(8)).parts  # the next part's turn comes in an hour: what it needs of the set is there
-    assert [m.id for m in done.kept["cassandra/events"]] == [night(8), night(7), night(6)]
+    assert [m.id for m in catalog.backups(EVENTS)] == [night(8), night(7), night(6)]
     assert apply(catalog, plan_expiry(catalog, LAST_TWO, NOW)).sets == (night(8),)
 
 
@@ -277,7 +277,7 @@ def test_a_set_that_is_pinned_while_others_are_deleted_stays_with_its_parts(cata
     done = apply(quick, plan_expiry(quick, LAST_TWO, NOW))
     assert done.sets == (night(9),)
     assert done.spared == (f"set {night(8)}", f"postgres/main {night(8)}")
-    assert [m.id for m in done.kept["postgres/main"]] == [night(10), night(8), night(2), night(1)]
+    assert [m.id for m in catalog.backups(MAIN)] == [night(10), night(8), night(2), night(1)]
     assert catalog.kept(night(8)) is not None
 
 

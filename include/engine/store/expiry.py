@@ -23,8 +23,8 @@ from include.engine.store.retention import Candidate, Policy, reasons
 
 UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
 
-_IN_USE = "a part of it is taken or restored"
-
+_IN_USE = "in use: a part of it is taken or restored"
+_HOLDS = ("locked until", _IN_USE)  # how a reason begins that is none of the policy's
 LockedUntil = Callable[[str], datetime | None]  # by key
 Reasons = dict[str, tuple[str, ...]]
 _Sealed = Mapping[tuple[Target, str], Sequence[str]]  # the kept sets that a backup is part of; none for parts of others
@@ -50,9 +50,7 @@ class ExpiryPlan(Struct, frozen=True, kw_only=True):
     backups: dict[str, Reasons]  # kept backups of each target, and why
     delete: tuple[Doomed, ...]  # in this order: increments before what they are based on
     cannot: tuple[str, ...]  # what would go, and what holds it
-    kept: dict[
-        str, tuple[Manifest, ...]
-    ]  # oldest first; by it a system expires what goes with its backups, such as WAL
+    kept: dict[str, tuple[Manifest, ...]]  # oldest first; by it a system expires what goes with its backups, as WAL
 
     @property
     def bytes(self) -> int:
@@ -86,10 +84,6 @@ def plan_expiry(
     decide = _Decide(catalog, policy, now, locked_until or _never_locked)
     all_sets = catalog.sets()
     sets = decide.sets(all_sets)
-    # Its parts would stay, and what they need of the set (the cut, the log's positions) would be gone when their turn comes.
-    leases = Leases(catalog.bucket, now)
-    in_use = [found.id for found in all_sets if found.id not in sets and any(map(leases.held, _parts(found)))]
-    sets |= dict.fromkeys(in_use, (_IN_USE,))
     sealed: dict[tuple[Target, str], list[str]] = defaultdict(list)
     for found in all_sets:
         for part in found.parts:
@@ -97,17 +91,15 @@ def plan_expiry(
     backups: dict[str, Reasons] = {}
     kept: dict[str, tuple[Manifest, ...]] = {}
     delete: list[Doomed] = []
-    cannot = [f"set {set_id}: {_IN_USE}" for set_id in in_use]
+    cannot: list[str] = []
     for target in catalog.targets():
         manifests = catalog.backups(target)
         wanted = decide.backups(manifests, sealed)
         going = [manifest for manifest in manifests if manifest.id not in wanted]
         running = live_leases(catalog.bucket, target, now) if going else {}  # as they are after the manifests were read
         if running:  # it may build on what would go, or restore it
-            cannot += [
-                f"{target}: nothing is deleted while a backup is taken or restored: {lease}"
-                for lease in running.values()
-            ]
+            why = "nothing is deleted while a backup is taken or restored"
+            cannot += [f"{target}: {why}: {lease}" for lease in running.values()]
             wanted |= {manifest.id: ("a backup of the target is taken or restored",) for manifest in going}
             going = []
         backups[str(target)] = wanted
@@ -122,8 +114,8 @@ def plan_expiry(
         delete=tuple(delete),
         cannot=(
             *cannot,
-            *_only_locked("set", sets),
-            *(x for t, found in backups.items() for x in _only_locked(t, found)),
+            *_only_held("set", sets),
+            *(x for t, found in backups.items() for x in _only_held(t, found)),
         ),
         kept=kept,
     )
@@ -158,17 +150,17 @@ def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | Non
     # What the plan kept it kept with all its parents, and what came later is kept now: the intersection breaks no chain.
     planned = {(doomed.target, doomed.backup) for doomed in plan.delete}
     doomed = [doomed for doomed in fresh.delete if (doomed.target, doomed.backup) in planned]
-    still = {(one.target, one.backup) for one in doomed}
     deeds = _Deeds(catalog, fresh.kept)
     deeds.delete_sets(sets)
     deeds.delete_backups(doomed)
+    still = {(one.target, one.backup) for one in doomed}.difference(*deeds.pinned.values())
     return Expired(
         sets=tuple(deeds.sets),
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),
         spared=(
             *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets or set_id in deeds.pinned),
-            *(f"{target} {backup}" for target, backup in sorted((planned - still) | (planned & deeds.pinned_parts))),
+            *(f"{target} {backup}" for target, backup in sorted(planned - still)),
         ),
     )
 
@@ -196,7 +188,11 @@ class _Decide:
             )
             for one, keep in zip(found, keeps, strict=True)
         ]
-        return self._reasons(candidates, lambda set_id: f"sets/{set_id}/manifest.json")
+        wanted = self._reasons(candidates, lambda set_id: f"sets/{set_id}/manifest.json")
+        # Its parts would stay, and what they need of the set (the log's positions) would be gone when their turn comes.
+        leases = Leases(self._catalog.bucket, self._now)
+        in_use = [one.id for one in found if one.id not in wanted and any(map(leases.held, _parts(one)))]
+        return wanted | dict.fromkeys(in_use, (_IN_USE,))
 
     def backups(self, found: Sequence[Manifest], sealed: _Sealed) -> Reasons:
         if not found:
@@ -242,8 +238,7 @@ class _Deeds:
         self._named = {target: _keys(manifests) for target, manifests in kept.items()}
         self._needed: set[tuple[Target, str]] = set()
         self.sets: list[str] = []
-        self.pinned: set[str] = set()
-        self.pinned_parts: set[tuple[Target, str]] = set()
+        self.pinned: dict[str, set[tuple[Target, str]]] = {}
         self.backups: list[Doomed] = []
         self.refused: list[str] = []
 
@@ -255,16 +250,14 @@ class _Deeds:
             parts = _parts(found)
             # Once more: to decide takes minutes where there is much, and a person may have pinned it meanwhile.
             if self._catalog.kept(set_id) is not None:
-                self.pinned.add(set_id)
-                self.pinned_parts |= parts
-                self._needed |= parts
-                continue
-            refused = self._catalog.delete_set(set_id)
-            self.refused += refused
-            if f"sets/{set_id}/manifest.json" in refused:
-                self._needed |= parts
+                self.pinned[set_id] = parts
             else:
-                self.sets.append(set_id)
+                refused = self._catalog.delete_set(set_id)
+                self.refused += refused
+                if f"sets/{set_id}/manifest.json" not in refused:
+                    self.sets.append(set_id)
+                    continue
+            self._needed |= parts
 
     def delete_backups(self, doomed: Iterable[Doomed]) -> None:
         for one in doomed:
@@ -299,10 +292,8 @@ def _keys(manifests: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(entry.key for manifest in manifests for entry in manifest.entries)
 
 
-def _only_locked(what: str, found: Reasons) -> list[str]:
-    return [
-        f"{what} {id_} is {why[0]}" for id_, why in found.items() if all(one.startswith("locked until") for one in why)
-    ]
+def _only_held(what: str, found: Reasons) -> list[str]:
+    return [f"{what} {id_} is {why[0]}" for id_, why in found.items() if all(one.startswith(_HOLDS) for one in why)]
 
 
 def _never_locked(_key: str) -> datetime | None:
