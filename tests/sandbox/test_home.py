@@ -113,6 +113,21 @@ def test_a_secret_is_made_once_and_only_its_owner_can_read_it(sandbox: Sandbox) 
     assert (sandbox.root / "secrets" / "kafka").stat().st_mode & 0o777 == 0o600
 
 
+def test_whoever_is_killed_while_a_port_is_written_down_leaves_no_half_of_it(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, _: str) -> None:
+        path.touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.port("kafka")
+    assert sandbox.port("kafka") == sandbox.port("kafka") > 0
+    assert sandbox.port("cassandra") != sandbox.port("kafka")
+
+
 def test_a_socket_has_a_short_path_however_deep_the_project_lies(open_place: Path, public: Path) -> None:
     deep = open_place / ("deep" * 20)
     deep.mkdir()

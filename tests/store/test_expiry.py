@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from unittest.mock import patch
 
 import msgspec
 import pytest
 
-from include.engine.errors import Corrupt
+from include.engine.errors import Corrupt, NotFound
 from include.engine.model import Check, DrillReport, Entry, Target, Verdict, Verification, backup_id
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog, Keep
 from include.engine.store.expiry import ExpiryPlan, apply, plan_expiry
-from include.engine.store.lease import hold
+from include.engine.store.lease import hold, reading
 from include.engine.store.retention import Policy
 from tests.store.making import (
     DAY,
@@ -242,6 +243,50 @@ def test_nothing_of_a_target_goes_while_its_backup_is_running(catalog: Catalog) 
     assert doomed(plan) == [("cassandra/events", night(9))]
     assert "postgres/main: nothing is deleted while a backup is taken or restored" in plan.cannot[0]
     assert [m.id for m in plan.kept["postgres/main"]] == [night(9), night(8), night(7)]
+
+
+def test_a_set_stays_while_one_of_its_parts_is_restored(catalog: Catalog) -> None:
+    for days in (9, 8, 7, 6):
+        a_night(catalog, days=days, targets=(MAIN, EVENTS))
+    with reading(catalog.bucket, MAIN, night(8), until=NOW + DAY, clock=ticking()):
+        plan = plan_expiry(catalog, LAST_TWO, NOW)
+        done = apply(catalog, plan)
+    assert plan.sets[night(8)] == ("in use: a part of it is taken or restored",)
+    assert f"set {night(8)} is in use: a part of it is taken or restored" in plan.cannot
+    assert done.sets == (night(9),)
+    assert catalog.set(night(8)).parts  # the next part's turn comes in an hour: what it needs of the set is there
+    assert [m.id for m in catalog.backups(EVENTS)] == [night(8), night(7), night(6)]
+    assert apply(catalog, plan_expiry(catalog, LAST_TWO, NOW)).sets == (night(8),)
+
+
+class _Quick(Catalog):
+    """A catalog in which a person pins a set while retention is at its first deletion."""
+
+    def delete_set(self, set_id: str) -> tuple[str, ...]:
+        self.keep(night(8), Keep(by="ana", reason="wait!", at=NOW))
+        return super().delete_set(set_id)
+
+
+def test_a_set_that_is_pinned_while_others_are_deleted_stays_with_its_parts(catalog: Catalog) -> None:
+    full = a_backup(catalog, days=10)
+    a_night(catalog, days=9)
+    a_set(catalog, a_backup(catalog, days=8, parent=full.id), days=8)
+    for days in (2, 1):
+        a_night(catalog, days=days)
+    quick = _Quick(catalog.bucket)
+    done = apply(quick, plan_expiry(quick, LAST_TWO, NOW))
+    assert done.sets == (night(9),)
+    assert done.spared == (f"set {night(8)}", f"postgres/main {night(8)}")
+    assert [m.id for m in catalog.backups(MAIN)] == [night(10), night(8), night(2), night(1)]
+    assert catalog.kept(night(8)) is not None
+
+
+def test_whoever_pins_a_set_that_has_just_gone_is_told(catalog: Catalog) -> None:
+    a_night(catalog, days=1)
+    found = iter([catalog.find_set(night(1)), None])
+    with patch.object(catalog, "find_set", lambda _: next(found)), pytest.raises(NotFound, match="there is no set"):
+        catalog.keep(night(1), Keep(by="ana", reason="wait!", at=NOW))
+    assert catalog.kept(night(1)) is None
 
 
 def test_a_manifest_that_cannot_be_read_stops_everything(catalog: Catalog) -> None:

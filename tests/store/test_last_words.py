@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.engine.contracts import Stop
+from include.engine.errors import Corrupt
 from include.engine.model import Entry, Manifest, ReadBack, Target, Verdict, Verification, backup_id, encode
 from include.engine.store import damage
 from include.engine.store.bucket import Bucket
@@ -30,7 +31,19 @@ from include.engine.store.verify import verify_backup
 from include.engine.verbs import proofs
 from include.engine.verbs.verify import LATELY
 from tests.cli import paper
-from tests.store.making import EVENTS, MAIN, NOW, Told, a_backup, a_night, a_set, days_ago, memory_catalog, verified
+from tests.store.making import (
+    EVENTS,
+    MAIN,
+    NOW,
+    Told,
+    a_backup,
+    a_night,
+    a_set,
+    days_ago,
+    memory_catalog,
+    overwrite,
+    verified,
+)
 
 WRITTEN = days_ago(20)
 
@@ -217,6 +230,55 @@ def test_retention_keeps_an_older_set_when_the_newest_verified_one_was_found_to_
 
     assert plan.sets[whole.id] == ("the newest verified",)
     assert "the newest verified" in plan.backups[str(EVENTS)][whole.id]
+
+
+def silence(shared: Shared, manifest: Manifest) -> str:
+    """Make what was found last about a backup unreadable."""
+    last = shared.catalog.read_back.noted(EVENTS, manifest.id)[-1]
+    overwrite(shared.catalog.bucket, last.key, b"{")
+    return last.key
+
+
+def test_nothing_is_believed_while_one_who_may_have_found_damage_cannot_be_heard(shared: Shared) -> None:
+    assert verify(shared.catalog, shared.first, 6).verdict is Verdict.PASS
+    shared.rot()
+    assert verify(shared.catalog, shared.first, 5, trust=None).verdict is Verdict.FAIL
+    silence(shared, shared.first)
+    found = verify(shared.catalog, shared.second, 4)
+    assert (found.verdict, found.trusted_objects) == (Verdict.FAIL, 0)
+
+
+def test_what_was_read_before_an_unheard_word_is_unverified_until_it_is_read_again(shared: Shared) -> None:
+    for manifest, days in ((shared.first, 6.0), (shared.second, 4.0)):
+        assert verify(shared.catalog, manifest, days).verdict is Verdict.PASS
+    shared.rot()
+    verify(shared.catalog, shared.first, 3, trust=None)
+    key = silence(shared, shared.first)
+
+    last = LastWords(shared.catalog).of(EVENTS, shared.second.id)
+    assert last is not None
+    assert last.verdict is Verdict.UNVERIFIED
+    (problem,) = last.problems
+    assert problem.startswith(f"{key} cannot be read, and may have found what this backup shares damaged")
+    shared.rot()  # the same bit: as it was
+    verify(shared.catalog, shared.second, 2, trust=None)
+    again = LastWords(shared.catalog).of(EVENTS, shared.second.id)
+    assert again is not None
+    assert again.verdict is Verdict.PASS
+
+
+def test_retention_deletes_nothing_on_the_word_of_a_backup_that_an_unheard_one_may_be_about(shared: Shared) -> None:
+    whole = a_backup(shared.catalog, EVENTS, days=9, objects={"mine": b"x"})
+    a_set(shared.catalog, whole, days=9)
+    for manifest, days in ((whole, 9.0), (shared.first, 6.0), (shared.second, 4.0)):
+        assert verify(shared.catalog, manifest, days).verdict is Verdict.PASS
+    shared.night(1)
+    shared.rot()
+    verify(shared.catalog, shared.first, 3, trust=None)
+    key = silence(shared, shared.first)
+
+    with pytest.raises(Corrupt, match=key):
+        plan_expiry(shared.catalog, Policy(redundancy=1), NOW)
 
 
 def test_a_fail_stays_one_when_the_store_was_away_since() -> None:

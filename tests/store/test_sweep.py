@@ -260,5 +260,13 @@ def test_only_old_uploads_without_a_lease_are_abandoned() -> None:
     assert abandoned([old, young, held], held={f"{ATTEMPT}2"}, before=days_ago(2)) == [old]
 
 
+def test_a_large_shared_object_is_not_taken_from_a_copy_that_sends_it_for_days() -> None:
+    of_many = "cassandra/events/objects/abc"
+    sent = Unfinished(key=of_many, upload="1", started=days_ago(3), bytes=1)
+    attempt = "cassandra/events/backups/20261120T120000Z/a1"
+    assert abandoned([sent], held={attempt}, before=days_ago(2)) == []
+    assert abandoned([sent], held={attempt.replace("events", "others")}, before=days_ago(2)) == [sent]
+
+
 def test_stores_other_than_s3_have_no_unfinished_uploads(catalog: Catalog) -> None:
     assert abort_unfinished(catalog, now=NOW, dry_run=False).aborted == ()

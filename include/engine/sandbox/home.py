@@ -159,7 +159,9 @@ class Sandbox:
             if not path.exists():
                 taken = promised() | {int(other.read_text()) for other in path.parent.glob("*.port")}
                 port = next(port for port in iter(free_port, 0) if port not in taken)
-                path.write_text(str(port))
+                draft = path.with_suffix(".draft")  # whoever is killed here leaves no half of a number
+                draft.write_text(str(port))
+                draft.replace(path)
         return int(path.read_text())
 
     def server(self, name: str, *, account: Account | None = None) -> ServerProcess:

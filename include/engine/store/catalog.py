@@ -220,9 +220,18 @@ class Catalog:
         return found
 
     def keep(self, set_id: str, keep: Keep) -> None:
-        """Pin a set: retention never removes it.  A set that is pinned stays pinned as it was."""
+        """Pin a set: retention never removes it.  A set that is pinned stays pinned as it was.
+
+        :raises NotFound: when there is no such set, or retention has removed it just now
+        """
         self.set(set_id)
         self.bucket.create(f"sets/{set_id}/keep.json", encode(keep))
+        # Retention looks for the pin just before it deletes the manifest: whoever pins after that is told.
+        try:
+            self.set(set_id)
+        except NotFound:
+            self.unkeep(set_id)
+            raise
 
     def unkeep(self, set_id: str) -> None:
         """Unpin a set."""
@@ -257,10 +266,6 @@ class Catalog:
     def record_verification(self, verification: Verification) -> None:
         """Store what reading a backup back has found, once per time."""
         self.read_back.record(verification)
-
-    def verifications_since(self, target: Target, since: datetime) -> list[Verification]:
-        """Give what was found since then when any backup of *target* was read back; what cannot be read is left out."""
-        return list(self.read_back.readable(self.read_back.noted_since(target, since)).values())
 
 
 def _committed(listed: Iterable[StoredObject], folder: str) -> list[str]:

@@ -3,16 +3,20 @@
 An object is as damaged in every backup that names it as in the one whose verification has found that.  Which verifications have
 found something wrong, their names tell: these are read, and they are rare.  The others are read only where an object of a backup
 that somebody asks about is among what was found wrong, from the newest on, until each such object is decided.
+
+One that may have found something wrong and cannot be read is no word, and no silence either: what was found right before it may
+be what it has found wrong (:meth:`Damage.unheard`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from include.engine.model import Manifest, Target, Verification
 from include.engine.store.shared import shared_folder
-from include.engine.store.verifications import Noted, Verifications, by_backup
+from include.engine.store.verifications import Noted, Verifications, by_backup, stamp_of
 
 _AT_ONCE = 16
 
@@ -28,6 +32,7 @@ class Damage:
         self._noted = verifications.noted(target)  # oldest first
         self._documents: dict[str, Verification | None] = {}
         self._suspects: Mapping[_Object, Noted] | None = None
+        self._lost: Sequence[Noted] = ()
         self._decided: dict[_Object, Verification | None] = {}
         self._reading = threading.Lock()  # pages ask for many backups at once
         self.by_backup = by_backup(self._noted)
@@ -41,15 +46,29 @@ class Damage:
 
     @property
     def suspected(self) -> bool:
-        """Whether any object was ever found wrong, mended since or not: without one, no manifest need be read."""
+        """Whether any object was, or may have been, found wrong, mended since or not: without one, no manifest need be read."""
         with self._reading:
-            return bool(self._found_wrong())
+            return bool(self._found_wrong() or self._lost)
+
+    def unheard(self, manifest: Manifest, since: datetime) -> Sequence[str]:
+        """Name the documents, not older than *since*, that may have found an object of a backup wrong and cannot be read.
+
+        :param since: when the objects of the backup were read and found right
+        """
+        if not any(entry.key.startswith(self._folder) for entry in manifest.entries):
+            return ()
+        with self._reading:
+            self._found_wrong()
+            return [one.key for one in self._lost if one.stamp >= stamp_of(since)]
 
     def _found_wrong(self) -> Mapping[_Object, Noted]:
         """Give what was ever found wrong, and in which document last."""
         if self._suspects is None:
             found: dict[_Object, Noted] = {}
-            for one, said in self._read([one for one in self._noted if one.may_name_damage]):
+            telling = [one for one in self._noted if one.may_name_damage]
+            read = self._read(telling)
+            self._lost = [one for one in telling if self._documents[one.key] is None]
+            for one, said in read:
                 found |= {item: one for item in said.wrong.items() if item[0].startswith(self._folder)}
             self._suspects = found
         return self._suspects

@@ -14,15 +14,17 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from include.engine.model import Manifest, Part, SetManifest, Target
+from include.engine.model import Manifest, SetManifest, Target
 from include.engine.store import documents
 from include.engine.store.catalog import Catalog
-from include.engine.store.lease import live_leases
+from include.engine.store.lease import Leases, live_leases
 from include.engine.store.proven import Proven
 from include.engine.store.retention import Candidate, Policy, reasons
 
 UNSEALED_AGE = timedelta(hours=48)  # a younger backup in no set may belong to one that is not sealed yet
 
+_IN_USE = "in use: a part of it is taken or restored"
+_HOLDS = ("locked until", _IN_USE)  # how a reason begins that is none of the policy's
 LockedUntil = Callable[[str], datetime | None]  # by key
 Reasons = dict[str, tuple[str, ...]]
 _Sealed = Mapping[tuple[Target, str], Sequence[str]]  # the kept sets that a backup is part of; none for parts of others
@@ -48,9 +50,7 @@ class ExpiryPlan(Struct, frozen=True, kw_only=True):
     backups: dict[str, Reasons]  # kept backups of each target, and why
     delete: tuple[Doomed, ...]  # in this order: increments before what they are based on
     cannot: tuple[str, ...]  # what would go, and what holds it
-    kept: dict[
-        str, tuple[Manifest, ...]
-    ]  # oldest first; by it a system expires what goes with its backups, such as WAL
+    kept: dict[str, tuple[Manifest, ...]]  # oldest first; by it a system expires what goes with its backups, as WAL
 
     @property
     def bytes(self) -> int:
@@ -96,12 +96,10 @@ def plan_expiry(
         manifests = catalog.backups(target)
         wanted = decide.backups(manifests, sealed)
         going = [manifest for manifest in manifests if manifest.id not in wanted]
-        running = live_leases(catalog.bucket, target, now) if going else {}
+        running = live_leases(catalog.bucket, target, now) if going else {}  # as they are after the manifests were read
         if running:  # it may build on what would go, or restore it
-            cannot += [
-                f"{target}: nothing is deleted while a backup is taken or restored: {lease}"
-                for lease in running.values()
-            ]
+            why = "nothing is deleted while a backup is taken or restored"
+            cannot += [f"{target}: {why}: {lease}" for lease in running.values()]
             wanted |= {manifest.id: ("a backup of the target is taken or restored",) for manifest in going}
             going = []
         backups[str(target)] = wanted
@@ -116,8 +114,8 @@ def plan_expiry(
         delete=tuple(delete),
         cannot=(
             *cannot,
-            *_only_locked("set", sets),
-            *(x for t, found in backups.items() for x in _only_locked(t, found)),
+            *_only_held("set", sets),
+            *(x for t, found in backups.items() for x in _only_held(t, found)),
         ),
         kept=kept,
     )
@@ -152,16 +150,16 @@ def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | Non
     # What the plan kept it kept with all its parents, and what came later is kept now: the intersection breaks no chain.
     planned = {(doomed.target, doomed.backup) for doomed in plan.delete}
     doomed = [doomed for doomed in fresh.delete if (doomed.target, doomed.backup) in planned]
-    still = {(one.target, one.backup) for one in doomed}
     deeds = _Deeds(catalog, fresh.kept)
     deeds.delete_sets(sets)
     deeds.delete_backups(doomed)
+    still = {(one.target, one.backup) for one in doomed}.difference(*deeds.pinned.values())
     return Expired(
         sets=tuple(deeds.sets),
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),
         spared=(
-            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets),
+            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets or set_id in deeds.pinned),
             *(f"{target} {backup}" for target, backup in sorted(planned - still)),
         ),
     )
@@ -190,7 +188,11 @@ class _Decide:
             )
             for one, keep in zip(found, keeps, strict=True)
         ]
-        return self._reasons(candidates, lambda set_id: f"sets/{set_id}/manifest.json")
+        wanted = self._reasons(candidates, lambda set_id: f"sets/{set_id}/manifest.json")
+        # Its parts would stay, and what they need of the set (the log's positions) would be gone when their turn comes.
+        leases = Leases(self._catalog.bucket, self._now)
+        in_use = [one.id for one in found if one.id not in wanted and any(map(leases.held, _parts(one)))]
+        return wanted | dict.fromkeys(in_use, (_IN_USE,))
 
     def backups(self, found: Sequence[Manifest], sealed: _Sealed) -> Reasons:
         if not found:
@@ -236,6 +238,7 @@ class _Deeds:
         self._named = {target: _keys(manifests) for target, manifests in kept.items()}
         self._needed: set[tuple[Target, str]] = set()
         self.sets: list[str] = []
+        self.pinned: dict[str, set[tuple[Target, str]]] = {}
         self.backups: list[Doomed] = []
         self.refused: list[str] = []
 
@@ -244,13 +247,17 @@ class _Deeds:
             found = self._catalog.find_set(set_id)
             if found is None:
                 continue  # another expiry has just removed it
-            parts: Sequence[Part] = found.parts
-            refused = self._catalog.delete_set(set_id)
-            self.refused += refused
-            if f"sets/{set_id}/manifest.json" in refused:
-                self._needed |= {(part.target, part.backup) for part in parts}
+            parts = _parts(found)
+            # Once more: to decide takes minutes where there is much, and a person may have pinned it meanwhile.
+            if self._catalog.kept(set_id) is not None:
+                self.pinned[set_id] = parts
             else:
-                self.sets.append(set_id)
+                refused = self._catalog.delete_set(set_id)
+                self.refused += refused
+                if f"sets/{set_id}/manifest.json" not in refused:
+                    self.sets.append(set_id)
+                    continue
+            self._needed |= parts
 
     def delete_backups(self, doomed: Iterable[Doomed]) -> None:
         for one in doomed:
@@ -277,14 +284,16 @@ def _doomed(manifest: Manifest, kept: Sequence[Manifest]) -> Doomed:
     )
 
 
+def _parts(found: SetManifest) -> set[tuple[Target, str]]:
+    return {(part.target, part.backup) for part in found.parts}
+
+
 def _keys(manifests: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(entry.key for manifest in manifests for entry in manifest.entries)
 
 
-def _only_locked(what: str, found: Reasons) -> list[str]:
-    return [
-        f"{what} {id_} is {why[0]}" for id_, why in found.items() if all(one.startswith("locked until") for one in why)
-    ]
+def _only_held(what: str, found: Reasons) -> list[str]:
+    return [f"{what} {id_} is {why[0]}" for id_, why in found.items() if all(one.startswith(_HOLDS) for one in why)]
 
 
 def _never_locked(_key: str) -> datetime | None:

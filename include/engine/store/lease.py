@@ -75,6 +75,21 @@ def live_leases(bucket: Bucket, target: Target, now: datetime) -> Mapping[str, L
     return {lease.folder: lease for lease in leases if lease is not None and lease.live(now)}
 
 
+class Leases:
+    """Tells which backups are in use at a moment; the leases of a target are listed once, when it is first asked about."""
+
+    def __init__(self, bucket: Bucket, now: datetime) -> None:
+        self._bucket, self._now = bucket, now
+        self._folders: dict[Target, Sequence[str]] = {}
+
+    def held(self, backup: tuple[Target, str]) -> bool:
+        """Whether a backup is being taken or read."""
+        target, name = backup
+        if target not in self._folders:
+            self._folders[target] = tuple(live_leases(self._bucket, target, self._now))
+        return any(folder.startswith(f"{target}/backups/{name}/") for folder in self._folders[target])
+
+
 @contextmanager
 def sweeping(bucket: Bucket, target: Target, *, clock: Clock) -> Iterator[tuple[Mapping[str, Lease], datetime]]:
     """Keep backups of *target* from beginning while its shared objects are swept.

@@ -36,7 +36,8 @@ class LastWords:
     def of(self, target: Target, backup: str) -> Verification | None:
         """Give the last verification of a backup that says something; nothing when it was never read back.
 
-        A FAIL stays one until a later verification passes: one that could not look takes nothing back.
+        A FAIL stays one until a later verification passes: one that could not look takes nothing back.  Of objects that were read
+        before somebody may have found them wrong, whose word cannot be read, nobody knows: that is UNVERIFIED.
 
         :raises Corrupt: when what is recorded cannot be read
         """
@@ -53,7 +54,17 @@ class LastWords:
             f"{key} is damaged, as the verification of {by.backup} has found at {by.at.isoformat(timespec='seconds')}"
             for key, by in sorted(found.items())
         )
-        return msgspec.structs.replace(last, verdict=Verdict.FAIL, problems=problems) if problems else last
+        if problems:
+            return msgspec.structs.replace(last, verdict=Verdict.FAIL, problems=problems)
+        unheard = damage.unheard(manifest, _read_at(last)) if manifest is not None else ()
+        if last.verdict is not Verdict.PASS or not unheard:
+            return last
+        doubts = tuple(
+            f"{key} cannot be read, and may have found what this backup shares damaged: `./mainstay verify {target}@{backup}` reads"
+            " all of it again"
+            for key in unheard
+        )
+        return msgspec.structs.replace(last, verdict=Verdict.UNVERIFIED, problems=doubts)
 
     def noted(self, target: Target, backup: str) -> Sequence[Noted]:
         """Give the names of a backup's verifications, oldest first."""
@@ -95,6 +106,8 @@ class Proven:
         seen = {backup}
         manifest = self._catalog.find(target, backup)
         damage = self._words.damage(target)
+        if manifest is None or (damage.suspected and damage.unheard(manifest, self._proved_at(target, backup))):
+            return False
         while manifest is not None and not (damage.suspected and damage.of(manifest)):
             if manifest.parent is None or manifest.parent in seen:
                 return True
@@ -106,6 +119,12 @@ class Proven:
 
     def _word(self, target: Target, backup: str) -> Verdict | None:
         return _last([*self._drilled(target, backup), *self._read_back(target, backup)])
+
+    def _proved_at(self, target: Target, backup: str) -> datetime:
+        """Since when it is known of every object of a backup, which was found good, that it is right."""
+        last = last_that_says(self._words.noted(target, backup), self._catalog.read_back.read)
+        read = [_read_at(last)] if last is not None and last.verdict is Verdict.PASS else []
+        return max([*read, *(at for at, said in self._drilled(target, backup) if said is Verdict.PASS)])
 
     def _drilled(self, target: Target, backup: str) -> Iterable[_Word]:
         for one in self._drills:
@@ -121,6 +140,11 @@ class Proven:
     def _read_back(self, target: Target, backup: str) -> Iterable[_Word]:
         last = last_that_says(self._words.noted(target, backup), self._catalog.read_back.read)
         return [] if last is None else [(last.at, last.verdict)]
+
+
+def _read_at(verification: Verification) -> datetime:
+    """When the first of the objects was read that a verification stands on."""
+    return min(verification.at, verification.trusted_since or verification.at)
 
 
 def _said(report: DrillReport, about: str = "") -> Verdict | None:

@@ -1,8 +1,8 @@
 """Multipart uploads that were begun and never ended: nobody lists them, everybody pays for them.
 
-An upload that dies with its process leaves its parts in S3.  They are aborted when they are old enough and their attempt holds
-no lease; one that fails aborts its own at once.  GCS and Azure drop such parts after a week, by themselves.  A local folder
-(``file://``) keeps them as hidden files beside the object's place, which no listing shows.
+An upload that dies with its process leaves its parts in S3.  They are aborted when they are old enough and no attempt that may
+be at them holds a lease; one that fails aborts its own at once.  GCS and Azure drop such parts after a week, by themselves.  A
+local folder (``file://``) keeps them as hidden files beside the object's place, which no listing shows.
 """
 
 from __future__ import annotations
@@ -69,9 +69,15 @@ def abort_unfinished(
 def abandoned(found: Iterable[Unfinished], *, held: Collection[str], before: datetime) -> list[Unfinished]:
     """Give the uploads that nobody will end.  Pure.
 
-    :param held: folders of attempts with a live lease
+    :param held: folders of attempts with a live lease; what the backups of a target share may be uploaded by any of its attempts
     """
-    return [upload for upload in found if upload.started < before and attempt_of(upload.key) not in held]
+    targets = {"/".join(folder.split("/")[:2]) for folder in held}
+    return [upload for upload in found if upload.started < before and not _held(upload.key, held, targets)]
+
+
+def _held(key: str, folders: Collection[str], targets: Collection[str]) -> bool:
+    attempt = attempt_of(key)
+    return attempt in folders if attempt is not None else "/".join(key.split("/")[:2]) in targets
 
 
 def abandon(bucket: Bucket, key: str) -> None:

@@ -8,7 +8,7 @@ is no verdict: what these have found, only they can say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 
 from msgspec import Struct
@@ -53,6 +53,11 @@ class Noted(Struct, frozen=True, kw_only=True):
         return self.verdict in (Verdict.FAIL, None)
 
 
+def stamp_of(at: datetime) -> str:
+    """Write a time as names have it: stamps are in the order of time."""
+    return f"{at.astimezone(UTC):{_STAMP}}"
+
+
 class Verifications:
     """All verifications in a bucket."""
 
@@ -62,7 +67,7 @@ class Verifications:
     def record(self, verification: Verification) -> None:
         """Store what reading a backup back has found, once per time."""
         verdict = Verdict.FAIL if verification.wrong else verification.verdict
-        name = f"{verification.at:{_STAMP}}.{verdict}.json"
+        name = f"{stamp_of(verification.at)}.{verdict}.json"
         self._bucket.create(f"{_FOLDER}/{verification.target}/{verification.backup}/{name}", encode(verification))
 
     def noted(self, target: Target) -> list[Noted]:
@@ -72,7 +77,7 @@ class Verifications:
 
     def noted_since(self, target: Target, since: datetime) -> list[Noted]:
         """Give the names of those that are not older than *since*."""
-        return [one for one in self.noted(target) if one.stamp >= f"{since:{_STAMP}}"]
+        return [one for one in self.noted(target) if one.stamp >= stamp_of(since)]
 
     def read(self, noted: Noted) -> Verification | None:
         """Read one; nothing when it has gone since it was listed.

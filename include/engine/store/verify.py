@@ -158,10 +158,14 @@ def _listed(catalog: Catalog, manifest: Manifest) -> Mapping[str, StoredObject]:
 
 
 def _readings(catalog: Catalog, target: Target, since: datetime) -> Mapping[str, tuple[datetime, ReadBack]]:
+    """When each shared object was last read and found right; nothing where one who may have found it wrong cannot be heard."""
     try:
-        return newest_readings(catalog.verifications_since(target, since))
+        noted = catalog.read_back.noted_since(target, since)
+        found = catalog.read_back.readable(noted)
     except MainstayError:
         return {}
+    unheard = any(one.may_name_damage and one.key not in found for one in noted)
+    return {} if unheard else newest_readings(found.values())
 
 
 def _recorded(

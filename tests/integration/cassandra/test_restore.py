@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -11,7 +12,9 @@ from include.engine.contracts import Stop
 from include.engine.errors import NotFound, Refused, Unsupported
 from include.engine.model import DestinationKind, RestorePlan, Verdict
 from include.engine.sandbox.home import Home
+from include.engine.systems.cassandra import into_sandbox
 from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.keyspaces import fill
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.verbs import drill
@@ -23,13 +26,30 @@ pytestmark = pytest.mark.integration
 EVENTS, SESSIONS, USERS = "user_events.user_events", "user_events.user_sessions", "spark_streams.created_users"
 
 
-def test_a_drill_restores_into_a_node_of_its_own_and_proves_every_table(estate: Estate) -> None:
+class Watched(Nodetool):
+    """A nodetool of which it is known how long its commands may take."""
+
+    longest: ClassVar[dict[str, float]] = {}
+
+    def run(self, *arguments: str) -> str:
+        """Run a command."""
+        self.longest[arguments[0]] = self._timeout
+        return super().run(*arguments)
+
+
+def test_a_drill_restores_into_a_node_of_its_own_and_proves_every_table(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(into_sandbox, "Nodetool", Watched)
     estate.backup(keyspaces=["user_events", "spark_streams"])
     pipeline = estate.pipeline()
     report = drill.drill(pipeline, drill.choose(pipeline), drill_id="d1", progress=Told(), stop=Stop(), clock=now)
     assert {check.name: check.detail for check in report.checks if check.verdict is not Verdict.PASS} == {}
     assert report.verdict is Verdict.PASS
     assert any("sstableverify" in check.name for check in report.checks)
+    assert (
+        Watched.longest["verify"] > 3600
+    )  # every row of a table of some hundred GB is read: it must not be called overload
     assert report.rto_seconds
 
 
@@ -113,6 +133,7 @@ def test_files_are_laid_down_in_a_directory_as_sstableloader_wants_them(estate: 
     manifest = estate.backup(keyspaces=["user_events"])
     place = tmp_path / "there"
     estate.restore(destination=DestinationKind.DIRECTORY, path=str(place), only=[EVENTS])
+    assert place.stat().st_mode & 0o777 == 0o700  # rows are in it
     folders = {path.relative_to(place).parts[1:3] for path in place.rglob("*-Data.db")}
     assert folders == {("user_events", "user_events")}
     assert "CREATE TABLE user_events.user_events" in (place / "schema.cql").read_text()

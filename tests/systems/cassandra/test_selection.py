@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from include.engine.errors import Misconfigured, NotFound, Unsupported
+from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import Entry
 from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.schema import Schema, Statement
@@ -13,6 +14,7 @@ from include.engine.systems.cassandra.selection import (
     StoredFile,
     choose_method,
     require_readable,
+    require_taken,
     select,
 )
 
@@ -51,6 +53,14 @@ def test_every_unknown_part_is_named() -> None:
 def test_a_name_that_is_taken_is_refused(rename: dict[str, str]) -> None:
     with pytest.raises(Misconfigured, match="is taken"):
         select(SCHEMA, [], rename)
+
+
+def test_a_restore_is_refused_when_a_node_that_had_files_has_left_the_ring_since_it_was_planned() -> None:
+    files = [msgspec.structs.replace(stored("a"), host_id=host_id) for host_id in ("x", "y", "z")]
+    require_taken(files, ["x", "y", "z", "of nobody"])
+    with pytest.raises(Refused, match="nobody takes the files of the node y, z") as told:
+        require_taken(files, ["x", "in the place of y"])
+    assert "plan the restore again" in told.value.hint
 
 
 @pytest.mark.parametrize(

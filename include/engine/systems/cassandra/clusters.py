@@ -62,8 +62,8 @@ class Clusters:
         manifest: Manifest,
         selection: Selection,
         files: Sequence[StoredFile],
-    ) -> tuple[Method, list[str]]:
-        """Look at the cluster: how files get in, and which tables would lose rows.
+    ) -> tuple[Method, list[str], list[str]]:
+        """Look at the cluster: how files get in, which tables would lose rows, and which keep what an earlier attempt brought.
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
         """
@@ -92,7 +92,9 @@ class Clusters:
             # What an attempt at this very restore has brought is not in anybody's way.
             unfinished = Unfinished(bucket, self._target, manifest.id, request.server, selection)
             begun = unfinished.find(request.clock()) if request.clock else None
-            holding = [table for table in landing.holding() if begun is None or table not in begun.tables]
+            full = landing.holding()
+            spared = [table for table in full if begun is not None and table in begun.tables and not request.append]
+            holding = [table for table in full if begun is None or table not in begun.tables]
             typed = request.confirm == request.server
             if holding and not (typed or request.append):
                 raise Refused(
@@ -106,4 +108,4 @@ class Clusters:
                     f"{request.server} is the cluster that was backed up",
                     hint=f"type its name if you mean it (--confirm {request.server}), or restore beside it with --rename",
                 )
-            return method, [] if request.append else holding
+            return method, [] if request.append else holding, spared

@@ -23,6 +23,7 @@ from include.engine.systems.cassandra.transport import transport_to
 
 _FILES, _FILES_OF_AN_SSTABLE = 1000, 2  # that a node has open: rows and index of each, and its own
 _HEAP, _LARGEST_HEAP = 512, 4096  # MiB; with the first alone a node dies of two thousand SSTables of one table
+_VERIFY = 6 * 3600.0  # seconds that the reading of every row of a table may take
 
 
 def sstables_of(job: RestoreJob) -> int:
@@ -58,7 +59,7 @@ def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServ
         work = Restoration(job, bucket, home, cql, destination)
         restored = work.run(Method.IMPORT, sandbox=server)
         node = server.nodes[0]
-        tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)])
+        tool = Nodetool(transport_to(settings, node.address), [str(node.nodetool_path)], timeout=_VERIFY)
         verified = checks.timed(lambda: checks.sstables_verify(tool, work.landing.tables, seed=restored.backup))
         restored = msgspec.structs.replace(restored, checks=(*restored.checks, verified))
     return _to_point(bucket, job, server, restored, destination) if job.plan.point.time else restored

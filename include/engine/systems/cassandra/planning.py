@@ -37,11 +37,17 @@ def plan_steps(method: Method, kind: DestinationKind, selection: Selection, poin
 
 
 def plan_warnings(
-    selection: Selection, detail: BackupDetail, request: PlanRequest, changed: Sequence[str] = ()
+    selection: Selection,
+    detail: BackupDetail,
+    request: PlanRequest,
+    *,
+    changed: Sequence[str] = (),
+    spared: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Say what a person should know before it is done.
 
     :param changed: tables whose schema changed after the backup, where commit logs are replayed
+    :param spared: tables that hold rows, and are not emptied because an attempt that did not end has done that
     """
     found = [
         "rows with a TTL kept ageing in the store: what has expired does not come back",
@@ -61,6 +67,12 @@ def plan_warnings(
     if changed:
         found.append(
             f"{', '.join(changed)}: made, altered or dropped after the backup; what the point had of that may not come back"
+        )
+    if spared:
+        found.append(
+            "an attempt at this very restore within the last day did not end, and this one goes on from there:"
+            f" {', '.join(spared)} are not emptied again, so what was written or deleted there since stays as it is;"
+            " truncate them first if it should not"
         )
     renamed = [f"{old} comes back as {new}" for old, new in selection.rename.items()]
     return tuple(text for text in (*found, *renamed) if text)

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from include.engine.systems.cassandra.cut import detail_of
 from include.engine.systems.cassandra.landing import Destination, Landing
 from include.engine.systems.cassandra.ring import data_directories, require_all_up
 from include.engine.systems.cassandra.schema import Statement
-from include.engine.systems.cassandra.selection import Method, Selection, files_of
+from include.engine.systems.cassandra.selection import Method, Selection, files_of, require_taken
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
@@ -73,20 +73,21 @@ class Restoration:
             fill, sweep = self._fetched_to_nodes(size)
         with self._stage("make the tables"):
             begun = self._unfinished.find(job.clock())
-            if sandbox is None and not job.plan.detail.get("append"):
+            emptied = sandbox is None and not job.plan.detail.get("append")
+            if emptied:
                 landing.empty(job.plan.would_overwrite, spare=begun.tables if begun else ())
             landing.make_tables()
         there = [*landing.derived(), *(begun.derived if begun else ())]
-        if sandbox is None and begun is None:  # what was noted first stays: that attempt saw the tables as they were
-            self._note(there)
+        # What was noted first stays, as that attempt saw the tables as they were; one that has emptied none has noted no table.
+        if sandbox is None and (begun is None or (emptied and not begun.tables)):
+            self._note(there, emptied=emptied)
         with self._stage(str(method), size):
             landing.filled(method, there, fill)
         sweep()
         with self._stage("build indexes and views"):
             landing.make_derived(there, job.stop)
         if sandbox is None:
-            with suppress(MainstayError):
-                self._unfinished.forget()
+            self._forget()
         with self._stage("check", counts=False):
             found = self._checks()
         return Restored(
@@ -99,13 +100,22 @@ class Restoration:
             detail={"method": str(method), "tables": [f"{k}.{t}" for k, t in self.landing.tables]},
         )
 
-    def _note(self, there: Sequence[Statement]) -> None:
-        tables = tuple(f"{keyspace}.{table}" for keyspace, table in self.landing.tables)
+    def _note(self, there: Sequence[Statement], *, emptied: bool) -> None:
+        tables = tuple(f"{keyspace}.{table}" for keyspace, table in self.landing.tables) if emptied else ()
         try:
             self._unfinished.note(Begun(at=self.job.clock(), tables=tables, derived=tuple(there)))
         except MainstayError as error:
             # On a bare machine the key pair may be one that can only read: the restore itself must not fail for that.
             self.job.progress.say(f"that the restore has begun could not be noted in the bucket: {error.message}")
+
+    def _forget(self) -> None:
+        try:
+            self._unfinished.forget()
+        except MainstayError as error:
+            self.job.progress.say(
+                f"the note that this restore has begun is still in the bucket: {error.message}; who restores the same backup"
+                " within a day is told that its tables are not emptied"
+            )
 
     def _fetched_to_load(self, size: int) -> tuple[Work, Work]:
         """Fetch for sstableloader; give what loads the rows, and what removes the files afterwards."""
@@ -134,6 +144,8 @@ class Restoration:
         assert settings is not None
         shared = SharedFolder(self._bucket, self.job.plan.target)
         single = len(self.landing.nodes) == 1
+        if not single:
+            require_taken(self.files, [node.host_id for node in self.landing.nodes])
         staged = {node.host_id: self._staging(node, settings) for node in self.landing.nodes}
         progress = OneAtATime(self.job.progress)
 

@@ -102,12 +102,13 @@ class CassandraRestore:
         kind = DestinationKind(request.destination_kind)
         logs, altered = self._logs(request, manifest, kind, selection)
         overwritten: list[str] = []
+        spared: list[str] = []
         method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
         path, name = "", request.server
         if kind is DestinationKind.DIRECTORY:
             path = str(_empty_directory(request.path))
         elif kind is DestinationKind.SERVER:
-            method, overwritten = self._clusters.look(self.catalog.bucket, request, manifest, selection, files)
+            method, overwritten, spared = self._clusters.look(self.catalog.bucket, request, manifest, selection, files)
         else:
             name, overwritten = self._look_at_sandbox(request, manifest, selection, files)
         size = sum(file.entry.bytes for file in files) + logs
@@ -121,7 +122,7 @@ class CassandraRestore:
             bytes_needed=2 * size if method is Method.LOADER else size,
             steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
-            warnings=plan_warnings(selection, detail, request, altered),
+            warnings=plan_warnings(selection, detail, request, changed=altered, spared=spared),
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
@@ -223,6 +224,7 @@ class CassandraRestore:
         selection = selection_of(job.plan)
         directory = _empty_directory(job.plan.destination.path)
         files = files_of(manifest, selection)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows are in it; one that was there stays as it is
         began = time.monotonic()
         job.progress.stage("fetch", sum(file.entry.bytes for file in files))
         fetched = fetch.to_here(files, directory, job.reader, job.progress, job.stop)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from include.engine.errors import Incomplete, Unreachable, Unsupported
+from include.engine.errors import Contended, Incomplete, Unreachable, Unsupported
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.threads import side_by_side
 
@@ -55,6 +55,31 @@ def require_agreement(cql: Cql, nodes: Sequence[Node], sleep: Callable[[float], 
                 f"the nodes have {len(versions)} different schemas", hint="look at `nodetool describecluster`"
             )
         sleep(0.2)
+
+
+def acquaintances(cql: Cql, nodes: Sequence[Node]) -> dict[str, frozenset[str]]:
+    """Give the host ids that each of *nodes* knows of besides its own, by its own; those of nodes long gone may be among them."""
+    asked = side_by_side(lambda node: cql.rows("SELECT host_id FROM system.peers_v2", at=node), nodes)
+    return {
+        node.host_id: frozenset(str(row["host_id"]) for row in rows if row["host_id"] is not None)
+        for node, rows in zip(nodes, asked, strict=True)
+    }
+
+
+def require_no_newcomer(before: Mapping[str, frozenset[str]], after: Mapping[str, frozenset[str]]) -> None:
+    """Check that no node has joined between two looks (:func:`acquaintances`).  Pure.
+
+    Of what was written since it joined, it alone may have a copy.
+
+    :raises Contended: naming who has
+    """
+    members = set(before)
+    joined = sorted({one for host_id, known in after.items() for one in known - before[host_id] - members})
+    if joined:
+        raise Contended(
+            f"{', '.join(joined)} joined the ring while the snapshot was taken: it would lack what this node alone has",
+            hint="run it again: it is taken of the ring as it is then",
+        )
 
 
 def data_directories(cql: Cql, node: Node) -> list[str]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from include.engine.errors import Misconfigured, NotFound, Unsupported
+from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import Entry, Manifest, PointKind, RecoveryPoint
 from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.cut import detail_of
@@ -221,6 +221,20 @@ def require_readable(files: Iterable[StoredFile], versions: Iterable[str]) -> No
                 f"the backup's SSTables are of version {name.version}, which Cassandra {oldest[0]}.{oldest[1]} cannot read",
                 hint=f"restore into {least} or newer",
             )
+
+
+def require_taken(files: Iterable[StoredFile], host_ids: Iterable[str]) -> None:
+    """Check that every file has a node that takes it, just before anything is emptied for what they bring.
+
+    :param host_ids: of the nodes that take their own files back
+    :raises Refused: when a node that had some has left the ring since the restore was planned
+    """
+    left = sorted({file.host_id for file in files} - set(host_ids))
+    if left:
+        raise Refused(
+            f"the ring is not the one that the restore was planned for: nobody takes the files of the node {', '.join(left)}",
+            hint="plan the restore again: into a ring of other nodes rows go by sstableloader",
+        )
 
 
 def same_topology(then: Sequence[Node], now: Sequence[Node]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -18,7 +18,14 @@ from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
 from include.engine.systems.cassandra.ranges import Sampler
-from include.engine.systems.cassandra.ring import cluster_name, data_directories, require_agreement, require_all_up
+from include.engine.systems.cassandra.ring import (
+    acquaintances,
+    cluster_name,
+    data_directories,
+    require_agreement,
+    require_all_up,
+    require_no_newcomer,
+)
 from include.engine.systems.cassandra.roles import read_roles
 from include.engine.systems.cassandra.samples import Effort, TableSamples, choose_ranges, deal, keep_quiet
 from include.engine.systems.cassandra.schema import Schema, read_schema, user_keyspaces
@@ -44,19 +51,20 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
 
     :raises Unreachable: when a node is down: a backup without it would be incomplete
     :raises Incomplete: when the inventory leaves out all that there is
-    :raises Contended: when the schema never stands still
+    :raises Contended: when the schema never stands still, or a node joins meanwhile
     """
     nodes = cql.ring()
-    with ThreadPoolExecutor(1, thread_name_prefix="keyspaces") as beside:
+    with ThreadPoolExecutor(2, thread_name_prefix="keyspaces") as beside:
         naming = beside.submit(_keyspaces, cql, settings)
+        knowing = beside.submit(acquaintances, cql, nodes)
         require_all_up(cql, nodes)
-    keyspaces = naming.result()
+    keyspaces, known = naming.result(), knowing.result()
     if not keyspaces:
         return _of_nothing(cql, settings, nodes, backup, clock)
     with ThreadPoolExecutor(1, thread_name_prefix="control") as beside:
         # A TLS handshake with each node takes as long as the reading of the samples: both at once.
         opening = beside.submit(_controls, settings, connection, nodes)
-        return _take(cql, settings, nodes, keyspaces, opening=opening, backup=backup, clock=clock)
+        return _take(cql, settings, nodes, keyspaces, known=known, opening=opening, backup=backup, clock=clock)
 
 
 def _take(
@@ -65,6 +73,7 @@ def _take(
     nodes: tuple[Node, ...],
     keyspaces: list[str],
     *,
+    known: Mapping[str, frozenset[str]],
     opening: Future[tuple[dict[str, Control], list[str]]],
     backup: str,
     clock: Clock,
@@ -82,13 +91,15 @@ def _take(
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            with ThreadPoolExecutor(4, thread_name_prefix="after") as beside:
+            with ThreadPoolExecutor(5, thread_name_prefix="after") as beside:
                 quiet = beside.submit(_quiet, sampler, first, stillness, looked)
                 after = beside.submit(read_schema, cql, keyspaces)
                 ids = beside.submit(_table_ids, cql, keyspaces)
                 cluster = beside.submit(cluster_name, cql)
+                knowing = beside.submit(acquaintances, cql, nodes)
             samples, table_ids, name = quiet.result(), ids.result(), cluster.result()
             same = after.result().fingerprint() == before.fingerprint()
+            require_no_newcomer(known, knowing.result())
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
             raise

@@ -1,8 +1,9 @@
 """What a restore into a running cluster has begun, noted in the bucket: whoever goes on after a kill need not ask again.
 
 Rows that an attempt of the same restore has brought are no reason to refuse the next.  They are not emptied either: the same
-files bring the same rows, and what others wrote meanwhile is theirs.  After a day the note counts for nothing: whoever restores
-the same backup then means something new.
+files bring the same rows, and what others wrote meanwhile is theirs: the plan says so.  An attempt that added rows to what was
+there (``append``) emptied nothing, so it spares no table when rows are to be replaced after it.  After a day the note counts for
+nothing: whoever restores the same backup then means something new.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _LASTS = timedelta(days=1)
 class Begun(Struct, frozen=True, kw_only=True):
     """An attempt that began to bring rows.
 
-    :param tables: that it may have brought rows into, as ``keyspace.table`` of the destination
+    :param tables: that it has emptied, and may have brought rows into, as ``keyspace.table`` of the destination; none when it
+        added rows to what was there
     :param derived: the indexes and views that these tables had before, some of which it may have dropped
     """
 
