@@ -27,6 +27,7 @@ from include.engine.store.rereading import Trust, newest_readings
 from include.engine.store.retention import Policy
 from include.engine.store.shared import SharedFolder
 from include.engine.store.vault import VaultReader
+from include.engine.store.verifications import by_backup
 from include.engine.store.verify import verify_backup
 from include.engine.verbs import proofs
 from include.engine.verbs.verify import LATELY
@@ -234,7 +235,7 @@ def test_retention_keeps_an_older_set_when_the_newest_verified_one_was_found_to_
 
 def silence(shared: Shared, manifest: Manifest) -> str:
     """Make what was found last about a backup unreadable."""
-    last = shared.catalog.read_back.noted(EVENTS, manifest.id)[-1]
+    last = by_backup(shared.catalog.read_back.noted(EVENTS))[manifest.id][-1]
     overwrite(shared.catalog.bucket, last.key, b"{")
     return last.key
 
