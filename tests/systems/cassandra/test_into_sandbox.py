@@ -8,9 +8,14 @@ from include.engine.errors import Unsupported
 from include.engine.systems.cassandra.into_sandbox import heap_for, require_open_files
 
 
-@pytest.mark.parametrize(("sstables", "heap"), [(0, 512), (2000, 2512), (3584, 4096), (10_000, 4096)])
-def test_the_heap_grows_with_the_sstables_up_to_a_limit(sstables: int, heap: int) -> None:
-    assert heap_for(sstables) == heap
+@pytest.mark.parametrize(
+    ("sstables", "memory", "heap"),
+    [(0, 8192, 512), (2000, 2048, 2512), (9000, 2048, 4096), (9000, 24_576, 9512), (90_000, 24_576, 12_288)],
+)
+def test_the_heap_grows_with_the_sstables_up_to_half_of_what_the_machine_has(
+    sstables: int, memory: int, heap: int
+) -> None:
+    assert heap_for(sstables, memory=memory) == heap
 
 
 def test_more_sstables_than_files_may_be_open_are_refused_with_the_limit_that_they_need() -> None:

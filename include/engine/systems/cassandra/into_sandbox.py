@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import msgspec
@@ -22,7 +23,10 @@ from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
 
 _FILES, _FILES_OF_AN_SSTABLE = 1000, 2  # that a node has open: rows and index of each, and its own
-_HEAP, _LARGEST_HEAP = 512, 4096  # MiB; with the first alone a node dies of two thousand SSTables of one table
+_HEAP, _LARGE_HEAP = (
+    512,
+    4096,
+)  # MiB; of one table's SSTables a node dies with the first at 2,000, with the other at 9,000
 _VERIFY = 6 * 3600.0  # seconds that the reading of every row of a table may take
 
 
@@ -32,9 +36,17 @@ def sstables_of(job: RestoreJob) -> int:
     return sum(file.name.endswith("-Data.db") for file in files)
 
 
-def heap_for(sstables: int) -> int:
-    """Give the heap, in MiB, of a node that takes so many SSTables: who reads a table has all of them open at once.  Pure."""
-    return min(_LARGEST_HEAP, _HEAP + sstables)
+def heap_for(sstables: int, *, memory: int) -> int:
+    """Give the heap, in MiB, of a node that takes so many SSTables: who reads a table has all of them open at once.  Pure.
+
+    :param memory: MiB that the machine has; half of it at most, as half as much again lies beside the heap
+    """
+    return min(max(_LARGE_HEAP, memory // 2), _HEAP + sstables)
+
+
+def memory_here() -> int:
+    """Give the memory of this machine in MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def require_open_files(sstables: int, *, allowed: int) -> None:

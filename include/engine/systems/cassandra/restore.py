@@ -157,7 +157,13 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
-        from include.engine.systems.cassandra.into_sandbox import heap_for, into_node, require_open_files, sstables_of
+        from include.engine.systems.cassandra.into_sandbox import (
+            heap_for,
+            into_node,
+            memory_here,
+            require_open_files,
+            sstables_of,
+        )
         from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
@@ -170,7 +176,9 @@ class CassandraRestore:
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
         with self.home.sandbox(name) as sandbox:
             began = time.monotonic()
-            server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap_for(sstables)).start()
+            server = CassandraServer(
+                sandbox, "restored", jolokia=False, heap=heap_for(sstables, memory=memory_here())
+            ).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)
             restored = into_node(self.catalog.bucket, self.home, job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
@@ -186,13 +194,19 @@ class CassandraRestore:
             )
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
-        from include.engine.systems.cassandra.into_sandbox import heap_for, into_node, require_open_files, sstables_of
+        from include.engine.systems.cassandra.into_sandbox import (
+            heap_for,
+            into_node,
+            memory_here,
+            require_open_files,
+            sstables_of,
+        )
         from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox
 
         sstables = sstables_of(job)
         require_open_files(sstables, allowed=open_files())
         lasting = LastingSandbox(self.home, job.plan.destination.name)
-        with lasting.begun(heap_for(sstables)) as server:
+        with lasting.begun(heap_for(sstables, memory=memory_here())) as server:
             restored = into_node(self.catalog.bucket, self.home, job, server)
         return msgspec.structs.replace(
             restored,
