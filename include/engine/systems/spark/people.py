@@ -27,6 +27,7 @@ _STREETS = ("Church Lane", "High Street", "Mill Road", "Station Road", "The Gree
 _CITIES = ("Bath", "Cardiff", "Derry", "Leeds", "Stirling", "York")
 _KINDS = ("click", "view", "purchase", "login", "logout")
 _DEVICES = ("desktop", "phone", "tablet")
+_ACTIVE = 100_000  # users who make events: a few a day each, so that their partitions stay small
 _BEGAN = datetime(2015, 1, 1, tzinfo=UTC)
 _GREGORIAN = 0x01B21DD213814000  # 100 ns between the calendar's beginning, which a time UUID counts from, and 1970
 
@@ -60,11 +61,11 @@ def user_id(seed: int, number: int) -> uuid.UUID:
 
 
 def event(seed: int, number: int, at: datetime) -> Record:
-    """Make an event that happened *at*, of one of the first users of the same seed."""
+    """Make an event that happened *at*, of one of the first :data:`_ACTIVE` users of the same seed."""
     dice = random.Random(f"event/{seed}/{number}")  # noqa: S311
     return {
         "event_id": str(time_uuid(at, dice.getrandbits(62))),
-        "user_id": str(user_id(seed, dice.randrange(100))),
+        "user_id": str(user_id(seed, dice.randrange(_ACTIVE))),
         "event_type": dice.choice(_KINDS),
         "created_at": at.isoformat(),
         "properties": {"page": f"/p/{dice.randrange(500)}", "number": str(number)},
