@@ -467,7 +467,7 @@ def _copied(mirror: KafkaMirror) -> int:
     return sum(int(at["offset"]) for _, at in mirror._connect.offsets(connector_name(mirror.name)))
 
 
-def _until(true: Callable[[], bool], within: float = 60.0) -> None:
+def _until(true: Callable[[], bool], within: float = 180.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline

@@ -30,7 +30,7 @@ __all__ = ["AirflowClient", "Approval", "Run", "Task"]
 _POLL = 0.5  # seconds between two looks at a run
 _SETTLE = 5.0  # seconds that an approval must have waited before it is answered: see AirflowClient.answer
 _ASKED_AGAIN = 3  # times that the same question is answered
-_PATIENCE = 60.0  # seconds for which one look after the other may fail
+_PATIENCE = 300.0  # seconds for which one look after the other may fail
 _LOOKS = 120  # seconds in which a task that was answered must go on, retry delays included
 Seen = TypeVar("Seen")
 
@@ -251,7 +251,7 @@ def _answered(look: Callable[[], Seen], deadline: float) -> Seen:
     """Look until there is an answer: that one look fails, as when a busy database refuses it, does not end what is waited for.
 
     :param deadline: on the monotonic clock
-    :raises TransientError: there was none by then, or for a minute
+    :raises TransientError: there was none by then, or for five minutes
     """
     patient = min(deadline, time.monotonic() + _PATIENCE)
     while True:

@@ -186,6 +186,8 @@ class AirflowServer:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{user}" for user in USERS),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._password_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.url(self.metadata),
+            # The API server answers in 40 threads; with the 15 connections of the default some wait half a minute, and fail.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "40",
             "AIRFLOW__API__HOST": self.host,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,

@@ -103,10 +103,14 @@ class Shipper:
         return done
 
     def ship_partial(self) -> bool:
-        """Ship the beginning of the segment that is being received, when it has grown; give whether it had."""
+        """Ship the beginning of the segment that is being received, when it has grown; give whether it had.
+
+        Not while a whole one before it waits: until that is stored, too, the archive would have a gap, and what is stated of how
+        far it reaches would not be true.
+        """
         grown = False
         with self._lock:
-            for path in self._files():
+            for path in () if self._whole_waits() else self._files():
                 segment = self._segment(path.stem) if path.suffix == ".partial" else None
                 if segment is not None and self._ship_beginning(path, segment):
                     self._remember(segment.name, segment.start + self._partials[segment.name], kept=self.state.kept)
@@ -243,6 +247,11 @@ class Shipper:
             segment = self._segment(path.name.removesuffix(".partial"))
             if segment is not None and segment.timeline == fork.timeline and segment.number >= fork.number:
                 path.unlink()
+
+    def _whole_waits(self) -> bool:
+        # Looked for twice: pg_receivewal renames a segment when it is whole, and who lists meanwhile may see neither name.
+        names = {path.name for _ in range(2) for path in self._files()}
+        return any(self._segment(name) is not None and name != self.state.kept for name in names)
 
     def _forget_left_timelines(self) -> None:
         """Remove the unfinished segment of a timeline that was left: it is stored, and will never be finished."""
