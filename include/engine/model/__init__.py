@@ -42,6 +42,7 @@ from include.engine.model.restores import (
     SetPlan,
     SetRestored,
     Stage,
+    time_of_waves,
     waves,
 )
 from include.engine.model.verdicts import Check, Verdict, worst
@@ -104,6 +105,7 @@ __all__ = [
     "backup_time",
     "decode",
     "encode",
+    "time_of_waves",
     "waves",
     "worst",
 ]

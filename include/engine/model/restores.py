@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -147,6 +147,11 @@ def waves(targets: Iterable[Target]) -> tuple[tuple[Target, ...], ...]:
     return tuple(wave for wave in ordered if wave)
 
 
+def time_of_waves(seconds: Mapping[Target, float]) -> float:
+    """Give the seconds that all targets take, of which each takes so many: of a wave the slowest one's.  Pure."""
+    return sum(max(seconds[target] for target in wave) for wave in waves(seconds))
+
+
 class SetPlan(Struct, frozen=True, kw_only=True):
     """What the restore of a set would do: its parts, in the order in which they are restored."""
 
@@ -168,9 +173,7 @@ class SetPlan(Struct, frozen=True, kw_only=True):
     def seconds_expected(self) -> float | None:
         """Of the slowest part of each wave; None when no drill has measured one of the parts."""
         known = {part.target: part.seconds_expected for part in self.parts if part.seconds_expected is not None}
-        if len(known) < len(self.parts):
-            return None
-        return sum(max(known[target] for target in wave) for wave in waves(known))
+        return time_of_waves(known) if len(known) == len(self.parts) else None
 
     @property
     def would_overwrite(self) -> tuple[str, ...]:

@@ -138,10 +138,7 @@ class Sandbox:
         path = self.root / "secrets" / name
         with exclusive(self.root / "run" / "secrets.lock"):
             if not path.exists():
-                draft = path.with_name(f".{name}")
-                draft.touch(mode=0o600)
-                draft.write_text(secrets.token_hex(16))
-                draft.replace(path)
+                _write_whole(path, secrets.token_hex(16), mode=0o600)
         return path.read_text()
 
     def port(self, name: str, default: int | None = None) -> int:
@@ -158,10 +155,7 @@ class Sandbox:
         with exclusive(self.root / "run" / "ports.lock"):
             if not path.exists():
                 taken = promised() | {int(other.read_text()) for other in path.parent.glob("*.port")}
-                port = next(port for port in iter(free_port, 0) if port not in taken)
-                draft = path.with_suffix(".draft")  # whoever is killed here leaves no half of a number
-                draft.write_text(str(port))
-                draft.replace(path)
+                _write_whole(path, str(next(port for port in iter(free_port, 0) if port not in taken)), mode=0o666)
         return int(path.read_text())
 
     def server(self, name: str, *, account: Account | None = None) -> ServerProcess:
@@ -238,3 +232,11 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.destroy()
+
+
+def _write_whole(path: Path, text: str, *, mode: int) -> None:
+    """Write a file that is there as a whole or not at all: who is killed here leaves no half of it to all that come later."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.touch(mode=mode)
+    draft.write_text(text)
+    draft.replace(path)

@@ -16,8 +16,10 @@ def open_files() -> int:
     Only the hard one is raised: a JVM goes up to it by itself, and who counts on few stays as it was.
     """
     soft, hard = resource.getrlimit(_KIND)
-    if hard not in (resource.RLIM_INFINITY, -1) and hard < _WANTED:
+    if hard == resource.RLIM_INFINITY:
+        return sys.maxsize
+    if hard < _WANTED:
         with suppress(ValueError, OSError):  # only who has CAP_SYS_RESOURCE may
             resource.setrlimit(_KIND, (soft, _WANTED))
             hard = _WANTED
-    return sys.maxsize if hard in (resource.RLIM_INFINITY, -1) else hard
+    return hard

@@ -71,13 +71,17 @@ def abandoned(found: Iterable[Unfinished], *, held: Collection[str], before: dat
 
     :param held: folders of attempts with a live lease; what the backups of a target share may be uploaded by any of its attempts
     """
-    targets = {"/".join(folder.split("/")[:2]) for folder in held}
+    targets = {_target_of(folder) for folder in held}
     return [upload for upload in found if upload.started < before and not _held(upload.key, held, targets)]
 
 
 def _held(key: str, folders: Collection[str], targets: Collection[str]) -> bool:
     attempt = attempt_of(key)
-    return attempt in folders if attempt is not None else "/".join(key.split("/")[:2]) in targets
+    return attempt in folders if attempt is not None else _target_of(key) in targets
+
+
+def _target_of(key: str) -> str:
+    return "/".join(key.split("/")[:2])
 
 
 def abandon(bucket: Bucket, key: str) -> None:

@@ -81,6 +81,7 @@ def require_sealed(catalog: Catalog, manifests: Sequence[Manifest]) -> None:
 
     :raises Corrupt: naming the first that was replaced
     """
+    commits = Commits(catalog)
     for manifest in manifests:
         sealed = None
         with suppress(PermanentError):  # a set that cannot be read must not keep anybody from its parts
@@ -88,7 +89,7 @@ def require_sealed(catalog: Catalog, manifests: Sequence[Manifest]) -> None:
         for part in sealed.parts if sealed else ():
             if (part.target, part.backup) != (manifest.target, manifest.id):
                 continue
-            check = _check_part(Commits(catalog), part)
+            check = _check_part(commits, part)
             if check.verdict is Verdict.FAIL:
                 raise Corrupt(
                     f"{manifest.target} {manifest.id}: {check.detail}",

@@ -12,7 +12,19 @@ import msgspec
 from include.engine.contracts import Clock, Progress, Stop
 from include.engine.errors import NotFound
 from include.engine.inventory import Objectives
-from include.engine.model import Check, Drilled, DrillReport, Position, Stage, System, Target, Verdict, waves, worst
+from include.engine.model import (
+    Check,
+    Drilled,
+    DrillReport,
+    Position,
+    Stage,
+    System,
+    Target,
+    Verdict,
+    time_of_waves,
+    waves,
+    worst,
+)
 from include.engine.store.sets import newest_set
 from include.engine.store.signing import key_in
 from include.engine.verbs import evidence, restore
@@ -144,8 +156,7 @@ def judge(
 
 def to_be_back(stages: Mapping[Target, Sequence[Stage]]) -> float:
     """Give the seconds until all targets are back: of those of a wave the slowest one's, and each wave after the other.  Pure."""
-    took = {target: _counted(some) for target, some in stages.items()}
-    return sum(max(took[target] for target in wave) for wave in waves(took))
+    return time_of_waves({target: _counted(some) for target, some in stages.items()})
 
 
 def _counted(stages: Sequence[Stage]) -> float:

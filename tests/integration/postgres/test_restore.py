@@ -32,21 +32,10 @@ from mainstay.operators.restore import PlanOperator, RestoreOperator
 from tests.cli import paper
 from tests.cli.paper import Paper, PaperLookup
 from tests.estate import Estate, eventually, new_estate
+from tests.plugins.test_operators import RESTORE
 
 assert airflow_env.HOME.is_dir()
 pytestmark = pytest.mark.integration
-FORM: dict[str, Any] = {  # of the DAG `restore`
-    "target": "postgres/main",
-    "point": "backup",
-    "destination": "directory",
-    "server": None,
-    "only": None,
-    "rename": None,
-    "append": False,
-    "access": None,
-    "confirm": None,
-    "reason": "a test asks for it",
-}
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +245,7 @@ def test_the_retry_of_an_approved_restore_goes_on_and_another_plan_does_not(
     on_paper = paper.pipeline(Paper())
     made = dataclasses.replace(on_paper, catalog=estate.catalog, lookup=Engines(Paper(), estate))
     monkeypatch.setattr(MainstayHook, "pipeline", lambda _: made)
-    run: Any = {"params": FORM | {"backup": first.id, "path": str(place / "approved")}}
+    run: Any = {"params": RESTORE | {"point": "backup", "backup": first.id, "path": str(place / "approved")}}
     planned = PlanOperator(task_id="plan").execute(run)
     assert planned["would_overwrite"] == []
     (part,) = planned["first"]

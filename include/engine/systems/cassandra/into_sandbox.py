@@ -11,6 +11,7 @@ from include.engine.contracts import RestoreJob
 from include.engine.errors import Unsupported
 from include.engine.model import Restored, Stage
 from include.engine.sandbox.home import Home
+from include.engine.sandbox.limits import open_files
 from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra import checks, replay
 from include.engine.systems.cassandra.control import Nodetool
@@ -23,17 +24,8 @@ from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.transport import transport_to
 
 _FILES, _FILES_OF_AN_SSTABLE = 1000, 2  # that a node has open: rows and index of each, and its own
-_HEAP, _LARGE_HEAP = (
-    512,
-    4096,
-)  # MiB; of one table's SSTables a node dies with the first at 2,000, with the other at 9,000
+_HEAP, _LARGE_HEAP = 512, 4096  # MiB; a table of 2,000 SSTables kills a node that has the first, one of 9,000 the other
 _VERIFY = 6 * 3600.0  # seconds that the reading of every row of a table may take
-
-
-def sstables_of(job: RestoreJob) -> int:
-    """Count the SSTables that *job* restores."""
-    files = files_of(job.chain[-1], selection_of(job.plan))
-    return sum(file.name.endswith("-Data.db") for file in files)
 
 
 def heap_for(sstables: int, *, memory: int) -> int:
@@ -42,11 +34,6 @@ def heap_for(sstables: int, *, memory: int) -> int:
     :param memory: MiB that the machine has; half of it at most, as half as much again lies beside the heap
     """
     return min(max(_LARGE_HEAP, memory // 2), _HEAP + sstables)
-
-
-def memory_here() -> int:
-    """Give the memory of this machine in MiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def require_open_files(sstables: int, *, allowed: int) -> None:
@@ -61,6 +48,16 @@ def require_open_files(sstables: int, *, allowed: int) -> None:
             f"a node that takes this backup has {needed} files open, and a server on this machine may have {allowed}",
             hint=f"raise the limit (`ulimit -Hn {needed}`, LimitNOFILE= of a unit), or compact the table and back it up again",
         )
+
+
+def heap_here(job: RestoreJob) -> int:
+    """Give the heap, in MiB, of the node that takes what *job* restores on this machine.
+
+    :raises Unsupported: when it may not have all SSTables open
+    """
+    sstables = sum(file.name.endswith("-Data.db") for file in files_of(job.chain[-1], selection_of(job.plan)))
+    require_open_files(sstables, allowed=open_files())
+    return heap_for(sstables, memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20)
 
 
 def into_node(bucket: Bucket, home: Home, job: RestoreJob, server: CassandraServer) -> Restored:

@@ -27,7 +27,6 @@ from include.engine.model import (
     Target,
     Verdict,
 )
-from include.engine.sandbox.limits import open_files
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.by_hand import instructions
 from include.engine.systems.cassandra.client import Cql
@@ -157,13 +156,7 @@ class CassandraRestore:
 
     @contextmanager
     def _rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
-        from include.engine.systems.cassandra.into_sandbox import (
-            heap_for,
-            into_node,
-            memory_here,
-            require_open_files,
-            sstables_of,
-        )
+        from include.engine.systems.cassandra.into_sandbox import heap_here, into_node
         from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
@@ -171,14 +164,11 @@ class CassandraRestore:
             MainstayError
         ):  # a drill that was killed has left its servers, with what they restored; ours goes on
             self.home.sweep()
-        sstables = sstables_of(job)
-        require_open_files(sstables, allowed=open_files())
+        heap = heap_here(job)
         name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
         with self.home.sandbox(name) as sandbox:
             began = time.monotonic()
-            server = CassandraServer(
-                sandbox, "restored", jolokia=False, heap=heap_for(sstables, memory=memory_here())
-            ).start()
+            server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)
             restored = into_node(self.catalog.bucket, self.home, job, server)
             restored = msgspec.structs.replace(restored, stages=(started, *restored.stages))
@@ -194,19 +184,11 @@ class CassandraRestore:
             )
 
     def _into_lasting_sandbox(self, job: RestoreJob) -> Restored:
-        from include.engine.systems.cassandra.into_sandbox import (
-            heap_for,
-            into_node,
-            memory_here,
-            require_open_files,
-            sstables_of,
-        )
+        from include.engine.systems.cassandra.into_sandbox import heap_here, into_node
         from include.engine.systems.cassandra.lasting_sandbox import LastingSandbox
 
-        sstables = sstables_of(job)
-        require_open_files(sstables, allowed=open_files())
         lasting = LastingSandbox(self.home, job.plan.destination.name)
-        with lasting.begun(heap_for(sstables, memory=memory_here())) as server:
+        with lasting.begun(heap_here(job)) as server:
             restored = into_node(self.catalog.bucket, self.home, job, server)
         return msgspec.structs.replace(
             restored,

@@ -110,9 +110,10 @@ def choose_ranges(sampler: Sampler, tables: Sequence[Place], effort: Effort) -> 
         ended = {
             (one.keyspace, one.table): one for one in first if isinstance(one, RangeSample) and one.upto == LARGEST
         }
-        others = [_Stretch(place, after, effort.rows) for place in tables for after in starts[place][1:]]
         small = {place for place, one in ended.items() if one.after == SMALLEST}
-        others = [one for one in others if one.place not in small]
+        others = [
+            _Stretch(place, after, effort.rows) for place in tables if place not in small for after in starts[place][1:]
+        ]
         rests = [
             _Stretch(place, SMALLEST, effort.rows - one.rows, upto=one.after)
             for place, one in ended.items()
