@@ -2,6 +2,9 @@
 
 A segment's number is the time, in milliseconds, at which its server was started, plus a count: consecutive numbers are one
 life of a server, and a number that is a time after the last segment was written begins another.  Everything else is a gap.
+
+So a segment that lacks within a life is noticed; the last ones of a life and the first one are not, as the next life may begin
+with any number.  That none of these lacks is the shipper's to see to (:func:`turns`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ _NAME = re.compile(r"^CommitLog-(\d+)-(\d+)\.log$")
 _STORED = re.compile(r"^(CommitLog-\d+-\d+\.log)\.(\d+)\.([0-9a-f]{64})$")
 _ROUNDING = timedelta(seconds=2)  # file times are read in whole seconds
 _MARGIN = timedelta(minutes=5)  # that a node's clock may differ from ours; to replay a write twice does no harm
+_ONE_LIFE = 1000  # no server begins anew within so many milliseconds, and none skips so many segments
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -160,6 +164,23 @@ def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
     return found
 
 
+def turns(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """Share what one node has to send out to turns, the oldest first: those of one turn may be stored in any order.
+
+    Nobody could tell that the end of a server's life, or the first segment of the next, is still missing: no segment is stored
+    before all of the lives before it are, and before the first one of its own.
+    """
+    found: list[list[Segment]] = []
+    last: Segment | None = None
+    for segment in sorted(segments, key=lambda one: (one.number, one.modified)):
+        if last is None or segment.number - last.number > 1:
+            found += [[segment], []]
+        else:
+            found[-1].append(segment)
+        last = segment
+    return [turn for turn in found if turn]
+
+
 def rounds(segments: Iterable[Segment]) -> list[list[Segment]]:
     """Share segments out to as few starts of one server as can replay them; those of one node stay together.
 
@@ -190,4 +211,5 @@ def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime, nodes: 
 
 
 def _gap(last: Segment, following: Segment) -> bool:
-    return following.number - last.number > 1 and following.begins_a_life_after < last.modified - _ROUNDING
+    step = following.number - last.number
+    return step > 1 and (step < _ONE_LIFE or following.begins_a_life_after < last.modified - _ROUNDING)
