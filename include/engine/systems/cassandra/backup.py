@@ -88,6 +88,7 @@ class CassandraSource:
         with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
             directories = {node.host_id: ring.data_directories(cql, node) for node in nodes}
+            born = ring.births(cql, nodes) if cut.archived else {}
         with ThreadPoolExecutor(1, thread_name_prefix="stored") as beside:
             listing = beside.submit(job.shared.stored)
             shares = self._hash(job, cut, nodes, directories)
@@ -98,7 +99,7 @@ class CassandraSource:
             cut = msgspec.structs.replace(cut, notes=(*cut.notes, empty))
         schema = stored.described(job, cut, there)
         sent = self._send(job, shares, there)
-        return self._manifest(job, cut, shares, schema, sent=sent, started=started)
+        return self._manifest(job, cut, shares, schema, sent=sent, born=born, started=started)
 
     def release(self, backup: str) -> None:
         """Clear the snapshots of *backup* on all nodes.
@@ -220,6 +221,7 @@ class CassandraSource:
         schema: Entry,
         *,
         sent: Sent,
+        born: Mapping[str, datetime | None],
         started: datetime,
     ) -> Manifest:
         entries: list[Entry] = []
@@ -238,6 +240,7 @@ class CassandraSource:
             sent_objects=sent.objects,
             sent_bytes=sent.bytes,
             hashed_bytes=sum(share.hashed_bytes for share in shares),
+            born={host_id: when for host_id, when in born.items() if when is not None},
         )
         return Manifest(
             id=job.id,
