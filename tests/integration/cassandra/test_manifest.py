@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -119,3 +119,26 @@ def test_functions_and_aggregates_come_back_and_work(estate: Estate, keyspace: s
         assert (row["sum"], row["two"]) == (55, 42)
     finally:
         cql.rows(f"DROP KEYSPACE IF EXISTS {copy}", timeout=60)
+
+
+def test_parts_of_a_collection_and_of_a_type_that_expire_on_their_own_are_expected_until_then(
+    estate: Estate, keyspace: str, cql: Cql
+) -> None:
+    cql.rows(f"CREATE TYPE {keyspace}.place (street text, number int)")
+    for name, column in (("maps", "map<text, text>"), ("lists", "list<int>"), ("types", "place")):
+        cql.rows(f"CREATE TABLE {keyspace}.{name} (k int PRIMARY KEY, v text, c {column})")
+        cql.rows(f"INSERT INTO {keyspace}.{name} (k, v) VALUES (1, 'stays')")
+    cql.rows(f"CREATE TABLE {keyspace}.lasting (k int PRIMARY KEY, c set<int>)")
+    cql.rows(f"INSERT INTO {keyspace}.lasting (k, c) VALUES (1, {{1, 2}})")
+    cql.rows(f"UPDATE {keyspace}.maps SET c = c + {{'a': 'stays'}} WHERE k = 1")
+    cql.rows(f"UPDATE {keyspace}.maps USING TTL 900 SET c = c + {{'b': 'goes'}} WHERE k = 1")
+    cql.rows(f"UPDATE {keyspace}.lists USING TTL 900 SET c = c + [7] WHERE k = 1")
+    cql.rows(f"UPDATE {keyspace}.types USING TTL 900 SET c.street = 'goes' WHERE k = 1")
+    manifest = estate.backup(keyspaces=[keyspace])
+    after = now()
+    assert {sample["table"]: sample["unread"] for sample in manifest.samples if sample["unread"]} == {}
+    ends = {one["table"]: one["expires"] for sample in manifest.samples for one in sample["ranges"]}
+    assert ends.pop("lasting") is None
+    assert len(ends) == 3
+    for end in ends.values():
+        assert after + timedelta(seconds=600) < msgspec.convert(end, datetime) <= after + timedelta(seconds=900)
