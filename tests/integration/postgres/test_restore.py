@@ -7,20 +7,22 @@ from tests import airflow_env  # isort: skip  # before the first import of Airfl
 import dataclasses
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import unittest.mock
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from include.engine.contracts import RestoreEngine, Stop
-from include.engine.errors import Interrupted, MainstayError, NotFound, Refused, Unauthorized, Unsupported
-from include.engine.model import Encryption, Manifest, RestorePlan, Target, Verdict
+from include.engine.contracts import PlanRequest, RestoreEngine, Stop
+from include.engine.errors import Contended, Interrupted, MainstayError, NotFound, Refused, Unauthorized, Unsupported
+from include.engine.model import DestinationKind, Encryption, Manifest, RestorePlan, Target, Verdict
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Sandbox
@@ -28,13 +30,14 @@ from include.engine.store.bucket import Bucket
 from include.engine.store.vault import VaultReader
 from include.engine.systems.postgres import guards
 from include.engine.systems.postgres.binaries import PostgresBinaries
+from include.engine.systems.postgres.restore import PostgresRestore
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.wal_objects import WalObject, fetch
 from mainstay.hooks.mainstay import MainstayHook
 from mainstay.operators.restore import PlanOperator, RestoreOperator
 from tests.cli import paper
 from tests.cli.paper import Paper, PaperLookup
-from tests.estate import Estate, eventually, new_estate
+from tests.estate import TARGET, Estate, eventually, new_estate
 from tests.plugins.test_operators import RESTORE
 
 assert airflow_env.HOME.is_dir()
@@ -351,6 +354,31 @@ def test_what_refuses_an_approved_restore_does_so_before_anything_is_moved_aside
     with pytest.raises((Unsupported, Unauthorized, Refused)):
         estate.engine.restore(job)
 
+    assert [path.name for path in data.iterdir()] == ["photos"]
+
+
+def test_a_busy_port_refuses_a_restore_onto_a_server_before_anything_is_moved_aside(
+    estate: Estate, first: Manifest, place: Path
+) -> None:
+    data = place / "spare"
+    data.mkdir()
+    (data / "photos").write_text("of the children")
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        spare = SimpleNamespace(data_dir=data, port=busy.getsockname()[1])
+        engine = PostgresRestore(TARGET, estate.catalog, estate.server.sandbox.home, servers={"spare": spare})
+        plan = engine.plan(
+            PlanRequest(
+                manifests=[first],
+                backup=first.id,
+                destination_kind=DestinationKind.SERVER,
+                path="",
+                server="spare",
+                point="backup",
+                confirm="spare",
+            )
+        )
+        with pytest.raises(Contended, match=str(spare.port)):
+            engine.restore(estate.job(plan))
     assert [path.name for path in data.iterdir()] == ["photos"]
 
 
