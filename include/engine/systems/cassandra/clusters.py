@@ -79,12 +79,7 @@ class Clusters:
             landing = Landing(cql, destination, detail.cut.schema, selection)
             require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
             require_readable(files, [node.version for node in landing.nodes])
-            differing = landing.differing()
-            if differing:
-                raise Refused(
-                    f"{', '.join(differing)} of {request.server} has other columns than the backup",
-                    hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
-                )
+            landing.require_same_columns(request.server)
             method = choose_method(
                 detail.cut.nodes,
                 landing.nodes,

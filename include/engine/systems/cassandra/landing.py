@@ -14,8 +14,10 @@ from include.engine.errors import MainstayError, PermanentError, Refused, Unreac
 from include.engine.systems.cassandra.client import Cql, Node, quoted
 from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.schema import (
+    Columns,
     Schema,
     Statement,
+    columns_of,
     commands,
     fitted,
     read_schema,
@@ -78,11 +80,25 @@ class Landing:
         touched = {self.selection.keyspace(name) for name in self.selection.keyspaces}
         return read_schema(self.cql, sorted(touched & there))
 
-    def differing(self) -> list[str]:
-        """Name the tables that are there in another shape: their rows would not fit."""
-        now = {(one.keyspace, one.name): _shape(one) for one in self.existing().statements if one.type == "table"}
-        then = {(one.keyspace, one.name): _shape(one) for one in self.schema.statements if one.type == "table"}
-        return sorted(f"{k}.{t}" for (k, t), shape in then.items() if (k, t) in now and now[k, t] != shape)
+    def require_same_columns(self, where: str) -> None:
+        """Check that the tables that are there have the backup's columns, and have dropped none since.
+
+        :param where: the name of the cluster, for people
+        :raises Refused: naming those whose rows would not fit, or lose cells on their way in
+        """
+        now = {(one.keyspace, one.name): columns_of(one) for one in self.existing().statements if one.type == "table"}
+        differing = []
+        for one in self.schema.statements:
+            there = now.get((one.keyspace, one.name)) if one.type == "table" else None
+            if there is None or there == (then := columns_of(one)):
+                continue
+            differing.append(f"{one.keyspace}.{one.name} of {where} {_difference(there, then)}")
+        if differing:
+            raise Refused(
+                "; ".join(differing),
+                hint="drop the table, and the restore makes it as it was; or restore under another name with --rename"
+                " KEYSPACE=NEW",
+            )
 
     def holding(self) -> list[str]:
         """Name the tables that hold rows already."""
@@ -254,6 +270,10 @@ def _named(statement: Statement) -> tuple[str, str, str]:
     return statement.type, statement.keyspace, statement.name
 
 
-def _shape(statement: Statement) -> str:
-    """The columns and keys of a table: its other properties do not matter to its rows."""
-    return " ".join(statement.cql.partition(") WITH")[0].split())
+def _difference(there: Columns, then: Columns) -> str:
+    since, before = ({name for name, _ in one} for one in (there.dropped - then.dropped, then.dropped - there.dropped))
+    if since:
+        return f"has dropped {', '.join(sorted(since))} since the backup: the server would throw its values away again"
+    if there.there != then.there:
+        return "has other columns than the backup"
+    return f"has not dropped {', '.join(sorted(before))}, as the backup's had: values that were dropped would come back"
