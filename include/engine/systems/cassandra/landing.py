@@ -26,7 +26,7 @@ from include.engine.systems.cassandra.schema import (
     with_id,
     with_replication,
 )
-from include.engine.systems.cassandra.selection import Method, Selection
+from include.engine.systems.cassandra.selection import Method, Selection, require_ring
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import transport_to
@@ -79,6 +79,17 @@ class Landing:
         there = set(user_keyspaces(self.cql))
         touched = {self.selection.keyspace(name) for name in self.selection.keyspaces}
         return read_schema(self.cql, sorted(touched & there))
+
+    def require_fit(self, method: Method, then: Sequence[Node], where: str) -> None:
+        """Check that rows can come: the ring is the one they were fetched for, and the tables that are there have their columns.
+
+        :param then: the nodes that were backed up
+        :param where: the name of the cluster, for people
+        :raises Refused: naming what does not fit
+        :raises Contended: when the ring has changed meanwhile
+        """
+        require_ring(method, then, self.nodes, self.cql.ring(), placed_alike=self.placed_alike())
+        self.require_same_columns(where)
 
     def require_same_columns(self, where: str) -> None:
         """Check that the tables that are there have the backup's columns, and have dropped none since.

@@ -69,7 +69,7 @@ class Restoration:
         require_all_up(landing.cql, landing.nodes, "the restore")
         # All that can be refused is asked, and every byte is there and compared, before anything is emptied: a restore that
         # cannot be done costs nobody a row.
-        landing.require_same_columns(job.plan.destination.name)
+        landing.require_fit(method, self.detail.cut.nodes, job.plan.destination.name)
         files.require_ready()
         with self._stage(_FETCH, size):
             job.progress.stage(_FETCH, size)
