@@ -66,18 +66,19 @@ class Restoration:
     def _run(self, method: Method, files: Staging, *, ours: bool = False) -> Restored:
         landing, job = self.landing, self.job
         size = sum(file.entry.bytes for file in self.files)
+        then, where = self.detail.cut.nodes, job.plan.destination.name
         require_all_up(landing.cql, landing.nodes, "the restore")
         # All that can be refused is asked, and every byte is there and compared, before anything is emptied: a restore that
         # cannot be done costs nobody a row.
-        landing.require_fit(method, self.detail.cut.nodes, job.plan.destination.name)
-        files.require_ready()
+        if not ours:
+            with self._stage("ask for what is needed"):
+                landing.require_fit(method, then, where)
+                files.require_ready()
         with self._stage(_FETCH, size):
             job.progress.stage(_FETCH, size)
             files.fetch()
         with self._stage("make the tables"):
-            landing.require_fit(
-                method, self.detail.cut.nodes, job.plan.destination.name
-            )  # to fetch may have taken hours
+            landing.require_fit(method, then, where)  # to fetch may have taken hours
             files.require_whole()
             begun = self._unfinished.find(job.clock())
             emptied = not ours and not job.plan.detail.get("append")

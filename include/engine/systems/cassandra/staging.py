@@ -88,8 +88,9 @@ class OnNodes:
         if not self._single:
             require_taken(self._all, [node.host_id for node in self._landing.nodes])
         self._landing.require_nodetool()
+        places = self._places  # asked for once, not by each of the threads
         side_by_side(
-            lambda node: self._run(node, node_scripts.staging(self._places[node.host_id], self._attempt)),
+            lambda node: self._run(node, node_scripts.staging(places[node.host_id], self._attempt)),
             self._landing.nodes,
         )
 
@@ -211,7 +212,7 @@ class InSandbox:
         self._directory = server.nodes[0].staging
 
     def require_ready(self) -> None:
-        """Ask for nothing: we have just started the node ourselves (see :class:`Staging`)."""
+        """Ask for nothing: we have started the node ourselves (see :class:`Staging`)."""
 
     def fetch(self) -> None:
         """Fetch them to where the node may take them (see :class:`Staging`)."""
