@@ -10,9 +10,6 @@ from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra.transport import quote
 
 _TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail"
-_TOOLS_TO_FETCH = "awk curl df find head sed sha256sum stat"
-STAGED = "mainstay-restore-"  # begins the name of each directory with files of a restore
-_LEFT_MINUTES = 24 * 60
 _FILES_A_COMMAND, _FOLDERS_A_COMMAND = 200, 100
 # sha256sum puts a backslash before the line of a name that it had to quote.
 _DIGEST_LINES = "sed 's/^\\\\\\{0,1\\}\\([0-9a-f]\\{64\\}\\) [ *]/S \\1 /'"
@@ -39,6 +36,9 @@ for path in sys.argv[1:]:
 # Who reads and writes through the node comes first.  All that a script starts inherits it.
 _POLITE = "{ chrt -i -p 0 $$ || renice -n 19 -p $$; ionice -c 3 -p $$; } >/dev/null 2>&1 || true"
 _STALLED_BYTES, _STALLED_SECONDS = 1024, 60
+_TOOLS_TO_FETCH = "awk curl df find head sed sha256sum stat"
+STAGED = "mainstay-restore-"  # begins the name of each directory with files of a restore
+_LEFT_MINUTES = 24 * 60
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
