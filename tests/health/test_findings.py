@@ -321,3 +321,18 @@ def test_what_was_found_of_a_node_is_not_over_when_the_node_dies() -> None:
     for _ in range(3):
         life.sees(*ring(("b", 1)))  # it was taken out of the ring
     assert life.told == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("off", [float("nan"), float("inf"), None])
+def test_a_series_that_is_no_number_or_of_another_time_is_not_over_for_that(off: float | None) -> None:
+    life = Life()
+    life.sees(look(reading(10, at=life.now, disk="a"), reading(1, at=life.now, disk="b")))
+    for _ in range(4):
+        unclear = (
+            reading(1, at=life.now - timedelta(days=1), disk="a")
+            if off is None
+            else reading(off, at=life.now, disk="a")
+        )
+        life.sees(look(unclear, reading(1, at=life.now, disk="b")))
+    finding = life.known["load|box/one|disk=a"]
+    assert (finding.state, finding.verified, life.told) == (State.OPEN, False, ["opened", "opened"])

@@ -70,6 +70,7 @@ class Judgement:
     :param unseen: the systems of which nobody has looked at anything
     :param failed: the probes that failed, each with its subject
     :param series: what was read, series by series: metric, subject and labels as in a key
+    :param unclear: those of which what was given says nothing: it is no number, or of another time
     :param down: labels of what a reading of its subject says to be down
     """
 
@@ -82,6 +83,7 @@ class Judgement:
     unseen: frozenset[str] = frozenset()
     failed: frozenset[tuple[str, str]] = frozenset()
     series: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
     down: Sequence[tuple[str, Mapping[str, str]]] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
@@ -91,11 +93,14 @@ class Judgement:
             return subject in self.answered
         if rule.name in BUILT_IN:
             return subject in self.subjects and (subject, labels.get("probe", "")) not in self.failed
-        return (subject, rule.metric) in self.read and not self._went_down(rule, subject, labels)
+        series = key_of(rule.metric, subject, labels)
+        if series in self.unclear or (subject, rule.metric) not in self.read:
+            return False
+        return series in self.series or not self._went_down(subject, labels)
 
-    def _went_down(self, rule: Rule, subject: str, labels: Mapping[str, str]) -> bool:
-        """Whether a series is missing with the node that it is of: that it is not given says nothing then."""
-        return key_of(rule.metric, subject, labels) not in self.series and any(
+    def _went_down(self, subject: str, labels: Mapping[str, str]) -> bool:
+        """Whether the node is down that a series is of: that it is not given says nothing then."""
+        return any(
             shared and all(labels[name] == part[name] for name in shared)
             for of, part in self.down
             if of == subject and (shared := labels.keys() & part.keys())
@@ -131,15 +136,19 @@ def judge(
     symptoms = [*_without_rules(looks, now, fresh), *_without_metrics(book, looks)]
     read: set[tuple[str, str]] = set()
     series: set[str] = set()
+    unclear: set[str] = set()
     down: list[tuple[str, Mapping[str, str]]] = []
     by_metric: dict[str, list[tuple[str, Reading]]] = {}
     for look in looks:
         if look.trouble is None:
             read |= {(look.subject, metric) for metric in look.sometimes}
         for reading in look.readings:
-            if abs(now - reading.at) <= fresh and nonsense([reading]) is None:
+            key = key_of(reading.metric, look.subject, reading.labels)
+            if abs(now - reading.at) > fresh or nonsense([reading]) is not None:
+                unclear.add(key)
+            else:
                 read.add((look.subject, reading.metric))
-                series.add(key_of(reading.metric, look.subject, reading.labels))
+                series.add(key)
                 if reading.metric.endswith(_UP) and not reading.value and reading.labels:
                     down.append((look.subject, reading.labels))
                 by_metric.setdefault(reading.metric, []).append((look.subject, reading))
@@ -161,6 +170,7 @@ def judge(
         unseen=frozenset(look.system for look in looks if look.whole),
         failed=frozenset((look.subject, look.probe) for look in looks if look.trouble is not None),
         series=frozenset(series),
+        unclear=frozenset(unclear),
         down=down,
         rules={**BUILT_IN, **book.rules},
     )
