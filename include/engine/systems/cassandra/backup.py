@@ -208,12 +208,13 @@ class CassandraSource:
     def _send_from(self, sender: Sender, files: Mapping[str, SnapshotFile], there: Mapping[str, int]) -> None:
         """Send one node's share; of what fails, no upload in parts is left in the store."""
         begun: list[tuple[str, str, int]] = []
+        large = self._settings.multipart_bytes
+        small = {sha256: file for sha256, file in files.items() if file.bytes <= large}
         try:
             todo: list[Piece] = []
-            for sha256, file in files.items():
-                some, uploads = transfer.pieces(
-                    sender, {sha256: file}, large=self._settings.multipart_bytes, again=there
-                )
+            # Each large one by itself: when one cannot be read, it is known which were begun.
+            for part in (small, *({sha256: file} for sha256, file in files.items() if sha256 not in small)):
+                some, uploads = transfer.pieces(sender, part, large=large, again=there)
                 todo += some
                 begun += uploads
             transfer.send(sender, todo)
