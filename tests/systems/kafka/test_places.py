@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from include.engine.model import Target
+from include.engine.sandbox.home import Home
 from include.engine.systems.kafka import places
 
 
@@ -20,7 +21,7 @@ def test_drills_that_go_on_side_by_side_have_sandboxes_of_their_own_however_long
         names.append(name)
         return nullcontext()
 
-    monkeypatch.setattr(places.Home, "sandbox", sandbox)
+    monkeypatch.setattr(Home, "sandbox", sandbox)
     monkeypatch.setattr(places, "KafkaCluster", lambda *_: SimpleNamespace(start=lambda: None))
     with ExitStack() as drills:
         for name in ("orders-" * 8 + "west", "orders-" * 8 + "east", "orders-" * 8 + "east"):
