@@ -129,11 +129,12 @@ class Writer(Protocol):
         """
         ...
 
-    def share(self, name: str, data: bytes, *, original_bytes: int | None = None) -> Entry:
+    def share(self, name: str, data: bytes, *, original_bytes: int | None = None, again: bool = False) -> Entry:
         """Store *data*, small enough to be held, as an object that later backups may name too, and give its entry.
 
         The key carries the digest of what is stored: equal objects are stored once, different ones never meet, and an
         attempt that is repeated finds its own.  The entry's name is *name*.  What no manifest names is swept.
+        *again* stores it over one of the same key, which may have rotted: it becomes what its name says.
 
         :raises Unreachable: when the store fails after its own retries
         """

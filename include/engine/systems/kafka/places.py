@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +54,8 @@ def lasting_cluster(target: Target, backup: str) -> KafkaCluster:
 
 
 @contextmanager
-def sandbox_cluster(target: Target, backup: str) -> Iterator[KafkaCluster]:
+def sandbox_cluster(target: Target) -> Iterator[KafkaCluster]:
     """Start a cluster of one broker that is destroyed at the end, whatever happens."""
-    name = f"drill-{target.name}-{backup}-{os.getpid()}".lower()[:63]
-    with Home.of(_PROJECT).sandbox(name) as sandbox:
+    # Of its own: two drills go on side by side, of one target or of targets whose names begin alike.
+    with Home.of(_PROJECT).sandbox(f"drill-{target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
         yield KafkaCluster(sandbox, "drill").start()
