@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -555,6 +556,39 @@ def test_large_files_go_in_parts_and_come_back(estate: Estate, keyspace: str, cq
         assert rows(cql, f"{keyspace}_x.large") == rows(cql, f"{keyspace}.large")
     finally:
         cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+def test_a_large_file_that_reads_otherwise_on_its_way_takes_the_place_of_no_good_object(
+    estate: Estate, keyspace: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part that is sent is what the node has hashed of it: only the whole tells that it was another reading."""
+    make_table(cql, f"{keyspace}.large", count=130, size=100_000)
+    terms: dict[str, Any] = {"keyspaces": [keyspace], "multipart_above": "5120KiB"}
+    manifest = estate.backup(**terms)
+    largest = max(manifest.entries, key=lambda entry: entry.bytes)
+    pieces = transfer.pieces
+
+    def stored() -> bytes:
+        return bytes(estate.store.client().get_object(Bucket=estate.bucket, Key=f"p/{largest.key}")["Body"].read())
+
+    def misread(sender: transfer.Sender, files: object, **wishes: object) -> object:
+        flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
+        try:
+            found = pieces(sender, files, **wishes)  # type: ignore[arg-type]
+        except BaseException:
+            flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
+            raise
+        return found
+
+    whole = stored()
+    with monkeypatch.context() as once:
+        once.setattr(transfer, "pieces", misread)
+        with pytest.raises(Corrupt, match="reads otherwise than it was hashed"):
+            estate.backup(full=True, **terms)
+    assert stored() == whole
+    estate.store.client().put_object(Bucket=estate.bucket, Key=f"p/{largest.key}", Body=b"x" * len(whole))
+    estate.backup(full=True, **terms)  # which mends what is not right, in parts too
+    assert stored() == whole
 
 
 def test_the_bandwidth_limit_holds(estate: Estate, keyspace: str, cql: Cql) -> None:
