@@ -286,6 +286,29 @@ def test_a_schema_that_changed_meanwhile_has_the_snapshot_taken_again(
     assert not there & set(taken)
 
 
+def test_a_table_made_again_under_its_name_meanwhile_has_the_snapshot_taken_again(
+    estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schema reads the same; the ids by which commit logs name tables would not be those of the files."""
+    taken: list[str] = []
+    take = control.Jolokia.snapshot
+
+    def then_made_again(self: control.Jolokia, tag: str, keyspaces: list[str], ttl: timedelta) -> None:
+        take(self, tag, keyspaces, ttl)
+        if not taken:
+            cql.rows(f"DROP TABLE {table}", timeout=60)
+            make_table(cql, table, count=5)
+        taken.append(tag)
+
+    monkeypatch.setattr(control.Jolokia, "snapshot", then_made_again)
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert len(taken) == 2
+    table_id = detail(manifest).cut.table_ids[table].replace("-", "")
+    of_rows = [entry.name for entry in manifest.entries if entry.name.endswith("-Data.db")]
+    assert of_rows
+    assert all(f"-{table_id}/" in name for name in of_rows)
+
+
 def test_a_schema_that_never_stands_still_is_told(
     estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,7 @@ def _take(
     stillness = Stillness(settings, nodes, keyspaces, lambda node: data_directories(cql, node))
     for _ in range(_TRIES):
         require_agreement(cql, nodes)
-        before = read_schema(cql, keyspaces)
+        before, table_ids = _described(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
         effort = Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock)
         looked, first = _read_first(sampler, stillness, before, effort)
@@ -91,14 +91,13 @@ def _take(
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            with ThreadPoolExecutor(5, thread_name_prefix="after") as beside:
+            with ThreadPoolExecutor(4, thread_name_prefix="after") as beside:
                 quiet = beside.submit(_quiet, sampler, first, stillness, looked)
-                after = beside.submit(read_schema, cql, keyspaces)
-                ids = beside.submit(_table_ids, cql, keyspaces)
+                described = beside.submit(_described, cql, keyspaces)
                 cluster = beside.submit(cluster_name, cql)
                 knowing = beside.submit(acquaintances, cql, nodes)
-            samples, table_ids, name = quiet.result(), ids.result(), cluster.result()
-            same = after.result().fingerprint() == before.fingerprint()
+            samples, name, (after, ids) = quiet.result(), cluster.result(), described.result()
+            same = after.fingerprint() == before.fingerprint() and ids == table_ids
             require_no_newcomer(known, knowing.result())
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
@@ -253,6 +252,13 @@ def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
             hint="take one of them out of `exclude`, or take the target out of the inventory",
         )
     return wanted
+
+
+def _described(cql: Cql, keyspaces: Sequence[str]) -> tuple[Schema, dict[str, str]]:
+    """Read the schema, and the ids of the tables beside it: one that is dropped and made again reads the same."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ids") as beside:
+        ids = beside.submit(_table_ids, cql, keyspaces)
+        return read_schema(cql, keyspaces), ids.result()
 
 
 def _table_ids(cql: Cql, keyspaces: Sequence[str]) -> dict[str, str]:
