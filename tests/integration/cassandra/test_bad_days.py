@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from include.engine.contracts import Stop
+from include.engine.contracts import BackupSource, Stop
 from include.engine.errors import (
     Contended,
     Corrupt,
@@ -26,7 +26,7 @@ from include.engine.errors import (
     Unauthorized,
     Unreachable,
 )
-from include.engine.model import DestinationKind, Manifest, Verdict
+from include.engine.model import DestinationKind, Manifest, System, Target, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import backup as source
@@ -34,6 +34,7 @@ from include.engine.systems.cassandra import clusters, control, node_scripts, tr
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.selection import Method
 from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
@@ -349,6 +350,33 @@ def test_a_retried_freeze_leaves_no_snapshot_of_the_first(estate: Estate, table:
     source.release("20261123T040000Z")
     source.release("20261123T040000Z")
     assert not tags & {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots")}
+
+
+def test_a_release_leaves_what_other_targets_on_the_ring_have_frozen_under_the_same_name(
+    estate: Estate, table: str, cql: Cql
+) -> None:
+    keyspace = table.partition(".")[0]
+    cql.rows(f"CREATE KEYSPACE {keyspace}_2 WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}")
+    make_table(cql, f"{keyspace}_2.t", count=1)
+    name = estate.name()
+
+    def of(target: Target, keyspace: str) -> BackupSource:
+        terms = {"connection": "cassandra_main", "keyspaces": [keyspace], **estate.server.target_settings()}
+        return source.open_source(target, Settings(**terms), estate.connections.get("cassandra_main"))
+
+    mine = of(TARGET, keyspace)
+    others = [of(Target(System.CASSANDRA, f"{TARGET.name}-2"), keyspace), of(TARGET, f"{keyspace}_2")]
+    mine.freeze(name, now)
+    kept = {other.freeze(name, now).position for other in others}
+
+    def there() -> set[str]:
+        return {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots") if name in row["name"]}
+
+    mine.release(name)
+    assert there() == kept
+    for other in others:
+        other.release(name)
+    assert there() == set()
 
 
 def test_rows_that_change_during_the_snapshot_are_not_compared(

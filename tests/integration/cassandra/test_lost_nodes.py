@@ -116,7 +116,7 @@ def test_a_snapshot_of_our_name_that_is_there_is_told_and_the_next_try_takes_ano
 
     with monkeypatch.context() as same:
         same.setattr(snapshot, "uuid", SimpleNamespace(uuid4=Tag))
-        tag = f"mainstay-{name}-00000000"
+        tag = f"mainstay-{name}-{TARGET.name}-00000000"
         estate.server.nodes[0].nodetool("snapshot", "-t", tag, "--", keyspace)
         with pytest.raises(PermanentError) as told:
             backup.freeze(pipeline, name, [TARGET], clock=now)

@@ -67,7 +67,7 @@ class CassandraSource:
         :raises Unreachable: when a node is down
         """
         with session(self._connection) as cql:
-            taken = snapshot.take(cql, self._settings, self._connection, backup, clock)
+            taken = snapshot.take(cql, self._settings, self._connection, snapshot.owner_of(self.target, backup), clock)
         return Cut(at=taken.at, position=taken.cut.tag, detail=msgspec.to_builtins(taken.cut))
 
     def copy(self, job: CopyJob) -> Manifest:
@@ -106,7 +106,7 @@ class CassandraSource:
         :raises Unreachable: when a node does not answer; its snapshot vanishes when its TTL runs out
         """
         with session(self._connection) as cql:
-            snapshot.release(cql, self._settings, self._connection, backup)
+            snapshot.release(cql, self._settings, self._connection, snapshot.owner_of(self.target, backup))
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the keyspaces that no backup of this target holds, but those that are left out on purpose."""
