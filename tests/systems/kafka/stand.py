@@ -234,13 +234,14 @@ class Stand:
         append: bool = False,
         backup_: str | None = None,
         access: bool | None = None,
+        destination: DestinationKind = DestinationKind.SERVER,
     ) -> Restored:
         plan = restore.plan(
             self.pipeline,
             TARGET,
             point=point,
             backup=backup_,
-            destination=DestinationKind.SERVER,
+            destination=destination,
             server=server,
             confirm=str(TARGET),
             only=only,

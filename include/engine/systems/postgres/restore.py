@@ -142,16 +142,17 @@ class PostgresRestore:
         if passing:
             sandbox.claim()
         try:
-            if kind is DestinationKind.SANDBOX:
-                sandbox.directory(f"postgres-{RESTORED}")
-            guards.occupy(path, found, marker, sandbox.account)
-            port = self.servers[job.plan.destination.name].port if kind is DestinationKind.SERVER else None
-            landing = Landing(self._ground(job), job, path, sandbox=sandbox, port=port)
-            restored = inspection.land_and_look(landing) if job.checks else landing.land()
-            if passing:
-                landing.server.stop()
-                tidy(path, sandbox.account)
-            guards.release(path)
+            with sandbox.restoring():
+                if kind is DestinationKind.SANDBOX:
+                    sandbox.directory(f"postgres-{RESTORED}")
+                guards.occupy(path, found, marker, sandbox.account)
+                port = self.servers[job.plan.destination.name].port if kind is DestinationKind.SERVER else None
+                landing = Landing(self._ground(job), job, path, sandbox=sandbox, port=port)
+                restored = inspection.land_and_look(landing) if job.checks else landing.land()
+                if passing:
+                    landing.server.stop()
+                    tidy(path, sandbox.account)
+                guards.release(path)
         except BaseException:
             sandbox.stop()
             raise
