@@ -66,11 +66,18 @@ def test_a_later_process_finds_the_findings_and_the_readings(opener: Open) -> No
     assert found == {
         SeriesName("box/one", "box.load", '{"disk":"ü"}'): [(NOW.timestamp(), 10), (NOW.timestamp() + 300, 10)]
     }
-    (newest,) = again.newest(NOW - timedelta(days=1))
+    (newest,) = again.newest(NOW - timedelta(days=1), NOW + timedelta(minutes=10))
     assert newest == ("box/one", reading(10, at=NOW + timedelta(minutes=5), disk="ü"))
     last = again.last_sweep()
     assert last is not None
     assert (last.verdict, last.readings) == (Verdict.FAIL, 1)
+
+
+def test_a_reading_that_is_to_come_does_not_stand_for_the_newest(opener: Open) -> None:
+    swept(opener(), at(0, 10))
+    swept(opener(), at(60 * 24, 1), minutes=60 * 24)  # by a clock that is a day ahead
+    (newest,) = opener().newest(NOW - timedelta(minutes=10), NOW + timedelta(minutes=10))
+    assert newest[1].value == 10
 
 
 def test_two_sweeps_at_once_tell_a_change_once(opener: Open) -> None:
@@ -148,7 +155,7 @@ def test_a_database_that_is_full_is_told_and_what_was_in_it_stays(tmp_path: Path
     many = [at(5, 1, disk=f"{number:0200}") for number in range(400)]
     with pytest.raises(Unreachable, match="full"):
         swept(full, *many, minutes=5)
-    assert len(History.in_file(path).newest(NOW - timedelta(days=1))) == 1
+    assert len(History.in_file(path).newest(NOW - timedelta(days=1), NOW)) == 1
 
 
 def test_what_is_old_keeps_its_extremes(opener: Open) -> None:

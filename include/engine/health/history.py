@@ -199,11 +199,11 @@ class History:
                 read.setdefault(number, []).append((at, value))
         return {names[number]: found for number, found in read.items()}
 
-    def newest(self, since: datetime) -> list[tuple[str, Reading]]:
-        """Give the newest reading of every series that was read since then, with its subject."""
+    def newest(self, since: datetime, until: datetime) -> list[tuple[str, Reading]]:
+        """Give the newest reading of every series that was read in that time, with its subject."""
         last = (
             select(points.c.series, func.max(points.c.at).label("at"))
-            .where(points.c.at >= since.timestamp())
+            .where(points.c.at >= since.timestamp(), points.c.at <= until.timestamp())
             .group_by(points.c.series)
             .subquery()
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
     from include.engine.verbs.sweep import Watch
 
-_LATELY = timedelta(minutes=20)  # how old the newest reading of a metric may be
+_LATELY = timedelta(minutes=20)  # how old the newest reading of a metric may be, or how far ahead its clock
 _TREND = timedelta(days=2)
 _MOST_REPORTS = 60
 _DIGEST = base64.b64encode(hashlib.sha256(pages.STYLE.encode()).digest()).decode()
@@ -34,7 +34,7 @@ POLICY = (
 class FindingsView:
     """The page of findings.
 
-    :param verdict: that of the last sweep, and UNVERIFIED when that is long ago or was never made
+    :param verdict: that of the last sweep, and UNVERIFIED when that is long ago, to come, or was never made
     """
 
     findings: Sequence[Finding]
@@ -50,9 +50,9 @@ def findings(watch: Watch, now: datetime) -> FindingsView:
     """
     history = watch.remembered()
     last = history.last_sweep()
-    fresh = last is not None and now - last.at <= _LATELY
+    fresh = last is not None and abs(now - last.at) <= _LATELY
     metrics = [row.metric for row in watch.book.scaling.values()]
-    looks = _looks(history.newest(now - _LATELY), now)
+    looks = _looks(history.newest(now - _LATELY, now + _LATELY), now)
     return FindingsView(
         findings=history.alive(),
         sweep=last,
@@ -64,7 +64,7 @@ def findings(watch: Watch, now: datetime) -> FindingsView:
 def metrics(watch: Watch, now: datetime) -> tuple[str, str]:
     """Give readings and findings as Prometheus reads them, and the type of that text."""
     history = watch.remembered()
-    return prometheus.exposition(history.newest(now - _LATELY), history.alive()), prometheus.CONTENT_TYPE
+    return prometheus.exposition(history.newest(now - _LATELY, now + _LATELY), history.alive()), prometheus.CONTENT_TYPE
 
 
 def checklists(pipeline: Pipeline) -> list[ChecklistReport]:
