@@ -259,6 +259,21 @@ def test_a_set_stays_while_one_of_its_parts_is_restored(catalog: Catalog) -> Non
     assert apply(catalog, plan_expiry(catalog, LAST_TWO, NOW)).sets == (night(8),)
 
 
+def test_what_is_taken_or_restored_by_the_time_of_the_deed_is_spared(catalog: Catalog) -> None:
+    for days in (9, 8, 7):
+        a_night(catalog, days=days, targets=(MAIN, EVENTS))
+    plan = plan_expiry(catalog, LAST_TWO, NOW)
+    with reading(catalog.bucket, MAIN, night(9), until=NOW + DAY, clock=ticking()):
+        done = apply(catalog, plan)
+    assert done.spared == (f"set {night(9)}", f"cassandra/events {night(9)}", f"postgres/main {night(9)}")
+    assert (done.sets, done.backups) == ((), ())
+    with hold(catalog.bucket, f"{MAIN}/backups/{night(0)}/a1", until=NOW + DAY, clock=ticking()):
+        done = apply(catalog, plan)
+    assert (done.sets, [str(one.target) for one in done.backups]) == ((night(9),), ["cassandra/events"])
+    assert done.spared == (f"postgres/main {night(9)}",)
+    assert catalog.find(MAIN, night(9)) is not None
+
+
 class _Quick(Catalog):
     """A catalog in which a person pins a set while retention is at its first deletion."""
 
