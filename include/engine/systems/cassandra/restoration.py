@@ -26,7 +26,7 @@ from include.engine.systems.cassandra.ring import data_directories, require_all_
 from include.engine.systems.cassandra.schema import Statement
 from include.engine.systems.cassandra.selection import Method, Selection, files_of, require_taken
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 from include.engine.systems.cassandra.unfinished import Begun, Unfinished
 
@@ -147,7 +147,6 @@ class Restoration:
         if not single:
             require_taken(self.files, [node.host_id for node in self.landing.nodes])
         staged = {node.host_id: self._staging(node, settings) for node in self.landing.nodes}
-        progress = OneAtATime(self.job.progress)
 
         def fetch_on(node: Node) -> None:
             fetch.to_node(
@@ -155,7 +154,7 @@ class Restoration:
                 staged[node.host_id],
                 shared,
                 transport_to(settings, node.address),
-                progress=progress,
+                progress=self.job.progress,
                 stop=self.job.stop,
                 timeout=settings.timeout.total_seconds(),
                 rate=settings.restore_bandwidth_bytes,
