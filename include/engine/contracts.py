@@ -48,7 +48,7 @@ class Connections(Protocol):
 
 
 class Progress(Protocol):
-    """Tells a person how far the work is.  Cheap to call: implementations thin it out themselves."""
+    """Tells a person how far the work is.  Cheap to call, from any thread: implementations thin it out, and guard, themselves."""
 
     def stage(self, name: str, total_bytes: int | None = None) -> None:
         """Begin a stage; *total_bytes* when it is known, which gives a time left."""

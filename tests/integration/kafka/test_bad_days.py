@@ -30,7 +30,8 @@ from include.engine.errors import (
     Unauthorized,
     Unreachable,
 )
-from include.engine.model import Verdict
+from include.engine.model import DestinationKind, Verdict
+from include.engine.sandbox.home import Home
 from include.engine.systems.kafka import detail, isolation
 from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
@@ -309,6 +310,25 @@ def test_a_restore_that_is_killed_goes_on_without_losing_or_doubling(
     stand.said.on_advance = lambda: None
     stand.restore(rename={topic: topic + "_back"})
     assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
+def test_a_sandbox_whose_restore_broke_off_serves_and_says_that_it_is_not_whole(stand: Stand, home: Home) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 60)
+    manifest = stand.backup()
+    sandbox = home.sandbox(f"restore-kafka-{TARGET.name}-{manifest.id.lower()}")
+    try:
+        stand.said.on_advance = lambda: stand.stop.stop("the task was killed")
+        with pytest.raises(MainstayError):
+            stand.restore(destination=DestinationKind.SANDBOX)
+        assert sandbox.running()
+        assert (sandbox.unfinished, sandbox.used) == (True, False)
+        stand.stop, stand.said.on_advance = Stop(), lambda: None
+        stand.restore(destination=DestinationKind.SANDBOX)
+        assert sandbox.running()
+        assert not sandbox.unfinished
+    finally:
+        sandbox.destroy()
 
 
 def test_a_topic_that_holds_records_is_not_restored_over(stand: Stand) -> None:

@@ -243,13 +243,14 @@ class Stand:
         append: bool = False,
         backup_: str | None = None,
         access: bool | None = None,
+        destination: DestinationKind = DestinationKind.SERVER,
     ) -> RestorePlan:
         return restore.plan(
             self.pipeline,
             TARGET,
             point=point,
             backup=backup_,
-            destination=DestinationKind.SERVER,
+            destination=destination,
             server=server,
             confirm=str(TARGET),
             only=only,

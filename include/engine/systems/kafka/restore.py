@@ -114,8 +114,10 @@ class KafkaRestore:
         began, path = time.monotonic(), Path(destination.path)
         lasting = destination.kind is DestinationKind.SANDBOX
         cluster = lasting_cluster(self.target, saved.manifest.id) if lasting else new_cluster(path, self.target.name)
-        stages = [Stage(name="start", seconds=time.monotonic() - began)]
-        return self._into(cluster.connection(), saved, decisions, job, stages=stages)
+        with cluster.sandbox.restoring():  # the broker outlives us, whatever happens
+            cluster.start()
+            stages = [Stage(name="start", seconds=time.monotonic() - began)]
+            return self._into(cluster.connection(), saved, decisions, job, stages=stages)
 
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
