@@ -68,6 +68,9 @@ class PlanOperator(Step):
 class PartsOperator(Step):
     """Give the parts of a plan to map the restores over.
 
+    Those of ``first`` only when every part, of ``then`` too, can still be restored as it was approved: a day may have gone, and the
+    first one overwrites.  Who runs on their destinations comes to rest.
+
     :param plan: the summary of :class:`PlanOperator` (templated)
     :param which: ``first`` or ``then``
     """
@@ -80,7 +83,16 @@ class PartsOperator(Step):
         self.which = which
 
     def execute(self, context: Context) -> list[Summary]:
-        """Give them."""
+        """Give them.
+
+        :raises Refused: when a part is not what was approved any more; nothing was touched then
+        """
+        from include.engine.verbs import restore_set
+
+        if self.which == "first":
+            parts = [*self.plan["first"], *self.plan["then"]]
+            plans = [_planned_again(self.pipeline, context["params"], part) for part in parts]
+            restore_set.rest(self.pipeline, plans, clock=clock)
         return list(self.plan[self.which])
 
 
@@ -110,7 +122,7 @@ class RestoreOperator(Step):
         from include.engine.verbs import restore, restore_set
 
         params = context["params"]
-        plan = self._planned_again(params)
+        plan = _planned_again(self.pipeline, params, self.part)
         who = approver(self.approval)
         self.log.info("restoring %s from %s into %s, approved by %s", plan.target, plan.backup, place_of(plan), who)
         with self.progress() as progress:
@@ -140,16 +152,6 @@ class RestoreOperator(Step):
             "approved_by": who,
             "moved": msgspec.to_builtins(restored.moved),
         }
-
-    def _planned_again(self, params: Mapping[str, Any]) -> RestorePlan:
-        plan = _plan_part(self.pipeline, params, self.part)
-        more = sorted(set(plan.would_overwrite) - set(self.part["would_overwrite"]))
-        if more or place_of(plan) != self.part["destination"]:
-            raise Refused(
-                f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
-                hint="look at the destination, then run the restore again and read its plan",
-            )
-        return plan
 
 
 class SumUpOperator(Step):
@@ -219,6 +221,17 @@ def _told(set_id: str, plan: RestorePlan) -> Summary:
         "destination": place_of(plan),
         "would_overwrite": list(plan.would_overwrite),
     }
+
+
+def _planned_again(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str, Any]) -> RestorePlan:
+    plan = _plan_part(pipeline, params, part)
+    more = sorted(set(plan.would_overwrite) - set(part["would_overwrite"]))
+    if more or place_of(plan) != part["destination"]:
+        raise Refused(
+            f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
+            hint="look at the destination, then run the restore again and read its plan",
+        )
+    return plan
 
 
 def _plan_part(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str, Any]) -> RestorePlan:
