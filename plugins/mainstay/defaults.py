@@ -77,6 +77,8 @@ class Tag(StrEnum):
 
 SYSTEM_TAGS = sorted({str(Tag(f"system:{target.system}")) for target in INVENTORY.targets})
 
+ALONE = 4  # slots of the pool restore that a drill and a fail-over take: all of them, and a part of a set takes one
+
 # The engine's errors say whether trying again helps; any other exception is a bug or a killed worker, and is retried.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import TriggerRule
 
 from include.engine.errors import Refused
@@ -73,22 +74,25 @@ class PartsOperator(Step):
 
     :param plan: the summary of :class:`PlanOperator` (templated)
     :param which: ``first`` or ``then``
+    :param approval: what the person answered (templated)
     """
 
-    template_fields = ("plan",)
+    template_fields = ("plan", "approval")
 
-    def __init__(self, *, plan: Any, which: str, runbook: str = "restore-failed", **kwargs: Any) -> None:
+    def __init__(self, *, plan: Any, which: str, approval: Any, runbook: str = "restore-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
         self.plan = plan
         self.which = which
+        self.approval = approval
 
     def execute(self, context: Context) -> list[Summary]:
         """Give them.
 
-        :raises Refused: when a part is not what was approved any more; nothing was touched then
+        :raises Refused: when nobody has approved, or a part is not what was approved any more; nothing was touched then
         """
         from include.engine.verbs import restore_set
 
+        approver(self.approval)
         if self.which == "first":
             parts = [*self.plan["first"], *self.plan["then"]]
             plans = [_planned_again(self.pipeline, context["params"], part) for part in parts]
@@ -186,8 +190,15 @@ class SumUpOperator(Step):
         }
 
 
-def approver(approval: Mapping[str, Any]) -> str:
-    """Name the person who approved."""
+def approver(approval: Mapping[str, Any] | None) -> str:
+    """Name the person who approved.
+
+    :raises Refused: when nobody did: a task may be run, or its predecessor be marked as a success, without any answer
+    """
+    if approval is None or list(approval.get("chosen_options", [ApprovalOperator.APPROVE])) != [
+        ApprovalOperator.APPROVE
+    ]:
+        raise Refused("nobody has approved the plan", hint="run it again, read its plan and answer the question")
     user = approval.get("responded_by_user") or {}
     return str(user.get("name") or user.get("id") or "nobody known")
 
