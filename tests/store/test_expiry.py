@@ -248,7 +248,7 @@ def test_nothing_of_a_target_goes_while_its_backup_is_running(catalog: Catalog) 
 def test_a_set_stays_while_one_of_its_parts_is_restored(catalog: Catalog) -> None:
     for days in (9, 8, 7, 6):
         a_night(catalog, days=days, targets=(MAIN, EVENTS))
-    with reading(catalog.bucket, MAIN, night(8), lasts=DAY, clock=ticking()):
+    with reading(catalog.bucket, MAIN, night(8), until=NOW + DAY, clock=ticking()):
         plan = plan_expiry(catalog, LAST_TWO, NOW)
         done = apply(catalog, plan)
     assert plan.sets[night(8)] == ("in use: a part of it is taken or restored",)

@@ -27,7 +27,7 @@ def later(bucket: Bucket, first: Lease) -> Callable[[], list[Lease]]:
 
 def test_a_restore_that_takes_longer_than_was_agreed_still_keeps_its_backup() -> None:
     bucket = Bucket.open("memory://long-reading")
-    with reading(bucket, TARGET, BACKUP, lasts=LASTS, clock=clock) as first:
+    with reading(bucket, TARGET, BACKUP, until=clock() + LASTS, clock=clock) as first:
         (found, *_) = eventually(later(bucket, first), within=10)
         assert found.folder.startswith(f"{TARGET}/backups/{BACKUP}/reading-")
         eventually(later(bucket, found), within=10)  # and so on
@@ -48,6 +48,6 @@ def test_a_store_that_is_away_for_a_while_is_asked_again_before_the_lease_has_ru
         return create(self, key, data)
 
     monkeypatch.setattr(Bucket, "create", away_at_first)
-    with reading(bucket, TARGET, BACKUP, lasts=LASTS, clock=clock) as first:
+    with reading(bucket, TARGET, BACKUP, until=clock() + LASTS, clock=clock) as first:
         eventually(later(bucket, first), within=10)
     assert len(tries) >= 4

@@ -26,6 +26,7 @@ from include.engine.store.bucket import Bucket
 LEASE = "lease.json"
 CLOCK_TOLERANCE = timedelta(minutes=15)  # between the clock that wrote a lease and the one that judges it
 
+_SOONEST = 0.05  # seconds between two leases of one reader
 _SWEEP_LASTS = timedelta(minutes=30)
 _READER = "reading-"  # begins the folder of who reads a backup, beside those of who took it
 
@@ -154,13 +155,13 @@ def working_here(bucket: Bucket, target: Target, backup: str) -> Sequence[Lease]
 
 
 @contextmanager
-def reading(bucket: Bucket, target: Target, backup: str, *, lasts: timedelta, clock: Clock) -> Iterator[Lease]:
+def reading(bucket: Bucket, target: Target, backup: str, *, until: datetime, clock: Clock) -> Iterator[Lease]:
     """Keep expiry and sweeps from the backups of *target* while one of them is restored, however long that takes.
 
-    :param lasts: how long the backups are kept at most should this process die
+    :param until: when the first lease runs out should this process die; those after it last as long
     :raises Contended: when its shared objects are being swept: of what a backup names none is removed
     """
-    ended = threading.Event()
+    ended, lasts = threading.Event(), until - clock()
     with ExitStack() as held:
 
         def take() -> Lease:
@@ -169,7 +170,7 @@ def reading(bucket: Bucket, target: Target, backup: str, *, lasts: timedelta, cl
 
         def go_on() -> None:
             wait = lasts / 2
-            while not ended.wait(wait.total_seconds()):
+            while not ended.wait(max(wait.total_seconds(), _SOONEST)):
                 try:
                     take()
                     wait = lasts / 2

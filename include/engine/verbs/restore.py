@@ -208,10 +208,10 @@ def reading(pipeline: Pipeline, target: Target, backup: str, *, progress: Progre
 
     On a bare machine the key pair may be one that can only read: then it is said, and the restore goes on.
     """
-    lasts = pipeline.terms.get(target, Terms()).timeout
+    until = clock() + pipeline.terms.get(target, Terms()).timeout
     with ExitStack() as held:
         try:
-            held.enter_context(lease.reading(pipeline.catalog.bucket, target, backup, lasts=lasts, clock=clock))
+            held.enter_context(lease.reading(pipeline.catalog.bucket, target, backup, until=until, clock=clock))
         except MainstayError as error:
             progress.say(f"do not run retention meanwhile, nothing keeps it from {target} {backup}: {error.message}")
         yield
