@@ -63,7 +63,7 @@ with DAG(
         body="{{ ti.xcom_pull('plan')['page'] }}",
         response_timeout=timedelta(hours=24),
     )
-    first = PartsOperator(task_id="parts", plan=plan.output, which="first", approval=approve.output)
+    first = PartsOperator(task_id="parts", plan=plan.output, which="first", approval=approve.output, pool=Pool.PROBE)
     then = PartsOperator(task_id="readers", plan=plan.output, which="then", approval=approve.output)
     named = {"approval": approve.output, "map_index_template": "{{ task.part.target }}"}
     work: dict[str, Any] = {"pool": Pool.RESTORE, "execution_timeout": LONGEST, **named}
