@@ -96,6 +96,12 @@ class TargetSettings(Section):
         """Name what no other target may have as well, for a person."""
         return ()
 
+    def connections(self) -> Sequence[str]:
+        """Name every connection that its work needs."""
+        identity = self.encryption.identity if self.encryption else None
+        named = (self.connection, identity, self.load.connection, *self.load.connections.values())
+        return [name for name in named if name]
+
 
 class ServerSection(Section):
     """A place that a restore may go to by name."""

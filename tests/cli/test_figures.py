@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.engine.cli import figures
+from include.engine.cli import figures, readings
+from include.engine.model import Reading, Verdict
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,13 @@ def test_an_age_before_its_time_is_nothing() -> None:
 
 def test_the_ratio_of_nothing_is_not_known() -> None:
     assert figures.ratio(10, 0) == "?"
+
+
+@pytest.mark.parametrize("unit", ["1", "s", "bytes", "%"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_written_and_breaks_no_table(value: float, unit: str) -> None:
+    assert figures.number(value, unit) == "no number"
+    reading = Reading(metric="a.b", value=value, unit=unit, at=datetime(2026, 11, 23, tzinfo=UTC))
+    looked = readings.Looked(probe="a", source="a", readings=(reading,))
+    assert readings.rows([looked]) == [("a", "a.b", "no number", "")]
+    assert readings.verdict([looked]) is Verdict.UNVERIFIED

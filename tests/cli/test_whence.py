@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from include.engine import wiring
+from include.engine.cli.inventory import named_connections
 from include.engine.cli.whence import Whence
 from include.engine.errors import Misconfigured, NotFound
 from tests.cli.conftest import Shell
@@ -155,6 +159,36 @@ class TestInventoryCheck:
         done = shell("inventory", "check", "--inventory", str(inventory), "--json")
         assert done.exit_code == 1
         assert "AIRFLOW_CONN_TEST_MAIN" in json.loads(done.stdout)["checks"][0]["detail"]
+
+    def test_looks_for_every_connection_that_anything_of_it_needs(self, tmp_path: Path) -> None:
+        document = {
+            "pipeline": "shop",
+            "store": {"url": "memory://x", "connection": "a_store"},
+            "evidence": {"key": "a_signer"},
+            "kafka": {
+                "main": {
+                    "connection": "a_kafka",
+                    "mirrors": {"dr": {"connect": "a_connect", "to": "a_copy"}},
+                    "load": {"allowed": True, "connection": "a_loader"},
+                }
+            },
+            "spark": {
+                "pipeline": {
+                    "checkpoint": "file:///x",
+                    "kafka": "a_kafka",
+                    "cassandra": "a_cassandra",
+                    "engine": "standalone",
+                    "cluster": "a_cluster",
+                    "flows": {"events": {"shape": "events", "topic": "events", "table": "shop.events"}},
+                    "load": {"connections": {"kafka": "a_topic_maker"}},
+                }
+            },
+        }
+        file = tmp_path / "inventory.yaml"
+        file.write_text(yaml.safe_dump(document))
+        wanted = set(re.findall(r"\ba_\w+", file.read_text()))
+        assert len(wanted) == 9
+        assert set(named_connections(wiring.load_inventory(file))) == wanted
 
     def test_tells_every_mistake_with_its_line(self, shell: Shell, tmp_path: Path) -> None:
         file = tmp_path / "wrong.yaml"

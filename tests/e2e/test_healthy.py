@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from include.engine import lookout
+from include.engine.health.built_in import BUILT_IN
 from include.engine.health.findings import Finding
 from include.engine.health.history import History
-from include.engine.health.judging import BUILT_IN
 from include.engine.model import Verdict
 from include.engine.verbs import sweep
 from include.engine.verbs.sweep import SweepReport

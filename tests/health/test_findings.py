@@ -15,7 +15,7 @@ from include.engine.health.looks import Look
 from include.engine.health.messages import for_whom
 from include.engine.model import Verdict
 from include.engine.watching import NotifyKind, NotifySection, Severity
-from tests.health.making import BROKEN, DOWN, STEP, Life, book, look, reading
+from tests.health.making import BROKEN, DOWN, NOW, RULE, STEP, Life, book, look, reading
 
 
 def test_it_opens_stays_worsens_recovers_and_closes_and_each_change_is_told_once() -> None:
@@ -242,3 +242,97 @@ def test_a_probe_that_failed_proves_nothing_by_what_it_does_not_give() -> None:
     life.load(7)
     life.sees(look(sometimes=("box.load",), trouble=BROKEN, at=life.now))
     assert [str(one.state) for one in life.known.values() if one.rule == "load"] == ["open"]
+
+
+def test_whom_nobody_looked_at_is_not_gone() -> None:
+    """The task that looks at a system was killed: what was found of its targets is not over for that."""
+    life = Life()
+    life.load(10)
+    for _ in range(4):
+        life.sees(look(subject="box/main", probe="sweep", metrics=(), trouble=BROKEN, whole=True))
+    finding = life.known["load|box/one|"]
+    assert (finding.state, finding.verified) == (State.OPEN, False)
+    assert "closed" not in life.told
+    life.load(10)
+    assert life.told.count("opened") == 2  # and is no news afterwards: the other one is that nobody looked
+
+
+@pytest.mark.parametrize("rule", ["unread", "absent", "stale"])
+def test_what_could_not_be_read_is_not_over_when_nothing_answers_any_more(rule: str) -> None:
+    life = Life()
+    fine = look(reading(1, "box.other", at=NOW), probe="other", metrics=("box.other",))
+    seen = {
+        "unread": look(trouble=BROKEN),
+        "absent": look(),
+        "stale": look(reading(1, at=NOW - timedelta(hours=1))),
+    }[rule]
+    life.sees(seen, msgspec.structs.replace(fine, at=life.now))
+    (finding,) = life.known.values()
+    assert (finding.rule, finding.state) == (rule, State.OPEN)
+    for _ in range(4):
+        life.sees(look(trouble=DOWN), msgspec.structs.replace(fine, readings=(), trouble=DOWN))
+    assert life.known[finding.key].state is State.OPEN
+    assert life.told == ["opened", "opened"]
+    for _ in range(3):
+        life.sees(look(reading(1, at=life.now)), look(reading(1, "box.other", at=life.now), probe="other"))
+    assert life.told.count("closed") == 2
+
+
+def test_a_system_that_is_down_has_not_come_back_because_nobody_can_ask_it() -> None:
+    """Its connection was taken away meanwhile: no probe could even be opened."""
+    life = Life()
+    life.sees(look(trouble=DOWN))
+    for _ in range(4):
+        life.sees(look(probe="connection", metrics=(), trouble=BROKEN))
+    assert life.states() == ["open", "open"]
+    for _ in range(3):
+        life.sees(look(trouble=BROKEN))  # it answers nonsense: but it answers
+    assert life.known["unreachable|box/one|"].state is State.CLOSED
+
+
+def test_a_rule_that_nothing_judges_is_not_told_again_and_again_while_a_probe_fails_at_times() -> None:
+    life = Life(book("  typing-error:\n" + RULE.split("load:\n", 1)[1].replace("box.load", "box.laod")))
+    for failing in (False, True, False, True, False):
+        other = look(reading(1, "box.other", at=life.now), probe="other", metrics=("box.other",))
+        broken = msgspec.structs.replace(other, readings=(), trouble=BROKEN)
+        life.sees(look(reading(1, at=life.now)), broken if failing else other)
+    assert [one.state for one in life.known.values() if one.rule == "unjudged"] == [State.OPEN]
+    assert life.told == ["opened", "opened"]  # the other one is that the probe failed
+    life.rules = book()
+    life.load(1)
+    assert "unjudged" not in [one.rule for one in life.known.values() if one.state is State.OPEN]
+
+
+def test_what_was_found_of_a_node_is_not_over_when_the_node_dies() -> None:
+    """Its disk filled until it died: it gives no reading of its disk any more, and the other nodes do."""
+    rules = book(text=RULE.replace("box.load", "box.disk"))
+
+    def ring(*nodes: tuple[str, float | None]) -> tuple[Look, Look]:
+        up = [reading(used is not None, "box.node.up", at=life.now, node=node, rack="r1") for node, used in nodes]
+        disks = [reading(used, "box.disk", at=life.now, node=node) for node, used in nodes if used is not None]
+        return look(*up, probe="nodes", metrics=("box.node.up",)), look(*disks, metrics=("box.disk",))
+
+    life = Life(rules)
+    life.sees(*ring(("a", 10), ("b", 1)))
+    for _ in range(4):
+        life.sees(*ring(("a", None), ("b", 1)))
+    finding = life.known["load|box/one|node=a"]
+    assert (finding.state, finding.verified, life.told) == (State.OPEN, False, ["opened"])
+    for _ in range(3):
+        life.sees(*ring(("b", 1)))  # it was taken out of the ring
+    assert life.told == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("off", [float("nan"), float("inf"), None])
+def test_a_series_that_is_no_number_or_of_another_time_is_not_over_for_that(off: float | None) -> None:
+    life = Life()
+    life.sees(look(reading(10, at=life.now, disk="a"), reading(1, at=life.now, disk="b")))
+    for _ in range(4):
+        unclear = (
+            reading(1, at=life.now - timedelta(days=1), disk="a")
+            if off is None
+            else reading(off, at=life.now, disk="a")
+        )
+        life.sees(look(unclear, reading(1, at=life.now, disk="b")))
+    finding = life.known["load|box/one|disk=a"]
+    assert (finding.state, finding.verified, life.told) == (State.OPEN, False, ["opened", "opened"])

@@ -66,7 +66,7 @@ def test_a_later_process_finds_the_findings_and_the_readings(opener: Open) -> No
     assert found == {
         SeriesName("box/one", "box.load", '{"disk":"ü"}'): [(NOW.timestamp(), 10), (NOW.timestamp() + 300, 10)]
     }
-    (newest,) = again.newest(NOW - timedelta(days=1))
+    (newest,) = again.newest(NOW - timedelta(days=1), until=NOW + timedelta(days=1))
     assert newest == ("box/one", reading(10, at=NOW + timedelta(minutes=5), disk="ü"))
     last = again.last_sweep()
     assert last is not None
@@ -148,7 +148,7 @@ def test_a_database_that_is_full_is_told_and_what_was_in_it_stays(tmp_path: Path
     many = [at(5, 1, disk=f"{number:0200}") for number in range(400)]
     with pytest.raises(Unreachable, match="full"):
         swept(full, *many, minutes=5)
-    assert len(History.in_file(path).newest(NOW - timedelta(days=1))) == 1
+    assert len(History.in_file(path).newest(NOW - timedelta(days=1), until=NOW + timedelta(days=1))) == 1
 
 
 def test_what_is_old_keeps_its_extremes(opener: Open) -> None:
@@ -185,3 +185,15 @@ def test_a_database_that_is_gone_is_named_without_its_password() -> None:
     with pytest.raises(Unreachable, match=r"PostgreSQL at 127\.0\.0\.1:1") as caught:
         History.in_postgres(gone)
     assert "s3cr3t" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+def test_what_a_clock_that_was_ahead_has_noted_is_not_the_newest_until_that_time_has_come(opener: Open) -> None:
+    history = opener()
+    swept(history, at(24 * 60, 1), minutes=24 * 60)
+    swept(history, at(5, 10), minutes=5)
+    now = NOW + timedelta(minutes=6)
+    (newest,) = history.newest(now - timedelta(minutes=20), until=now + timedelta(minutes=10))
+    assert newest == ("box/one", reading(10, at=NOW + timedelta(minutes=5)))
+    last = history.last_sweep()
+    assert last is not None
+    assert last.at == NOW + timedelta(minutes=5)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from include.engine.health.log_lines import grouped, tails, template
+from include.engine.health import log_lines
+from include.engine.health.log_lines import cut_off, grouped, tails, template
+from include.engine.model import Verdict
+from include.engine.verbs import checklist_chapters
 
 LINES = """\
 2026-11-23 02:00:01.123 UTC [417] 28P01mainstay@shop/app FATAL:  password authentication failed for user "ada"
@@ -92,3 +95,26 @@ def test_only_files_that_were_written_to_lately_are_read(tmp_path: Path) -> None
     (tmp_path / "a.log").write_text("ERROR one\n")
     assert list(tails(f"{tmp_path}/*.log", datetime(2020, 1, 1, tzinfo=UTC))) == ["ERROR one\n"]
     assert list(tails(f"{tmp_path}/*.log", datetime(2100, 1, 1, tzinfo=UTC))) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "cut"),
+    [
+        ("2026-11-23 04:00:00 INFO begins", ["server.log"]),  # what came before it today was not read
+        ("2026-11-21 04:00:00 INFO begins", []),
+        ("INFO begins, at a time that nobody knows", ["server.log"]),
+    ],
+)
+def test_a_log_whose_end_does_not_reach_back_a_day_proves_no_day_without_errors(
+    first: str, cut: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_lines, "MOST_BYTES", 100)
+    last = "INFO " + 40 * "x"
+    (tmp_path / "server.log").write_text(f"2026-11-21 00:00:00 ERROR it began{60 * 'y'}\n{first}\n{last}\n")
+    (tmp_path / "short.log").write_text("2026-11-23 05:00:00 ERROR all of it is read\n")
+    pattern = f"{tmp_path}/*.log"
+    assert cut_off(pattern, SINCE) == cut
+    item, groups = checklist_chapters._errors_of("servers", pattern, SINCE)
+    assert item.verdict is (Verdict.UNVERIFIED if cut else Verdict.PASS)
+    assert ("server.log" in item.detail) is bool(cut)
+    assert [group.example for group in groups] == ["2026-11-23 05:00:00 ERROR all of it is read"]

@@ -7,8 +7,9 @@ import pytest
 from include.engine import lookout
 from include.engine.health.causes import CAUSES
 from include.engine.health.history import SeriesName
+from include.engine.health.looks import Look
 from include.engine.health.rules import load
-from include.engine.health.scaling import scaling
+from include.engine.health.scaling import ScalingRow, scaling
 from include.engine.health.trends import Breach, soon
 from include.engine.model import Reading, Verdict
 from tests.health.making import DOWN, NOW, look, reading
@@ -159,3 +160,25 @@ def test_a_disk_that_fills_says_when_it_will_be_full() -> None:
     assert soon(row.breach) == "in 10.0 h (10.0 to 10.0 h)"
     assert (soon(None), soon(Breach(seconds=0, earliest=0, latest=0))) == ("", "now")
     assert row.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        look(trouble=DOWN, subject="cassandra/other", metrics=("cassandra.disk.used",)),
+        look(trouble=DOWN, subject="cassandra/other", metrics=(), probe="connection"),
+        look(reading(float("nan"), "cassandra.disk.used", node="b"), subject="cassandra/events", metrics=()),
+    ],
+    ids=["down", "not defined", "no number"],
+)
+def test_one_target_within_its_limit_says_nothing_about_one_that_was_not_read(other: Look) -> None:
+    book = load([lookout.RULES], runbooks=lookout.RUNBOOKS)
+
+    def row(used: float) -> ScalingRow:
+        seen = look(reading(used, "cassandra.disk.used", node="a"), subject="cassandra/events", metrics=())
+        (made,) = scaling(book, [other, seen], {}, limits=lambda *_: None)
+        return made
+
+    assert (row(10).verdict, row(10).value) == (Verdict.UNVERIFIED, 10)
+    assert "could not be read" in row(10).cause
+    assert row(99).verdict is Verdict.FAIL

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from include.engine.contracts import Clock
 from include.engine.errors import NotFound, PermanentError, Refused
 from include.engine.loading import crew, report
-from include.engine.model import Verdict
+from include.engine.model import Reading, Verdict
 from include.engine.verbs import load_course
 from include.engine.verbs.load_page import with_page
 from tests.loading.paper import STEADY, Paper, PaperRange
@@ -272,3 +273,24 @@ def test_a_search_that_could_say_nothing_about_its_first_rate_is_refused(tmp_pat
         range_.run(range_.profile(**STEADY, search=search), search=True)
     with pytest.raises(Refused, match="from the profile"):
         range_.run(range_.profile(**STEADY), search=True, rate=50)
+
+
+def test_a_guard_may_be_a_metric_that_its_probe_gives_only_at_times(tmp_path: Path) -> None:
+    """As a group's lag is, of which there is none before there is a group."""
+
+    class Lag:
+        name = source = "groups"
+        metrics: Sequence[str] = ("kafka.groups.known",)
+        sometimes: Sequence[str] = ("kafka.group.lag_seconds",)
+
+        def read(self, clock: Clock, *, timeout: float) -> Sequence[Reading]:
+            return [Reading(metric="kafka.group.lag_seconds", value=lag, unit="s", at=clock())]
+
+    lag = 1.0
+    range_ = PaperRange(tmp_path, Paper())
+    guards = {"load.canary": {"above": 30}, "kafka.group.lag_seconds": {"above": 60}}
+    result = range_.run(range_.profile(**STEADY), permission={"guards": guards}, probes=[Lag()])
+    assert "guards" in names(Verdict.PASS, result.checks)
+    lag = 61.0
+    with pytest.raises(Refused, match=r"kafka\.group\.lag_seconds is 61 s, above 60"):
+        range_.run(range_.profile(**STEADY), permission={"guards": guards}, probes=[Lag()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from fastapi.testclient import TestClient
 
 from include.engine import lookout
 from include.engine.contracts import Connection
-from include.engine.errors import Incomplete, Misconfigured
+from include.engine.errors import Incomplete, Misconfigured, Unreachable
+from include.engine.health.history import History
 from include.engine.health.looks import unpack
+from include.engine.store.bucket import Bucket
+from include.engine.systems.messaging import sending
 from mainstay.hooks.mainstay import AirflowConnections
 from mainstay.notifiers.findings import FindingsNotifier
 from mainstay.operators.checklist import InspectOperator, SignOperator
@@ -40,6 +43,7 @@ class World:
 
     def __init__(self, folder: Path, page: Serving, chat: Serving, machine: Serving) -> None:
         self.page, self.chat = page, chat
+        self.machine = machine
         machine.body = EXPORTER.encode()
         self.connections: dict[str, Connection] = {}
         self.path = folder / "inventory.yaml"
@@ -154,6 +158,17 @@ def test_a_task_that_gave_nothing_leaves_its_system_unproved(world: World) -> No
     assert any("http/main" in problem for problem in summary["problems"])
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf"])
+def test_a_reading_that_is_no_number_is_told_and_takes_no_other_along(world: World, value: str) -> None:
+    """As one task hands it to the next."""
+    world.machine.body = EXPORTER.replace("2.5e+10", value).encode()
+    world.page.status = 500
+    summary = world.run("http", "host")
+    assert any("http/superset http-up" in problem for problem in summary["problems"])
+    assert any("host/here unread" in problem and "no number" in problem for problem in summary["problems"])
+    assert "http-up" in "".join(world.told())
+
+
 def test_without_any_history_people_are_told_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(lookout.HISTORY_VARIABLE, str(world.path / "a-file-is-no-directory" / "h.sqlite"))
     world.page.status = 500
@@ -202,6 +217,7 @@ def test_the_pages_show_findings_reports_and_metrics(world: World) -> None:
     finally:
         pages.app.dependency_overrides.clear()
     assert 'mainstay_http_up{subject="http/superset"} 0' in metrics
+    assert "mainstay_last_sweep_timestamp_seconds" not in metrics  # it was none of everything
     assert (
         'mainstay_finding{rule="http-up",severity="page",state="open",subject="http/superset",team="platform-ops"} 2'
         in metrics
@@ -221,3 +237,74 @@ def test_prometheus_gets_in_by_its_token_only(world: World) -> None:
         assert "mainstay_http_up" in good.text
         world.path.write_text(world.path.read_text().replace("  metrics_token: prometheus\n", ""))
         assert client.get("/scrape", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404
+
+
+def test_what_was_found_while_the_history_was_away_is_told_when_it_could_tell_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of the worker was gone: neither the history in PostgreSQL nor the chat answered."""
+    away = True
+
+    def best(_connection: Connection) -> History:
+        if away:
+            raise Unreachable("the history is away", hint="start it")
+        return History.in_file(world.path.parent / "best.sqlite")
+
+    monkeypatch.setattr(History, "in_postgres", best)
+    world.connections["history"] = Connection(host="away")
+    document = yaml.safe_load(world.path.read_text())
+    document["sweep"]["history"] = "history"
+    world.path.write_text(yaml.safe_dump(document))
+    world.page.status, world.chat.status = 500, 503
+    with pytest.raises(Incomplete, match="chat"):
+        world.run("http")
+    world.chat.seen.clear()
+    away, world.chat.status = False, 200
+    assert world.run("http")["changes"] == 0  # a look at one system says nothing about the history
+    text = "\n".join(world.told())
+    assert "NEW critical http/superset http-up" in text
+    world.run("http")
+    assert "\n".join(world.told()) == text
+
+
+def test_what_a_service_has_taken_is_not_sent_again_when_it_takes_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    room = [1]
+
+    def send(_connection: Connection, events: Sequence[Mapping[str, Any]], *, timeout: float) -> None:
+        for event in events:
+            if len(taken) >= room[0]:
+                raise Unreachable("the events API answered 429", hint="wait")
+            taken.append(event["dedup_key"])
+
+    monkeypatch.setattr(sending, "send_events", send)
+    world.connections["pager"] = Connection(password="routing-key")
+    document = yaml.safe_load(world.path.read_text())
+    document["notify"] = {"pager": {"kind": "pagerduty", "connection": "pager"}}
+    endpoint = document["sweep"]["endpoints"]["superset"]
+    document["sweep"]["endpoints"] = {f"superset-{number}": endpoint for number in range(3)}
+    world.path.write_text(yaml.safe_dump(document))
+    world.page.status = 500
+    for room[0] in (1, 2):
+        with pytest.raises(Incomplete):
+            world.run("http")
+    room[0] = 9
+    world.run("http")
+    assert [key.partition("http/")[2] for key in taken] == ["superset-0|", "superset-1|", "superset-2|"]
+
+
+def test_a_damaged_report_hides_no_other(world: World) -> None:
+    world.run("http", "host")
+    InspectOperator(task_id="inspect", kind="morning").execute(context())
+    Bucket.open(f"file://{world.path.parent}/bucket").create("checklists/evening/20261122T020000Z/report.json", b"{")
+    pages.app.dependency_overrides[pages.may_look] = lambda: None
+    try:
+        with TestClient(pages.app) as client:
+            page = client.get("/checklists/")
+    finally:
+        pages.app.dependency_overrides.clear()
+    assert page.status_code == 200
+    assert "20261123T020000Z" in page.text
+    assert "checklists/evening/20261122T020000Z/report.json" in page.text

@@ -92,7 +92,7 @@ def test_a_disk_that_fills_up_in_recovery_is_told_as_that_and_with_room_the_rest
     estate: Estate, monkeypatch: pytest.MonkeyPatch, leave: int, told: str
 ) -> None:
     # The plan asks for more room than this disk has: it cannot know that somebody else will take it.
-    monkeypatch.setattr("include.engine.systems.postgres.guards.require_space", lambda *_: None)
+    monkeypatch.setattr("include.engine.systems.postgres.room.require_space", lambda *_: None)
     with small_disk(estate.server.sandbox, "280m") as disk:
         plan = estate.plan(disk.path / "data")
         job = estate.job(plan)

@@ -210,7 +210,7 @@ def test_a_disk_that_fills_up_is_a_clear_error(estate: Estate, tmp_path: Path, m
     try:
         with pytest.raises(Refused, match=r"the restore needs \d+ bytes"):
             estate.plan(place / "data")
-        monkeypatch.setattr("include.engine.systems.postgres.guards.require_space", lambda *_: None)
+        monkeypatch.setattr("include.engine.systems.postgres.room.require_space", lambda *_: None)
         with pytest.raises(Incomplete, match="is full") as full:
             estate.restore(place / "data")
         assert "run the restore again" in full.value.hint

@@ -20,7 +20,7 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.object_store.server import ObjectStoreServer
 from tests.estate import eventually
 from tests.integration.cassandra.estate import Estate, now, rows
-from tests.integration.cassandra.test_by_hand import stock_tools
+from tests.integration.cassandra.test_by_hand import blocks, stock_tools
 from tests.integration.cassandra.test_point_in_time import Logging, archiving, estate, fill_a_segment
 
 __all__ = ["archiving", "estate"]  # fixtures
@@ -40,9 +40,9 @@ def test_the_text_leads_to_a_point_between_two_backups(
     manifest, point, then = written_around_a_point(estate)
     text = object_store.client().get_object(Bucket=estate.bucket, Key=f"p/sets/{manifest.id}/RESTORE.md")
     told = text["Body"].read().decode()
-    fetch, tables, load, finish = re.findall(r"```sh\n(.*?)```", told, re.DOTALL)
-    make_files, run_them = tables.rsplit("\n", 2)[0], tables.splitlines()[-1]
     there = Estate(empty, object_store, estate.bucket, tmp_path)
+    fetch, tables, load, _, finish = blocks(told, there)
+    make_files, run_them = tables.rsplit("\n", 2)[0], tables.splitlines()[-1]
     tools = stock_tools(there, manifest, tmp_path)
 
     follow(fetch + make_files, tmp_path, tools)
@@ -85,9 +85,8 @@ def written_around_a_point(estate: Logging) -> tuple[Manifest, datetime, list[st
 
 def follow(commands: str, directory: Path, tools: Path) -> None:
     get = 'get() { curl -sS --fail -o "$2" "$(sign "$1")"; }'
-    here = re.sub(r"\bHOST\b", "127.0.0.1", commands)
     done = subprocess.run(
-        ["sh", "-euc", f"{get}\n{here}"],
+        ["sh", "-euc", f"{get}\n{commands}"],
         cwd=directory,
         env={"PATH": f"{tools}:/usr/bin:/bin"},
         capture_output=True,

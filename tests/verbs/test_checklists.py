@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from include.engine import wiring
-from include.engine.errors import Unreachable
+from include.engine import lookout, wiring
+from include.engine.errors import Misconfigured, Unreachable
 from include.engine.health.history import History
 from include.engine.inventory import Inventory
 from include.engine.model import Chapter, Check, DrillReport, Item, Reading, SetManifest, System, Target, Verdict
@@ -253,3 +253,12 @@ def test_a_chapter_that_breaks_is_a_line_and_hides_no_other(desk: Desk, monkeypa
     first, second = report.chapters
     assert (first.items[0].verdict, second.items[0].verdict) == (Verdict.UNVERIFIED, Verdict.PASS)
     assert "KeyError: 'a bug'" in first.items[0].detail
+
+
+def test_a_line_is_not_green_when_a_target_could_not_even_be_opened(desk: Desk) -> None:
+    """Its connection is not defined: nobody can tell what its probes would have given."""
+    desk.watch = replace(desk.watch, systems=["box", "kafka"], asked=lambda _system: asked)
+    asked = [Asked("kafka/one", Told("kafka.group.lag_seconds"))]
+    assert desk.sees(checklist_chapters.data_flow)["consumers"].verdict is Verdict.PASS
+    asked.append(Asked("kafka/two", lookout.UnopenedProbe(Misconfigured("there is no connection", hint="define it"))))
+    assert desk.sees(checklist_chapters.data_flow)["consumers"].verdict is Verdict.UNVERIFIED

@@ -18,7 +18,7 @@ from include.engine.model import Reading, Verdict
 from include.engine.verbs import sweep
 from include.engine.verbs.looking import Asked, look_at
 from include.engine.verbs.sweep import HISTORY, Watch
-from tests.health.making import SETTLE, book
+from tests.health.making import SETTLE, Life, book
 
 
 def clock() -> datetime:
@@ -215,3 +215,24 @@ def test_a_system_that_nobody_looked_at_is_not_green(tmp_path: Path) -> None:
     report, _ = sweep.conclude(watched, [], ["box"], clock=clock, seconds=0.0)
     assert report.verdict is Verdict.UNVERIFIED
     assert [one.subject for one in report.findings] == ["box/main"]
+
+
+def test_a_task_that_was_killed_closes_nothing_of_what_it_should_have_looked_at(tmp_path: Path) -> None:
+    watched = watch(tmp_path, Scripted(lambda: 10.0))
+    assert [str(one.kind) for one in swept(watched).changes] == ["opened"]
+    report, _ = sweep.conclude(watched, [], ["box"], clock=clock, seconds=0.0)
+    found = {one.subject: one for one in report.findings}
+    assert (found["box/0"].state, found["box/0"].verified) == ("open", False)
+    assert [(str(one.kind), one.finding.subject) for one in report.changes] == [("opened", "box/main")]
+
+
+def test_what_was_told_from_the_other_history_is_told_to_be_over_though_it_was_only_suspected_here() -> None:
+    life = Life(book("    for: 10m\n"))
+    life.load(10)
+    (suspected,) = life.known.values()
+    for _ in range(2):
+        life.load(10)
+    (opened,) = life.known.values()
+    assert (suspected.state, opened.state) == ("pending", "open")
+    assert sweep.taken_over({suspected.key: suspected}, {opened.key: opened}) == {opened.key: opened}
+    assert sweep.taken_over({opened.key: opened}, {suspected.key: suspected}) == {opened.key: opened}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from include.engine.model import Consistency, Verification
@@ -66,6 +67,8 @@ def number(value: float | None, unit: str) -> str:
     """Write a reading in its unit, with three significant digits; ``?`` when it is not known."""
     if value is None:
         return "?"
+    if not math.isfinite(value):
+        return "no number"
     if unit == "bytes":
         return size(value)
     if unit == "s":

@@ -49,13 +49,9 @@ def check(whence: Whence, as_json: Json = False) -> None:
 
 def named_connections(found: Inventory) -> list[str]:
     """Name every connection that the inventory needs, once."""
-    names = [found.store.connection, found.encryption.identity]
+    names = [found.store.connection, found.encryption.identity, found.evidence.key]
     for settings in found.targets.values():
-        names += [
-            settings.connection,
-            settings.encryption.identity if settings.encryption else None,
-            settings.load.connection,
-        ]
+        names += settings.connections()
     names += [name for one in found.load.airflow.values() for name in (one.connection, one.load.connection)]
     watch = found.sweep
     names += [watch.history, watch.metrics_token, *(one.connection for one in watch.airflow.values())]

@@ -11,9 +11,11 @@ from include.engine.cli.boundary import stopping
 from include.engine.cli.clock import now
 from include.engine.cli.output import Json, checks_table, coloured, emit_json, leave, show, table
 from include.engine.cli.progress import ShellProgress
-from include.engine.cli.whence import Whence, finds_pipeline
+from include.engine.cli.whence import Whence, finds_pipeline, notice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from include.engine.loading.comparison import Comparison
     from include.engine.model import LoadResult
 
@@ -105,14 +107,31 @@ def profiles(as_json: Json = False) -> None:
 @load.command("list")
 @finds_pipeline
 def list_(whence: Whence, *, as_json: Json = False) -> None:
-    """List the load tests in the bucket."""
+    """List the load tests in the bucket.  The exit code is 1 when one cannot be read; it hides no other."""
+    from include.engine.errors import Corrupt, Unsupported
+    from include.engine.model import Verdict
     from include.engine.store.loads import Loads
 
     loads = Loads(whence.pipeline().catalog.bucket)
-    found = [result for result in map(loads.find, loads.ids()) if result is not None]
+    found: list[LoadResult] = []
+    wrong: list[str] = []
+    for id_ in loads.ids():
+        try:
+            result = loads.find(id_)
+        except (Corrupt, Unsupported) as error:
+            wrong.append(error.message)
+        else:
+            found += [result] if result is not None else []
     if as_json:
         emit_json(found)
-        return
+    else:
+        _show_list(found)
+    for problem in wrong:
+        notice(f"cannot be read: {problem}")
+    leave(Verdict.FAIL if wrong else Verdict.PASS)
+
+
+def _show_list(found: Sequence[LoadResult]) -> None:
     rows = [
         (
             one.id,

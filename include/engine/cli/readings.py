@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ class Looked(Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """Whether everything was read."""
-        return not self.error and not self.absent
+        """Whether everything was read, and is a number."""
+        return not self.error and not self.absent and all(math.isfinite(one.value) for one in self.readings)
 
 
 def look(probes: Sequence[Probe], clock: Clock) -> list[Looked]:
@@ -59,6 +60,8 @@ def verdict(looked: Sequence[Looked]) -> Verdict:
 def value(reading: Reading) -> str:
     """Write a reading's value with its unit, for a person."""
     number = reading.value
+    if not math.isfinite(number):
+        return "no number"
     if reading.unit == "bytes":
         return figures.size(int(number))
     shown = f"{number:,.0f}" if float(number).is_integer() else f"{number:,.2f}"

@@ -14,7 +14,8 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from include.engine.health.judging import BUILT_IN, UNREACHABLE, Judgement, Level, Symptom
+from include.engine.health.built_in import BUILT_IN, UNREACHABLE
+from include.engine.health.judging import Judgement, Level, Symptom
 from include.engine.health.rules import Rule
 from include.engine.model import Verdict, worst
 from include.engine.watching import Severity
@@ -209,9 +210,9 @@ def _without(
         closed = finding.closed or finding.seen
         return finding if now - closed < REMEMBERED else None
     rule = judgement.rules.get(finding.rule)
-    gone = rule is None or (everything and finding.subject not in judgement.subjects)
+    gone = rule is None or (everything and judgement.gone(rule, finding.subject))
     gone = gone or (rule is not None and judgement.lacks(rule, finding.subject))
-    if not gone and rule is not None and not judgement.knows(rule, finding.subject):
+    if not gone and rule is not None and not judgement.knows(rule, finding.subject, finding.labels):
         return msgspec.structs.replace(finding, verified=False)  # nobody could look: it stays as it was
     if finding.state is State.PENDING:
         if finding.closed is None:

@@ -115,9 +115,12 @@ class History:
         return advanced
 
     def last_sweep(self) -> Sweep | None:
-        """Give the newest sweep that counts, or nothing."""
+        """Give the newest sweep that counts, or nothing.
+
+        By their order, not by their times: one that was made by a clock that was ahead would be the newest for as long.
+        """
         with transaction(self._engine, self.where) as session:
-            row = session.execute(select(sweeps).order_by(sweeps.c.at.desc()).limit(1)).first()
+            row = session.execute(select(sweeps).order_by(sweeps.c.id.desc()).limit(1)).first()
         if row is None:
             return None
         return Sweep(
@@ -199,11 +202,14 @@ class History:
                 read.setdefault(number, []).append((at, value))
         return {names[number]: found for number, found in read.items()}
 
-    def newest(self, since: datetime) -> list[tuple[str, Reading]]:
-        """Give the newest reading of every series that was read since then, with its subject."""
+    def newest(self, since: datetime, *, until: datetime) -> list[tuple[str, Reading]]:
+        """Give the newest reading of every series between two times, with its subject.
+
+        :param until: what is of later was read by a clock that was ahead, and would be the newest for as long
+        """
         last = (
             select(points.c.series, func.max(points.c.at).label("at"))
-            .where(points.c.at >= since.timestamp())
+            .where(points.c.at >= since.timestamp(), points.c.at <= until.timestamp())
             .group_by(points.c.series)
             .subquery()
         )

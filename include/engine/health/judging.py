@@ -14,12 +14,13 @@ from enum import IntEnum
 
 from msgspec import Struct
 
+from include.engine.health.built_in import ABSENT, BUILT_IN, STALE, UNJUDGED, UNREACHABLE, UNREAD
 from include.engine.health.looks import Look, nonsense
 from include.engine.health.rules import Rule, RuleBook
 from include.engine.model import Reading
-from include.engine.watching import Severity
 
 _EVIDENCE = frozenset({"topics"})  # labels that say what was seen, and change while the trouble stays the same
+_UP = ".up"  # ends the metric that says of a node or a component whether it lives
 FRESH = timedelta(minutes=10)  # an older reading says nothing about now
 
 # What gives the value of ``expect.…`` and ``objective.…`` for a subject; nothing when it was not declared.
@@ -65,6 +66,12 @@ class Judgement:
         that should be there and is not was not read
     :param whole: the subjects of which every probe was read
     :param promised: the metrics that some probe of a subject gives, now or at times
+    :param answered: the subjects that have said something, be it nonsense
+    :param unseen: the systems of which nobody has looked at anything
+    :param failed: the probes that failed, each with its subject
+    :param series: what was read, series by series: metric, subject and labels as in a key
+    :param unclear: those of which what was given says nothing: it is no number, or of another time
+    :param down: labels of what a reading of its subject says to be down
     """
 
     bad: Mapping[str, Symptom]
@@ -72,13 +79,40 @@ class Judgement:
     read: frozenset[tuple[str, str]]
     whole: frozenset[str] = frozenset()
     promised: frozenset[tuple[str, str]] = frozenset()
+    answered: frozenset[str] = frozenset()
+    unseen: frozenset[str] = frozenset()
+    failed: frozenset[tuple[str, str]] = frozenset()
+    series: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
+    down: Sequence[tuple[str, Mapping[str, str]]] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
-    def knows(self, rule: Rule, subject: str) -> bool:
-        """Whether it can say that *subject* is fine as far as *rule* goes."""
+    def knows(self, rule: Rule, subject: str, labels: Mapping[str, str]) -> bool:
+        """Whether it can say that one series of *subject* is fine as far as *rule* goes."""
+        if rule.name == UNREACHABLE:
+            return subject in self.answered
         if rule.name in BUILT_IN:
-            return subject in self.subjects
-        return (subject, rule.metric) in self.read
+            return subject in self.subjects and (subject, labels.get("probe", "")) not in self.failed
+        series = key_of(rule.metric, subject, labels)
+        if series in self.unclear or (subject, rule.metric) not in self.read:
+            return False
+        return series in self.series or not self._went_down(subject, labels)
+
+    def _went_down(self, subject: str, labels: Mapping[str, str]) -> bool:
+        """Whether the node is down that a series is of: that it is not given says nothing then."""
+        return any(
+            shared and all(labels[name] == part[name] for name in shared)
+            for of, part in self.down
+            if of == subject and (shared := labels.keys() & part.keys())
+        )
+
+    def gone(self, rule: Rule, subject: str) -> bool:
+        """Whether there is no such *subject* any more, after a look at everything.  Whom nobody looked at is not gone."""
+        if rule.name == UNJUDGED:  # of a rule: while a probe fails that may give its metric, nobody can say
+            judged = self.rules.get(subject.partition("/")[2])
+            troubled = {of.partition("/")[0] for of, _ in self.failed}
+            return judged is None or judged.metric.partition(".")[0] not in troubled
+        return subject not in self.subjects and subject.partition("/")[0] not in self.unseen
 
     def lacks(self, rule: Rule, subject: str) -> bool:
         """Whether nothing reads of *subject* any more what *rule* judges: its probe went out of the inventory."""
@@ -101,13 +135,22 @@ def judge(
     """
     symptoms = [*_without_rules(looks, now, fresh), *_without_metrics(book, looks)]
     read: set[tuple[str, str]] = set()
+    series: set[str] = set()
+    unclear: set[str] = set()
+    down: list[tuple[str, Mapping[str, str]]] = []
     by_metric: dict[str, list[tuple[str, Reading]]] = {}
     for look in looks:
         if look.trouble is None:
             read |= {(look.subject, metric) for metric in look.sometimes}
         for reading in look.readings:
-            if abs(now - reading.at) <= fresh and nonsense([reading]) is None:
+            key = key_of(reading.metric, look.subject, reading.labels)
+            if abs(now - reading.at) > fresh or nonsense([reading]) is not None:
+                unclear.add(key)
+            else:
                 read.add((look.subject, reading.metric))
+                series.add(key)
+                if reading.metric.endswith(_UP) and not reading.value and reading.labels:
+                    down.append((look.subject, reading.labels))
                 by_metric.setdefault(reading.metric, []).append((look.subject, reading))
     for rule in book.rules.values():
         for subject, reading in by_metric.get(rule.metric, ()):
@@ -123,6 +166,12 @@ def judge(
         read=frozenset(read),
         whole=subjects - {look.subject for look in looks if look.trouble is not None},
         promised=frozenset((look.subject, metric) for look in looks for metric in _given(look)),
+        answered=frozenset(look.subject for look in looks if _answered(look)),
+        unseen=frozenset(look.system for look in looks if look.whole),
+        failed=frozenset((look.subject, look.probe) for look in looks if look.trouble is not None),
+        series=frozenset(series),
+        unclear=frozenset(unclear),
+        down=down,
         rules={**BUILT_IN, **book.rules},
     )
 
@@ -208,6 +257,11 @@ def _without_metrics(book: RuleBook, looks: Sequence[Look]) -> Iterable[Symptom]
             yield Symptom(rule=UNJUDGED, subject=f"rules/{rule.name}", level=Level.WARNING, detail=detail)
 
 
+def _answered(look: Look) -> bool:
+    # What could not even be opened has asked nobody, and promises nothing.
+    return look.trouble is None or (bool(look.metrics) and not look.trouble.silent)
+
+
 def _given(look: Look) -> set[str]:
     return {*look.metrics, *look.sometimes, *(reading.metric for reading in look.readings)}
 
@@ -217,57 +271,3 @@ def _by_subject(looks: Sequence[Look]) -> dict[str, list[Look]]:
     for look in looks:
         found.setdefault(look.subject, []).append(look)
     return found
-
-
-UNREACHABLE, UNREAD, ABSENT, STALE, UNJUDGED = "unreachable", "unread", "absent", "stale", "unjudged"
-
-
-def _built_in(name: str, severity: Severity, means: str, action: str, runbook: str = "not-read") -> Rule:
-    return Rule.model_validate(
-        {
-            "name": name,
-            "metric": f"mainstay.{name}",
-            "is": "above",
-            "warning": 0,
-            "severity": severity,
-            "means": means,
-            "action": action,
-            "costs": "nothing",
-            "runbook": runbook,
-        }
-    )
-
-
-BUILT_IN: Mapping[str, Rule] = {
-    UNREACHABLE: _built_in(
-        UNREACHABLE,
-        Severity.PAGE,
-        "it does not answer, or lets nobody in: nothing is known of it",
-        "find out whether it runs, whether the way to it is open, and whether the login still holds",
-        "system-down",
-    ),
-    UNREAD: _built_in(
-        UNREAD,
-        Severity.TODAY,
-        "a number could not be read: whatever depends on it is not proved",
-        "read what the probe said, and mend the right, the address or the probe",
-    ),
-    ABSENT: _built_in(
-        ABSENT,
-        Severity.TODAY,
-        "a number that was always there is gone: its rules are not judged",
-        "find out what changed on the system; when it is meant to be gone, change the inventory",
-    ),
-    STALE: _built_in(
-        STALE,
-        Severity.TODAY,
-        "a number is too old, or from the future, to say anything about now",
-        "compare the clocks of the machines, and look at what takes the readings",
-    ),
-    UNJUDGED: _built_in(
-        UNJUDGED,
-        Severity.WEEK,
-        "a rule is never judged because nothing gives its metric",
-        "mend the metric of the rule; ./mainstay sweep --json lists those that there are",
-    ),
-}

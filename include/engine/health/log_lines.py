@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
 
 MOST_BYTES = 32 << 20  # of one file, from its end
+_FIRST_LINES = 1000  # of what is read of a file, in which a time is looked for
 _LONGEST = 400
 _BAD = re.compile(r"\b(ERROR|FATAL|PANIC|CRITICAL|SEVERE)\b")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
@@ -98,6 +100,25 @@ def tails(pattern: str, since: datetime) -> Iterator[str]:
 
     :raises OSError: when one cannot be read
     """
+    for _, _, lines in _written(pattern, since):
+        yield from lines
+
+
+def cut_off(pattern: str, since: datetime) -> list[str]:
+    """Name the files of which the end that is read does not reach back to then, or does not say so.
+
+    :raises OSError: when one cannot be read
+    """
+    found = []
+    for path, cut, lines in _written(pattern, since):
+        first = next((at for line in islice(lines, _FIRST_LINES) if (at := _moment(line))), None) if cut else since
+        if first is None or first > since:
+            found.append(path.name)
+    return found
+
+
+def _written(pattern: str, since: datetime) -> Iterator[tuple[Path, bool, Iterator[str]]]:
+    """Give the files that were written to since then, whether more is in them than is read, and the lines that are."""
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - the pattern is absolute
         path = Path(name)
         try:
@@ -111,8 +132,7 @@ def tails(pattern: str, since: datetime) -> Iterator[str]:
             if size > MOST_BYTES:
                 file.seek(size - MOST_BYTES)
                 file.readline()  # the rest of a line that begins before
-            for raw in file:
-                yield raw.decode(errors="replace")
+            yield path, size > MOST_BYTES, (raw.decode(errors="replace") for raw in file)
 
 
 def matches(pattern: str) -> int:

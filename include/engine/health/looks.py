@@ -51,6 +51,7 @@ class Look(Struct, frozen=True, kw_only=True):
     :param metrics: what the probe gives on a healthy system
     :param seconds: how long it took
     :param sometimes: what it gives only when there is something to tell
+    :param whole: it stands for all of its system, of which nobody has looked at anything
     """
 
     subject: str
@@ -62,11 +63,23 @@ class Look(Struct, frozen=True, kw_only=True):
     readings: tuple[Reading, ...] = ()
     sometimes: tuple[str, ...] = ()
     trouble: Trouble | None = None
+    whole: bool = False
 
     @property
     def system(self) -> str:
         """The system of its subject."""
         return self.subject.partition("/")[0]
+
+    def owes(self, *metrics: str) -> bool:
+        """Say whether it failed, and might else have given a metric that begins so.  One that could not even be opened owes all."""
+        given = (*self.metrics, *self.sometimes)
+        if self.trouble is None:
+            return False
+        return any(one.startswith(metrics) for one in given) if given else self.system in _systems(metrics)
+
+
+def _systems(metrics: Sequence[str]) -> set[str]:
+    return {metric.partition(".")[0] for metric in metrics}
 
 
 def nonsense(readings: Sequence[Reading]) -> Reading | None:
@@ -75,8 +88,11 @@ def nonsense(readings: Sequence[Reading]) -> Reading | None:
 
 
 def pack(looks: Sequence[Look]) -> str:
-    """Write looks as one short text, for a task's result: a few kilobytes for hundreds of readings."""
-    return base64.b64encode(zlib.compress(msgspec.json.encode(list(looks)))).decode()
+    """Write looks as one short text, for a task's result: a few kilobytes for hundreds of readings.
+
+    Not as JSON, which has no word for what is no number: one such reading would take all others along.
+    """
+    return base64.b64encode(zlib.compress(msgspec.msgpack.encode(list(looks)))).decode()
 
 
 def unpack(text: str) -> list[Look]:
@@ -85,6 +101,6 @@ def unpack(text: str) -> list[Look]:
     :raises Corrupt: when it is something else
     """
     try:
-        return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=list[Look])
+        return msgspec.msgpack.decode(zlib.decompress(base64.b64decode(text)), type=list[Look])
     except (ValueError, zlib.error) as error:
         raise Corrupt("what a task of the sweep handed on cannot be read", hint="clear the run's tasks") from error

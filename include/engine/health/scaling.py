@@ -5,6 +5,7 @@ The rows are data (``scaling:`` in the rules); what binds is decided by :mod:`in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -54,10 +55,13 @@ def scaling(book: RuleBook, looks: Sequence[Look], points: Points, *, limits: Li
 
 
 def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) -> ScalingRow:
-    read = [(look.subject, one) for look in looks for one in look.readings if one.metric == row.metric]
+    given = [(look.subject, one) for look in looks for one in look.readings if one.metric == row.metric]
+    read = [(subject, one) for subject, one in given if math.isfinite(one.value)]
+    unread = {look.subject for look in looks if look.owes(row.metric)}
+    unread |= {subject for subject, one in given if not math.isfinite(one.value)}
     if not read:
-        given = any(row.metric in look.metrics or look.readings for look in looks if look.trouble is None)
-        cause = "nothing there to measure, or it could not be read" if given else "it could not be read"
+        there = any(row.metric in look.metrics or look.readings for look in looks if look.trouble is None)
+        cause = "nothing there to measure, or it could not be read" if there else "it could not be read"
         return ScalingRow(
             name=row.name,
             title=row.title,
@@ -75,6 +79,11 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
     decide = CAUSES.get(row.cause)
     near = limit is not None and worst.value >= limit * _HALF
     binding = (decide(of_subject, readings, worst) if decide else "") or _UNKNOWN if near else ""
+    # The worst that is known is within its limit; of what was not read, nobody knows.
+    open_ = bool(unread) and limit is not None and not over
+    if open_:
+        told = f"{', '.join(sorted(unread))} could not be read"
+        binding = f"{binding}; {told}" if binding else told
     return ScalingRow(
         name=row.name,
         title=row.title,
@@ -85,7 +94,7 @@ def _row(row: Scaling, looks: Sequence[Look], points: Points, limits: Limits) ->
         unit=worst.unit,
         trend=found,
         breach=time_to(found, limit, above=True) if found is not None and limit is not None else None,
-        verdict=Verdict.UNVERIFIED if limit is None else Verdict.FAIL if over else Verdict.PASS,
+        verdict=Verdict.UNVERIFIED if limit is None or open_ else Verdict.FAIL if over else Verdict.PASS,
         cause=f"no limit is declared: set {row.limit} in the inventory" if limit is None else binding,
         action=row.action,
         costs=row.costs,

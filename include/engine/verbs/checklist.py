@@ -68,9 +68,10 @@ class Inspection:
 
 def _misses(look: Look, metrics: tuple[str, ...]) -> bool:
     """Whether a look should have told something of such metrics, and did not."""
+    if look.trouble is not None:
+        return look.owes(*metrics)
     read = {one.metric for one in look.readings}
-    wanted = {*look.metrics, *look.sometimes} if look.trouble is not None else {*look.metrics} - read
-    return any(one.startswith(metrics) for one in wanted)
+    return any(one.startswith(metrics) for one in {*look.metrics} - read)
 
 
 Chapters = Callable[[Inspection], Sequence[Chapter]]

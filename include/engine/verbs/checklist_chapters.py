@@ -183,11 +183,15 @@ def _errors_of(name: str, pattern: str, since: datetime) -> tuple[Item, Sequence
         return Item(name=name, verdict=Verdict.UNVERIFIED, detail=f"no file is called {pattern}"), ()
     try:
         groups = log_lines.grouped(name, log_lines.tails(pattern, since), since)
+        cut = log_lines.cut_off(pattern, since)
     except OSError as error:
         return Item(name=name, verdict=Verdict.UNVERIFIED, detail=f"it cannot be read: {error}"), ()
     lines = sum(group.count for group in groups)
     detail = f"{lines} error lines of {len(groups)} kinds in a day" if groups else "no error line in a day"
-    return Item(name=name, verdict=Verdict.PASS, detail=detail), groups
+    if cut:
+        size = f"{log_lines.MOST_BYTES >> 20} MiB"
+        detail = f"{detail}, as far as it was read: the last {size} of {', '.join(cut)} do not reach back a day"
+    return Item(name=name, verdict=Verdict.UNVERIFIED if cut else Verdict.PASS, detail=detail), groups
 
 
 def _readings(seen: Inspection, prefixes: str | tuple[str, ...]) -> list[tuple[str, Reading]]:

@@ -175,7 +175,7 @@ def _guard(engine: LoadEngine, probes: Sequence[Probe], wish: Wish, clock: Clock
     guards = wish.permission.guards
     limit = guards[CANARY].above if CANARY in guards else None
     timeout = min(max(2 * limit if limit else _PATIENCE, _SHORTEST), _PATIENCE)
-    wanted = [probe for probe in probes if set(probe.metrics) & set(guards)]
+    wanted = [probe for probe in probes if {*probe.metrics, *getattr(probe, "sometimes", ())} & set(guards)]
 
     def read() -> Sequence[Reading]:
         return [

@@ -158,12 +158,14 @@ def conclude(
 
 def taken_over(known: Mapping[str, Finding], left: Mapping[str, Finding]) -> Mapping[str, Finding]:
     """Join what a history knows with what another has found while this one did not answer.  Pure."""
-    news = {
-        key: finding
-        for key, finding in left.items()
-        if key not in known or ((closed := known[key].closed) is not None and closed < finding.seen)
-    }
-    return {**known, **news}
+    return {**known, **{key: finding for key, finding in left.items() if _is_news(known.get(key), finding)}}
+
+
+def _is_news(known: Finding | None, found: Finding) -> bool:
+    if known is None or (known.closed is not None and known.closed < found.seen):
+        return True
+    # Only suspected here, and told from there: its end must be told, too.
+    return known.state is State.PENDING and found.state is not State.PENDING
 
 
 def _aside(watch: Watch) -> tuple[History | None, Mapping[str, Finding]]:
@@ -191,5 +193,5 @@ def _missing(watch: Watch, looks: Sequence[Look], systems: Sequence[str], now: d
 
 def _trouble(subject: str, probe: str, source: str, trouble: Trouble, now: datetime) -> Look:
     return Look(
-        subject=subject, probe=probe, source=source, metrics=(), at=now, seconds=0.0, readings=(), trouble=trouble
+        subject=subject, probe=probe, source=source, metrics=(), at=now, seconds=0.0, trouble=trouble, whole=True
     )

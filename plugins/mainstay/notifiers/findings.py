@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.engine.health.findings import Change
+    from include.engine.health.history import History
     from include.engine.verbs.sweep import Watch
 
 _PATIENCE = 20.0  # seconds that a receiver may take
@@ -54,27 +55,47 @@ class FindingsNotifier(BaseNotifier):
             self.tell(watch)
 
     def tell(self, watch: Watch) -> int:
-        """Send what the history says that the receiver was not told, and give how many changes that were."""
+        """Send what the history says that the receiver was not told, and give how many changes that were.
+
+        Also what the one that took over for a while has found: when it could tell nobody, the better one does not know of it.
+        """
+        from include.engine.errors import MainstayError
+
+        histories = [watch.remembered()]
+        try:
+            aside = watch.left_behind()
+        except MainstayError:
+            aside = None  # the next sweep looks again
+        if aside is not None and aside.where != histories[0].where:
+            histories.insert(0, aside)
+        return sum(self._tell_of(history, watch) for history in histories)
+
+    def _tell_of(self, history: History, watch: Watch) -> int:
         from datetime import UTC, datetime
 
         from include.engine.health import messages
 
         section = MainstayHook().inventory.notify[self.receiver]
-        history = watch.remembered()
         claimed = history.claim(self.receiver, datetime.now(UTC))
         theirs = messages.for_whom(section, claimed)
+        # Events go one by one, and a service that has had enough takes the rest later: what it took is not sent again.
+        alone = section.kind is NotifyKind.PAGERDUTY
+        pieces = [[number] for number in theirs] if alone else [list(theirs)] if theirs else []
+        left = list(claimed)
         try:
-            if theirs:
-                self._send(watch, list(theirs.values()))
+            for piece in pieces:
+                self._send(watch, [theirs[number] for number in piece])
+                history.told(self.receiver, piece, datetime.now(UTC))
+                left = [number for number in left if number not in piece]
         except Exception:
-            history.give_back(self.receiver, list(claimed))
+            history.give_back(self.receiver, left)
             raise
-        history.told(self.receiver, list(claimed), datetime.now(UTC))
+        history.told(self.receiver, left, datetime.now(UTC))
         return len(theirs)
 
     def _send(self, watch: Watch, changes: list[Change]) -> None:
         from include.engine.health import messages
-        from include.engine.health.judging import BUILT_IN
+        from include.engine.health.built_in import BUILT_IN
         from include.engine.systems.messaging import sending
 
         inventory = MainstayHook().inventory

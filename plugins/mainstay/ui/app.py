@@ -154,8 +154,8 @@ def findings(request: Request) -> HTMLResponse:
 @app.get("/checklists/", response_class=HTMLResponse)
 def checklists(request: Request) -> HTMLResponse:
     """List the reports of checklists."""
-    reports = health.checklists(opened())
-    return _page("checklists.html", title="Checklists", reports=reports, root=_root(request))
+    reports, problems = health.checklists(opened())
+    return _page("checklists.html", title="Checklists", reports=reports, problems=problems, root=_root(request))
 
 
 @app.get("/checklists/{kind}/{report}", response_class=HTMLResponse)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from include.engine.errors import Corrupt, NotFound, Unsupported
 from include.engine.health import pages, prometheus
 from include.engine.health.findings import Finding
 from include.engine.health.history import Sweep
+from include.engine.health.judging import FRESH
 from include.engine.health.looks import Look
 from include.engine.health.scaling import ScalingRow, scaling
 from include.engine.model import ChecklistReport, Reading, Verdict
@@ -34,11 +36,13 @@ POLICY = (
 class FindingsView:
     """The page of findings.
 
+    :param fresh: whether the last sweep was lately
     :param verdict: that of the last sweep, and UNVERIFIED when that is long ago or was never made
     """
 
     findings: Sequence[Finding]
     sweep: Sweep | None
+    fresh: bool
     verdict: Verdict
     scaling: Sequence[ScalingRow]
 
@@ -50,12 +54,13 @@ def findings(watch: Watch, now: datetime) -> FindingsView:
     """
     history = watch.remembered()
     last = history.last_sweep()
-    fresh = last is not None and now - last.at <= _LATELY
+    fresh = last is not None and abs(now - last.at) <= _LATELY
     metrics = [row.metric for row in watch.book.scaling.values()]
-    looks = _looks(history.newest(now - _LATELY), now)
+    looks = _looks(history.newest(now - _LATELY, until=now + FRESH), now)
     return FindingsView(
         findings=history.alive(),
         sweep=last,
+        fresh=fresh,
         verdict=last.verdict if last is not None and fresh else Verdict.UNVERIFIED,
         scaling=scaling(watch.book, looks, history.points(metrics, now - _TREND), limits=watch.limits),
     )
@@ -64,14 +69,25 @@ def findings(watch: Watch, now: datetime) -> FindingsView:
 def metrics(watch: Watch, now: datetime) -> tuple[str, str]:
     """Give readings and findings as Prometheus reads them, and the type of that text."""
     history = watch.remembered()
-    return prometheus.exposition(history.newest(now - _LATELY), history.alive()), prometheus.CONTENT_TYPE
+    last = history.last_sweep()
+    swept = None if last is None else last.at
+    readings = history.newest(now - _LATELY, until=now + FRESH)
+    return prometheus.exposition(readings, history.alive(), swept=swept), prometheus.CONTENT_TYPE
 
 
-def checklists(pipeline: Pipeline) -> list[ChecklistReport]:
-    """Read the newest reports of checklists."""
+def checklists(pipeline: Pipeline) -> tuple[list[ChecklistReport], list[str]]:
+    """Read the newest reports of checklists; say which are damaged, each of which hides no other."""
     bucket = pipeline.catalog.bucket
-    names = checklists_verb.listed(bucket)[:_MOST_REPORTS]
-    return [checklists_verb.read(bucket, kind, report) for kind, report in names]
+    reports: list[ChecklistReport] = []
+    problems: list[str] = []
+    for kind, report in checklists_verb.listed(bucket)[:_MOST_REPORTS]:
+        try:
+            reports.append(checklists_verb.read(bucket, kind, report))
+        except NotFound:
+            continue  # it is being written: its JSON comes last
+        except (Corrupt, Unsupported) as error:
+            problems.append(error.message)
+    return reports, problems
 
 
 def checklist(pipeline: Pipeline, kind: str, report: str) -> str:

@@ -695,23 +695,25 @@ def test_a_killed_seal_leaves_no_set_and_a_killed_release_no_snapshot_once_they_
 def test_a_killed_restore_goes_on_and_is_proved(estate: Estate, keyspace: str, cql: Cql) -> None:
     make_table(cql, f"{keyspace}.t", count=30, size=100_000)
     then = rows(cql, f"{keyspace}.t")
-    manifest = estate.backup(keyspaces=[keyspace])
+    estate.backup(keyspaces=[keyspace])
     cql.rows(f"DROP TABLE {keyspace}.t", timeout=60)
     estate.pipeline(restore_bandwidth="128KiB")
-    staging = estate.server.nodes[0].directory / "staging" / manifest.id
+    staging = estate.server.nodes[0].staging
+    before = set(staging.glob("*"))
     child = beside(
         estate,
         "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', clock=now,"
         " confirm='cassandra_admin')\n"
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",
     )
-    kill_when(child, lambda: any(staging.rglob("*")))
+    kill_when(child, lambda: any(any(place.rglob("*.part")) for place in set(staging.glob("*")) - before))
+    (left,) = set(staging.glob("*")) - before
     there = cql.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
     assert there == []  # nothing is made, or emptied, before all files are there
     restored = estate.restore(confirm="cassandra_admin")
     assert restored.verdict is Verdict.PASS
     assert rows(cql, f"{keyspace}.t") == then
-    assert not staging.exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("way", ["import", "sstableloader"])
@@ -728,11 +730,11 @@ def test_a_restore_that_was_killed_while_rows_came_goes_on_without_being_asked_a
     wish = f"rename={{{keyspace!r}: {copy!r}}}"
     child = beside(
         estate,
-        "from include.engine.systems.cassandra import clusters as engine, landing\n"
+        "from include.engine.systems.cassandra import clusters as engine, landing, sstableloader\n"
         f"engine.choose_method = lambda *_, **__: engine.Method({way!r})\n"
-        "run, load = landing.Nodetool.run, landing.Landing._load\n"
-        "landing.Nodetool.run = lambda self, *a: (run(self, *a), time.sleep(600 * (a[-2] == 't1')))\n"
-        "landing.Landing._load = lambda self, folder, *a: (load(self, folder, *a), time.sleep(600 * (folder.name == 't1')))\n"
+        "run, load = landing.Nodetool.run, sstableloader.Loader.load\n"
+        "landing.Nodetool.run = lambda self, *a: (run(self, *a), time.sleep(600 * ('t1' in a)))\n"
+        "sstableloader.Loader.load = lambda self, at, *a, **k: (load(self, at, *a, **k), time.sleep(600 * (at.name == 't1')))\n"
         "plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SERVER, server='cassandra_admin', clock=now, "
         f"{wish})\n"
         "restore.restore(pipeline, plan, reason='a test asks for it', by='tests', progress=Told(), stop=Stop(), clock=now)",

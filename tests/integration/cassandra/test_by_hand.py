@@ -1,12 +1,14 @@
 """The text that lies in each set is followed to the letter, with stock tools only.
 
-Three stand-ins, all said here: ``get`` is curl with signed requests, ``cqlsh`` is a script that sends a file's statements through
-the driver (cqlsh is not on this machine), and ``sstableloader`` is Cassandra's own class with this sandbox's ports and login.
+Stand-ins, all said here: ``get`` is curl with signed requests, ``cqlsh`` is a script that sends a file's statements through the
+driver (cqlsh is not on this machine), ``sstableloader`` is Cassandra's own class with this sandbox's ports, and what carries files
+to a node is ``cp``.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from include.engine.model import Manifest
 from include.engine.systems.cassandra import program
 from include.engine.systems.cassandra.client import Cql
+from include.engine.systems.cassandra.cut import detail_of
 from tests.integration.cassandra.estate import Estate, rows
 
 pytestmark = [
@@ -33,21 +36,25 @@ sys.path.insert(0, {project!r})
 from include.engine.contracts import Connection
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.schema import Statement, commands
-assert sys.argv[2] == "-f"
-with Cql(Connection(host=sys.argv[1], port={port}, login={login!r}, password={password!r})) as cql:
-    for command in commands(Statement(keyspace="", type="", name="", cql=open(sys.argv[3]).read())):
+host, *options = sys.argv[1:]
+assert options[::2] == ["-u", "-p", "-f"]
+with Cql(Connection(host=host, port={port}, login=options[1], password=options[3])) as cql:
+    for command in commands(Statement(keyspace="", type="", name="", cql=open(options[5]).read())):
         cql.rows(command, timeout=60)
 """
 
 
-def test_the_text_in_the_set_restores_everything(estate: Estate, cql: Cql, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["3a", "3b"])
+def test_the_text_in_the_set_restores_everything(estate: Estate, cql: Cql, tmp_path: Path, way: str) -> None:
     before = {table: rows(cql, table) for table in TABLES}
     manifest = estate.backup(keyspaces=["user_events", "spark_streams"])
     text = estate.store.client().get_object(Bucket=estate.bucket, Key=f"p/sets/{manifest.id}/RESTORE.md")
-    commands = follow(text["Body"].read().decode())
+    fetch, tables, load, take, finish = blocks(text["Body"].read().decode(), estate)
+    filled = load if way == "3a" else carried(take, estate, manifest)
     for keyspace in ("user_events", "spark_streams"):
         cql.rows(f"DROP KEYSPACE {keyspace}", timeout=60)
     script = tmp_path / "by_hand.sh"
+    commands = "\n".join([fetch, tables, filled, finish])
     script.write_text(f'set -eu\nget() {{ curl -sS --fail -o "$2" "$(sign "$1")"; }}\n{commands}\n')
     done = subprocess.run(
         ["sh", str(script)],
@@ -63,11 +70,25 @@ def test_the_text_in_the_set_restores_everything(estate: Estate, cql: Cql, tmp_p
     assert cql.rows("SELECT * FROM user_events.user_events WHERE event_type = 'login' LIMIT 1")
 
 
-def follow(text: str) -> str:
-    """The commands of the text, with the host filled in."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 4
-    return re.sub(r"\bHOST\b", "127.0.0.1", "\n".join(blocks))
+def blocks(text: str, estate: Estate) -> list[str]:
+    """The commands of the text, with host and login filled in."""
+    connection = estate.server.connection()
+    found = {"HOST": "127.0.0.1", "LOGIN": shlex.quote(connection.login), "PASSWORD": shlex.quote(connection.password)}
+    return [
+        re.sub(r"\b(HOST|LOGIN|PASSWORD)\b", lambda word: found[word[0]], block)
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    ]
+
+
+def carried(commands: str, estate: Estate, manifest: Manifest) -> str:
+    """The commands of 3b, behind what the text says before them: the files are copied to the node, and are Cassandra's there."""
+    (node,) = detail_of(manifest).cut.nodes
+    place = estate.server.nodes[0].directory / f"by-hand-{manifest.id}-{estate.bucket}"
+    assert commands.count("/restore/") == 1
+    return (
+        f"cp -r files/{node.host_id} {place}\nchown -R {estate.server.sandbox.account.name}: {place}\n"
+        f"{commands.replace('/restore/', f'{place}/')}\n! find {place} -name '*-Data.db' | grep ."
+    )
 
 
 def stock_tools(estate: Estate, manifest: Manifest, top: Path) -> Path:
@@ -86,7 +107,7 @@ def stock_tools(estate: Estate, manifest: Manifest, top: Path) -> Path:
         [
             *cassandra,
             program.SSTABLELOADER,
-            *("-u", connection.login, "-pw", connection.password, "--no-progress"),
+            "--no-progress",
             *("-p", str(connection.port), "-sp", str(estate.server.storage_port)),
         ],
     )
@@ -98,9 +119,8 @@ def stock_tools(estate: Estate, manifest: Manifest, top: Path) -> Path:
             python=sys.executable,
             project=str(Path.cwd()),
             port=connection.port,
-            login=connection.login,
-            password=connection.password,
         ),
+        "nodetool": f'#!/bin/sh\nexec {estate.server.nodes[0].nodetool_path} "$@"\n',
     }
     for name, content in scripts.items():
         (tools / name).write_text(content)

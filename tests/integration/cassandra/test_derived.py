@@ -11,7 +11,7 @@ import pytest
 from include.engine.errors import PermanentError
 from include.engine.model import Verdict
 from include.engine.systems.cassandra.client import Cql
-from include.engine.systems.cassandra.landing import Landing
+from include.engine.systems.cassandra.sstableloader import Loader
 from tests.integration.cassandra.estate import Estate, rows
 
 pytestmark = pytest.mark.integration
@@ -127,10 +127,10 @@ def test_indexes_are_there_again_when_loading_fails(
 ) -> None:
     estate.backup(keyspaces=[keyspace])
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise PermanentError("the loader fails", hint="it is a test")
 
-    monkeypatch.setattr(Landing, "load_files", fails)
+    monkeypatch.setattr(Loader, "load", fails)
     with pytest.raises(PermanentError, match="the loader fails"):
         estate.restore(append=True, confirm="elsewhere", **bare)
     names = {

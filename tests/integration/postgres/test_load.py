@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psycopg
@@ -15,10 +16,12 @@ import pytest
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import MainstayError, PermanentError, TransientError, Unreachable
 from include.engine.loading.contracts import LoadRun
-from include.engine.model import Verdict
+from include.engine.model import Target, Verdict
+from include.engine.systems.postgres import probes
 from include.engine.systems.postgres.client import conninfo, sql
 from include.engine.systems.postgres.load import failure_of
 from include.engine.systems.postgres.server import SUPERUSER, PostgresServer
+from include.engine.systems.postgres.settings import PostgresSettings
 from tests.estate import eventually
 from tests.loading.range import SHORT, WIDE, Range, Told, clock, names
 
@@ -193,3 +196,16 @@ def test_a_guard_that_trips_ends_the_load_at_once_and_the_result_says_so(
     assert result.stopped.startswith("guard: load.canary is ")
     assert "guards" in names(Verdict.FAIL, result.checks)
     assert engine.leftovers("mainstay_load") == []
+
+
+def test_a_guard_of_postgresqls_own_holds_for_as_long_as_the_load_is_on(postgres_range: Range) -> None:
+    """Read again and again, by one of the probes that share a connection."""
+    target = Target.parse("postgres/main")
+    connections = SimpleNamespace(get=lambda _: postgres_range.connection)
+    found = probes.open_probes(target, PostgresSettings(connection="x"), connections)
+    guards = {"load.canary": {"above": 30}, "postgres.connections.used": {"above": 99}}
+    profile = postgres_range.profile(stages=[{"rate": 50, "lasts": "4s"}], gates=WIDE)
+    result = postgres_range.run(profile, permission={"guards": guards, "guard_every": "0.1s"}, probes=found)
+    check = next(one for one in result.checks if one.name == "guards")
+    assert (check.verdict, result.stopped) == (Verdict.PASS, "")
+    assert "postgres.connections.used up to" in check.detail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -164,6 +166,17 @@ def test_the_difference_of_the_clocks_is_taken_out_of_the_age(estate: Estate) ->
     estate.sql("delete from mainstay.heartbeat where at > clock_timestamp() + interval '100 s'")
     assert ahead is not None
     assert rehearsal.newest_record == ahead[0] - timedelta(seconds=300)
+
+
+def test_a_drill_removes_what_one_that_was_killed_has_left(estate: Estate) -> None:
+    dead = estate.server.sandbox.home.sandbox(f"drill-main-{os.urandom(4).hex()}")
+    dead.claim()
+    owner = dead.root / "owner.json"
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"started": 1}))  # the number is another process's now
+    assert dead.abandoned
+    first = estate.catalog.backups(TARGET)[0].id
+    with estate.engine.rehearse(estate.job(estate.plan(None, "backup", backup=first, rehearsal=True))):
+        assert not dead.root.exists()
 
 
 def test_a_drill_that_fails_leaves_nothing(estate: Estate) -> None:

@@ -7,31 +7,37 @@ from tests import airflow_env  # isort: skip  # before the first import of Airfl
 import dataclasses
 import re
 import shutil
+import socket
 import subprocess
 import threading
+import unittest.mock
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from include.engine.contracts import RestoreEngine, Stop
-from include.engine.errors import Interrupted, NotFound, Refused, Unsupported
-from include.engine.model import Manifest, RestorePlan, Target, Verdict
+from include.engine.contracts import PlanRequest, RestoreEngine, Stop
+from include.engine.errors import Contended, Interrupted, MainstayError, NotFound, Refused, Unauthorized, Unsupported
+from include.engine.model import DestinationKind, Encryption, Manifest, RestorePlan, Target, Verdict
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import own_tree
 from include.engine.sandbox.home import Sandbox
 from include.engine.store.bucket import Bucket
+from include.engine.store.vault import VaultReader
 from include.engine.systems.postgres import guards
+from include.engine.systems.postgres.binaries import PostgresBinaries
+from include.engine.systems.postgres.restore import PostgresRestore
 from include.engine.systems.postgres.restored import RestoredServer
 from include.engine.systems.postgres.wal_objects import WalObject, fetch
 from mainstay.hooks.mainstay import MainstayHook
 from mainstay.operators.restore import PlanOperator, RestoreOperator
 from tests.cli import paper
 from tests.cli.paper import Paper, PaperLookup
-from tests.estate import Estate, eventually, new_estate
+from tests.estate import TARGET, Estate, eventually, new_estate
 from tests.plugins.test_operators import RESTORE
 
 assert airflow_env.HOME.is_dir()
@@ -323,6 +329,85 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(Refused, match=r"the restore needs \d+ bytes .* 1000 "):
         estate.plan(place / "small")
+
+
+@pytest.mark.parametrize("obstacle", ["no PostgreSQL", "no key", "a full disk"])
+def test_what_refuses_an_approved_restore_does_so_before_anything_is_moved_aside(
+    estate: Estate, first: Manifest, place: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    """A plan may wait a day for its approval, and be carried out by another machine than the one that made it."""
+    data = place / f"waits-{obstacle[-4:].strip()}"
+    data.mkdir()
+    (data / "photos").write_text("of the children")
+    job = estate.job(estate.plan(data, "backup", backup=first.id, confirm=str(data)))
+    usage = shutil.disk_usage(place)
+    if obstacle == "no PostgreSQL":
+        gone = NotFound("there is no PostgreSQL 17", hint="install it")
+        monkeypatch.setattr(PostgresBinaries, "find", unittest.mock.Mock(side_effect=gone))
+    elif obstacle == "no key":
+        entries = tuple(msgspec.structs.replace(entry, key=f"{entry.key}.age") for entry in first.entries)
+        sealed = msgspec.structs.replace(first, entries=entries, encryption=Encryption(scheme="age", key_ids=("age1",)))
+        job = msgspec.structs.replace(job, chain=[sealed], reader=VaultReader(estate.bucket, manifests=[sealed]))
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+
+    with pytest.raises((Unsupported, Unauthorized, Refused)):
+        estate.engine.restore(job)
+
+    assert [path.name for path in data.iterdir()] == ["photos"]
+
+
+def test_a_busy_port_refuses_a_restore_onto_a_server_before_anything_is_moved_aside(
+    estate: Estate, first: Manifest, place: Path
+) -> None:
+    data = place / "spare"
+    data.mkdir()
+    (data / "photos").write_text("of the children")
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        spare = SimpleNamespace(data_dir=data, port=busy.getsockname()[1])
+        engine = PostgresRestore(TARGET, estate.catalog, estate.server.sandbox.home, servers={"spare": spare})
+        plan = engine.plan(
+            PlanRequest(
+                manifests=[first],
+                backup=first.id,
+                destination_kind=DestinationKind.SERVER,
+                path="",
+                server="spare",
+                point="backup",
+                confirm="spare",
+            )
+        )
+        with pytest.raises(Contended, match=str(spare.port)):
+            engine.restore(estate.job(plan))
+    assert [path.name for path in data.iterdir()] == ["photos"]
+
+
+def test_the_same_restore_begun_twice_at_once_is_done_once(
+    estate: Estate, first: Manifest, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen that the place is free; the second one must not take the first one's sandbox with it."""
+    plan = estate.plan(place / "twins", "backup", backup=first.id)
+    both, occupy, ended = threading.Barrier(2), guards.occupy, list[str]()
+
+    def together(*arguments: Any) -> Path | None:
+        both.wait(60)
+        return occupy(*arguments)
+
+    def work() -> None:
+        try:
+            ended.append(str(estate.engine.restore(estate.job(plan)).verdict))
+        except MainstayError as error:
+            ended.append(type(error).__name__)
+
+    monkeypatch.setattr(guards, "occupy", together)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(ended) == ["Contended", "PASS"]
+    assert rows(estate, place / "twins", "twins") == []
 
 
 def test_a_sandbox_is_left_serving_and_keeps_nobody_from_drills(estate: Estate, first: Manifest) -> None:

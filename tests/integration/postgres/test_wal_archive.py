@@ -102,10 +102,9 @@ def test_segments_and_the_growing_part_arrive_and_old_parts_go(estate: Estate) -
     # What is stored leaves the disk, but for the newest whole segment, behind which reception goes on.
     left = sorted(path.name for path in (estate.spool / "received").iterdir() if not path.suffix)
     assert left == [second]
-    assert not (estate.spool / "passfile").exists()
 
 
-def test_the_password_is_in_no_argument_and_no_environment(estate: Estate) -> None:
+def test_the_password_is_in_no_argument_no_environment_and_no_file(estate: Estate) -> None:
     with estate.archiving():
         estate.archived()
         receivers = [
@@ -115,7 +114,21 @@ def test_the_password_is_in_no_argument_and_no_environment(estate: Estate) -> No
         for pid in receivers:
             for what in ("cmdline", "environ"):
                 assert estate.connection.password.encode() not in Path(f"/proc/{pid}/{what}").read_bytes()
-        assert (estate.spool / "passfile").stat().st_mode & 0o777 == 0o600
+        assert not has_password(estate)
+
+
+def test_an_archiver_that_is_killed_leaves_no_password(estate: Estate) -> None:
+    with subprocess_archiver(estate):
+        pass  # it streams, and is killed
+    assert not has_password(estate)
+    with estate.archiving():  # ends the pg_receivewal that was left
+        estate.archived()
+
+
+def has_password(estate: Estate) -> bool:
+    files = [path for path in estate.spool.rglob("*") if path.is_file()]
+    assert files
+    return any(estate.connection.password.encode() in path.read_bytes() for path in files)
 
 
 def test_nothing_is_lost_when_everything_is_killed_while_rows_flow(estate: Estate, tmp_path: Path) -> None:
@@ -225,7 +238,8 @@ def test_a_part_may_give_way_to_a_longer_one_while_a_restore_reads_it(estate: Es
         assert spool.failure is None
 
 
-def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate) -> None:
+def lose_a_segment(estate: Estate) -> None:
+    """Archive something, and let the server remove what comes next."""
     with estate.archiving():
         estate.archived()
         switch(estate)
@@ -240,9 +254,38 @@ def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate)
     for segment in wal.glob("0000000*"):
         if segment.is_file() and segment.name <= kept:
             segment.unlink()
+
+
+def test_a_removed_segment_is_told_loudly_and_nothing_is_skipped(estate: Estate) -> None:
+    lose_a_segment(estate)
     with estate.archiving():
         eventually(lambda: any("has removed the WAL segment" in said for said in read(estate).errors), what="the gap")
         assert not read(estate).streaming
+
+
+def test_who_drops_the_slot_and_empties_the_spool_makes_archiving_begin_anew(estate: Estate) -> None:
+    """What the error and the runbook say: it must not wait for the lost segment for ever."""
+    first = estate.backup()
+    lose_a_segment(estate)
+    with estate.archiving():
+        eventually(lambda: any("has removed the WAL segment" in said for said in read(estate).errors), what="the gap")
+    estate.sql("select pg_drop_replication_slot(%s)", estate.slot)
+    for path in (estate.spool / "received").iterdir():
+        path.unlink()
+    (estate.spool / "shipped.json").unlink()
+
+    with estate.archiving():
+        eventually(lambda: stored(estate).get(current(estate)), what="the segment of today is archived")
+        second = estate.backup()
+        estate.archived()
+
+    assert estate.archive.report([second]).missing == ()
+    assert estate.archive.report([second]).verdict is Verdict.PASS
+    assert estate.archive.report([first]).verdict is Verdict.FAIL
+
+
+def current(estate: Estate) -> str:
+    return str(estate.sql("select pg_walfile_name(pg_current_wal_lsn())")[0][0])
 
 
 def test_an_idle_server_is_known_to_be_archived_from_the_bucket_alone(estate: Estate) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import time
 import zlib
 from pathlib import Path
 
@@ -96,6 +98,47 @@ def test_a_tool_that_a_node_lacks_is_named_before_anything_is_believed(tmp_path:
     with pytest.raises(PermanentError) as told:
         run(f"PATH={tmp_path}\n{script}")
     assert "awk is not installed on this node" in told.value.hint
+
+
+def test_a_tool_that_a_node_lacks_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
+    script = node_scripts.staging(f"{tmp_path}/mainstay-restore-1", "a")
+    with pytest.raises(PermanentError) as told:
+        run(f'command() {{ [ "$2" != curl ]; }}\n{script}')
+    assert "curl is not installed on this node: install it" in told.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def aged(path: Path, *, hours: int) -> None:
+    then = time.time() - 3600 * hours
+    for one in (*path.rglob("*"), path):
+        os.utime(one, (then, then))
+
+
+def test_what_nobody_has_touched_for_a_day_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    top = tmp_path / "it's staging"
+    places = {name: top / f"mainstay-restore-{name}" for name in ("mine", "old", "young", "used")}
+    places["others"] = top / "others"
+    for place in places.values():
+        (place / "host" / "ks").mkdir(parents=True)
+        (place / "host" / "ks" / "file").write_bytes(b"rows")
+        aged(place, hours=1 if place == places["young"] else 25)
+    (places["used"] / "host" / "ks" / "next.part").write_bytes(b"just now")
+    aged(places["used"] / "host", hours=25)
+    os.utime(places["used"] / "host" / "ks" / "next.part")
+    run(node_scripts.staging(str(places["mine"]), "a"))
+    assert {name for name, place in places.items() if place.exists()} == {"mine", "young", "used", "others"}
+    assert (places["mine"] / "host" / "ks" / "file").read_bytes() == b"rows"  # who goes on finds it, however old
+
+
+def test_files_are_removed_by_the_attempt_whose_they_are(tmp_path: Path) -> None:
+    place = tmp_path / "mainstay-restore-1"
+    run(node_scripts.staging(str(place), "first"))
+    run(node_scripts.staging(str(place), "second"))
+    run(node_scripts.unstaging(str(place), "first"))
+    assert [path.name for path in place.iterdir()] == [".attempt-second"]
+    run(node_scripts.unstaging(str(place), "second"))
+    assert not place.exists()
+    run(node_scripts.unstaging(str(place), "second"))
 
 
 @pytest.mark.parametrize("line", ["C  123 /d/x-Data.db", "C 123  /d/x-Data.db"], ids=["not computed", "not recorded"])

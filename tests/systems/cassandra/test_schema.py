@@ -7,6 +7,7 @@ import pytest
 from include.engine.systems.cassandra.schema import (
     Schema,
     Statement,
+    columns_of,
     commands,
     fitted,
     replication_of,
@@ -129,3 +130,46 @@ def test_replication_is_read_and_written() -> None:
 
 def test_a_change_shows_in_the_fingerprint() -> None:
     assert SHOP.fingerprint() != SHOP.only(tables=[("shop", "orders")]).fingerprint()
+
+
+# As Cassandra 5.0.9 describes it.
+DESCRIBED = """CREATE TABLE shop.t (
+    k int,
+    c int,
+    a text,
+    "On" frozen<map<int, text>>,
+    PRIMARY KEY (k, c)
+) WITH CLUSTERING ORDER BY (c ASC)
+    AND comment = ''
+    AND gc_grace_seconds = 864000;"""
+_DROP = '\nALTER TABLE shop.t DROP "On" USING TIMESTAMP {};'
+_ADD = '\nALTER TABLE shop.t ADD "On" frozen<map<int, text>>;'
+
+
+@pytest.mark.parametrize(
+    ("cql", "same"),
+    [
+        (DESCRIBED, True),
+        (DESCRIBED.replace("864000", "60").replace("comment = ''", "comment = 'ALTER TABLE shop.t DROP a'"), True),
+        (DESCRIBED + _DROP.format(5), False),
+        (DESCRIBED + _DROP.format(5) + _ADD, False),
+        (DESCRIBED.replace("a text", "a int"), False),
+        (DESCRIBED.replace("(k, c)", "((k, c))"), False),
+        (DESCRIBED.replace("c ASC", "c DESC"), False),
+    ],
+    ids=["the same", "another property", "dropped", "added again", "another type", "another key", "another order"],
+)
+def test_a_table_has_the_same_columns_when_it_takes_the_same_cells(cql: str, same: bool) -> None:
+    assert (columns_of(statement("table", "t", cql)) == columns_of(statement("table", "t", DESCRIBED))) is same
+
+
+def test_what_was_dropped_is_no_column_and_what_was_added_again_is_one() -> None:
+    now = columns_of(statement("table", "t", DESCRIBED))
+    dropped = columns_of(statement("table", "t", DESCRIBED + _DROP.format(5)))
+    again = columns_of(statement("table", "t", DESCRIBED + _DROP.format(5) + _ADD))
+    assert now.there - dropped.there == {'"On" frozen<map<int, text>>'}
+    assert dropped.dropped == again.dropped == {('"On"', "5")}
+    assert again.there == now.there
+    later = columns_of(statement("table", "t", DESCRIBED + _DROP.format(6) + _ADD))
+    assert later.there == again.there
+    assert later.dropped != again.dropped

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
+from include.engine.errors import Contended, Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import Entry
 from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.schema import Schema, Statement
@@ -14,6 +14,7 @@ from include.engine.systems.cassandra.selection import (
     StoredFile,
     choose_method,
     require_readable,
+    require_ring,
     require_taken,
     select,
 )
@@ -106,3 +107,28 @@ def test_a_keyspace_that_got_more_copies_since_is_loaded_and_not_imported() -> N
     assert choose_method(ring, ring, reachable=True, placed_alike=True) is Method.IMPORT
     assert choose_method(ring, ring, reachable=True, placed_alike=False) is Method.LOADER
     assert choose_method(ring, ring[:1], reachable=True, placed_alike=False) is Method.IMPORT
+
+
+def test_an_import_is_refused_when_the_ring_is_not_the_one_that_was_backed_up() -> None:
+    then = [node("x", "1"), node("y", "2")]
+    require_ring(Method.IMPORT, then, then, then, placed_alike=True)
+    alone = [node("z", "9")]
+    require_ring(Method.IMPORT, then, alone, alone, placed_alike=False)  # it takes the files of all
+    joined = msgspec.structs.replace(node("new", "3"), address="10.0.0.9")
+    with pytest.raises(Refused, match=r"planned for, 10\.0\.0\.9 has joined it") as told:
+        require_ring(Method.IMPORT, then, then, [*then, joined], placed_alike=True)
+    assert "plan the restore again" in told.value.hint
+    with pytest.raises(Refused):  # a retry that sees the newcomer from its beginning on
+        require_ring(Method.IMPORT, then, [*then, joined], [*then, joined], placed_alike=True)
+    with pytest.raises(Refused):  # by now there are more copies than then
+        require_ring(Method.IMPORT, then, then, then, placed_alike=False)
+    with pytest.raises(Refused):
+        require_ring(Method.IMPORT, then, alone, [*alone, joined], placed_alike=True)
+
+
+def test_a_ring_that_changes_while_files_are_fetched_for_sstableloader_is_begun_with_anew() -> None:
+    then, first = [node("x", "1")], [node("a", "1"), node("b", "2")]
+    require_ring(Method.LOADER, then, first, first, placed_alike=False)
+    for now in ([*first, node("c", "3")], first[:1], [first[0], node("b", "5")]):
+        with pytest.raises(Contended, match="has changed while files were fetched"):
+            require_ring(Method.LOADER, then, first, now, placed_alike=False)

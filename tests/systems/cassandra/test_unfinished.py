@@ -33,3 +33,23 @@ def test_only_the_same_restore_finds_what_was_noted_and_for_a_day() -> None:
     assert restore(bucket, "t").find(later.at) == later
     restore(bucket, "t").forget()
     assert restore(bucket, "t").find(later.at) is None
+
+
+def test_a_restore_has_a_name_of_its_own_which_it_has_again_when_it_is_repeated() -> None:
+    bucket, other = (Bucket.open(f"memory://{uuid.uuid4().hex}") for _ in range(2))
+    one = Selection(tables=(("ks", "t"),), rename={})
+    target = Target.parse("cassandra/main")
+    names = [
+        Unfinished(*asked).name
+        for asked in (
+            (bucket, target, "b", "s", one),
+            (bucket, Target.parse("cassandra/second"), "b", "s", one),
+            (bucket, target, "c", "s", one),
+            (bucket, target, "b", "r", one),
+            (bucket, target, "b", "s", Selection(tables=(("ks", "u"),), rename={})),
+            (bucket, target, "b", "s", Selection(tables=(("ks", "t"),), rename={"ks": "copy"})),
+            (other, target, "b", "s", one),
+        )
+    ]
+    assert len(set(names)) == len(names)
+    assert Unfinished(bucket, target, "b", "s", Selection(tables=(("ks", "t"),), rename={})).name == names[0]

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from include.engine import lookout
 from include.engine.contracts import Connection
 from include.engine.errors import Corrupt, MainstayError, Misconfigured, Unreachable
 from include.engine.health.rules import CustomProbe, load
+from include.engine.systems.http import asking
 from include.engine.systems.http.declared import open_declared
 from include.engine.systems.http.probes import open_probes
 from include.engine.watching import EndpointWatch
@@ -165,3 +167,20 @@ def test_a_url_in_a_rule_file_gives_the_number_that_its_pattern_finds() -> None:
         server.status = 404
         with pytest.raises(MainstayError, match="404"):
             open_declared(ours).read(clock, timeout=5)
+
+
+def test_the_time_of_an_answer_is_without_the_look_at_its_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes two connections more: on a long way, an endpoint would be told to be slow because we look twice."""
+    honest = asking._certificate
+
+    def slow(*arguments: Any) -> tuple[datetime, bool]:
+        time.sleep(3)
+        return honest(*arguments)
+
+    monkeypatch.setattr(asking, "_certificate", slow)
+    path = certificate(tmp_path / "server.pem", days=30)
+    with serving(path) as server:
+        readings = read(f"https://127.0.0.1:{server.port}/", timeout=30)
+    assert 0 < readings["http.latency"] < 3

@@ -11,7 +11,7 @@ import pytest
 
 from include.engine.errors import Contended, Refused
 from include.engine.sandbox.accounts import ourselves
-from include.engine.systems.postgres import guards
+from include.engine.systems.postgres import guards, room
 
 
 def test_directories_above_the_destination_can_be_passed_under_a_private_umask(tmp_path: Path) -> None:
@@ -50,6 +50,27 @@ def test_of_two_restores_that_found_a_directory_free_one_gets_it(tmp_path: Path,
     assert left.marker.plan == "first"
 
 
+def test_of_two_restores_that_may_move_the_same_cluster_aside_the_second_moves_not_the_first(tmp_path: Path) -> None:
+    """Both were allowed to, a moment ago; what lies there now is the first one's."""
+    path = tmp_path / "data"
+    path.mkdir()
+    (path / "PG_VERSION").write_text("17")
+    seen = guards.look(path)
+    assert seen.kind == "cluster"
+
+    def marker(plan: str, second: int) -> guards.Marker:
+        started = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
+        return guards.Marker.ours(plan=plan, backup="b", started=started, sandbox="s")
+
+    aside = guards.occupy(path, seen, marker("first", 1), ourselves())
+    with pytest.raises(Contended, match="another restore has just taken"):
+        guards.occupy(path, seen, marker("second", 2), ourselves())
+    left = guards.look(path)
+    assert left.marker is not None
+    assert left.marker.plan == "first"
+    assert sorted(tmp_path.iterdir()) == [path, aside]
+
+
 def test_what_is_thrown_away_counts_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restore that died on a disk that holds it once can be tried again there."""
     path = tmp_path / "data"
@@ -60,8 +81,8 @@ def test_what_is_thrown_away_counts_as_room(tmp_path: Path, monkeypatch: pytest.
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(Refused, match="the restore needs 900000 bytes"):
-        guards.require_space(path, 900_000)
-    guards.require_space(path, 900_000, guards.bytes_thrown_away(path, guards.look(path)))
+        room.require_space(path, 900_000)
+    room.require_space(path, 900_000, room.bytes_thrown_away(path, guards.look(path)))
 
     guards.release(path)
-    assert guards.bytes_thrown_away(path, guards.look(path)) == 0
+    assert room.bytes_thrown_away(path, guards.look(path)) == 0

@@ -74,9 +74,7 @@ def test_whatever_else_ends_the_shipper_ends_the_archiver_with_that_error(archiv
 def test_a_receiver_that_cannot_begin_says_so_and_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:
-    receiver = Receiver(
-        Connection(), "slot", tmp_path, passfile=tmp_path / "passfile", binaries=refuse, seed=lambda _: None
-    )
+    receiver = Receiver(Connection(), "slot", tmp_path, binaries=refuse, seed=lambda _, anew: None)
     stop = Stop()
     heard: list[MainstayError | None] = []
 
@@ -94,9 +92,7 @@ def test_a_receiver_that_cannot_begin_says_so_and_tries_again(
 
 
 def test_what_pg_receivewal_says_of_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
-    receiver = Receiver(
-        Connection(host="db1"), "slot", tmp_path, passfile=tmp_path / "p", binaries=refuse, seed=lambda _: None
-    )
+    receiver = Receiver(Connection(host="db1"), "slot", tmp_path, binaries=refuse, seed=lambda _, anew: None)
     said = (
         "pg_receivewal: starting log streaming at 0/3000000 (timeline 1)\n"
         'pg_receivewal: error: could not open write-ahead log file "000000010000000000000003": No space left on device'

@@ -135,6 +135,8 @@ def _dags(client: AirflowClient, watch: AirflowWatch, write: Write, now: datetim
         late_after = watch.late_after.get(name)
         if not _JUDGES & {tag["name"] for tag in dag.get("tags") or ()}:
             _runs(name, runs, late_after, write, now)
+            if late_after is not None and not _good(runs):
+                _late_for_long(client, name, late_after, write, now)
         elif late_after is not None and (done := _ended(runs)):  # red or green, it has judged
             write("dag.late", _age(done[0], now) - late_after.total_seconds(), "s", dag=name)
         states = [run["state"] for run in runs]
@@ -177,6 +179,20 @@ def _runs(
         write("dag.success_age", max(0.0, age), "s", dag=name)
         if late_after is not None:
             write("dag.late", age - late_after.total_seconds(), "s", dag=name)
+
+
+def _late_for_long(client: AirflowClient, name: str, late_after: timedelta, write: Write, now: datetime) -> None:
+    """Say how late a DAG is of whose newest runs none has succeeded: for that, it is not fine."""
+    where = f"dags/{quote(name)}/dagRuns"
+    succeeded = client.get(where, state="success", limit=1, order_by="-run_after")["dag_runs"]
+    # One that never has is late since its first run has failed.
+    last = succeeded or client.get(where, state="failed", limit=1, order_by="run_after")["dag_runs"]
+    if last:
+        write("dag.late", _age(last[0], now) - late_after.total_seconds(), "s", dag=name)
+
+
+def _good(runs: Sequence[Mapping[str, Any]]) -> bool:
+    return any(run["state"] == "success" for run in runs)
 
 
 def _ended(runs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

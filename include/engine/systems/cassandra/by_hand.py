@@ -69,18 +69,18 @@ done
 
 `files/schema.cql` has everything: keyspaces, types, functions, tables, then indexes and views. Change the datacenters in
 `CREATE KEYSPACE` when the ring is another one. Run it up to the first `CREATE INDEX`, `CREATE CUSTOM INDEX` or
-`CREATE MATERIALIZED VIEW`, load the rows, then run the rest:
+`CREATE MATERIALIZED VIEW`, load the rows, then run the rest. `LOGIN` is a superuser; leave the login out where none is asked for:
 
 ```sh
 awk '/^CREATE (CUSTOM )?INDEX|^CREATE MATERIALIZED VIEW/ {{ exit }} {{ print }}' files/schema.cql > tables.cql
 awk '/^CREATE (CUSTOM )?INDEX|^CREATE MATERIALIZED VIEW/ {{ found = 1 }} found' files/schema.cql > derived.cql
-cqlsh HOST -f tables.cql
+cqlsh HOST -u LOGIN -p PASSWORD -f tables.cql
 ```
 
 ## 3a. Load the rows, into any ring
 
 ```sh
-for folder in files/*/*/*/; do sstableloader -d HOST "$folder"; done
+for folder in files/*/*/*/; do sstableloader -d HOST -u LOGIN -pw PASSWORD "$folder" || exit 1; done
 ```
 
 Load the folders of **all** nodes: together they hold every acknowledged write; copies of the same row merge.
@@ -88,13 +88,21 @@ Load the folders of **all** nodes: together they hold every acknowledged write; 
 
 ## 3b. Or: into the very ring it came from
 
-When `nodetool ring` shows the same host ids with the same tokens, copy `files/<host id>/` to that node, make it readable for
-Cassandra, and run there, for each table: `nodetool import KEYSPACE TABLE /path/KEYSPACE/TABLE`. It moves the files away.
+When `nodetool ring` shows the same host ids with the same tokens: copy `files/<host id>/` to that node, as `/restore` on the disk
+of its data, make it Cassandra's own there (`chown -R cassandra: /restore`), and run on each node:
+
+```sh
+for folder in /restore/*/*/; do
+  nodetool import "$(basename "$(dirname "$folder")")" "$(basename "$folder")" "$folder" || exit 1
+done
+```
+
+It moves the files away. Where JMX asks for a login, `nodetool -u LOGIN -pw PASSWORD`.
 
 ## 4. Finish
 
 ```sh
-cqlsh HOST -f derived.cql
+cqlsh HOST -u LOGIN -p PASSWORD -f derived.cql
 ```
 
 Compare some counts, then run `nodetool repair -full` once. Rows whose TTL has run out since do not come back.

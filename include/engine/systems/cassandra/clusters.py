@@ -66,9 +66,11 @@ class Clusters:
         """Look at the cluster: how files get in, which tables would lose rows, and which keep what an earlier attempt brought.
 
         :raises Refused: when it holds rows, or is the source, and its name was not typed
+        :raises Unsupported: when files get in by sstableloader only, and that cannot be let in
         """
         from include.engine.systems.cassandra.landing import Landing
         from include.engine.systems.cassandra.ring import require_all_up
+        from include.engine.systems.cassandra.sstableloader import require_loadable
         from include.engine.systems.cassandra.unfinished import Unfinished
 
         detail = detail_of(manifest)
@@ -77,18 +79,15 @@ class Clusters:
             landing = Landing(cql, destination, detail.cut.schema, selection)
             require_all_up(cql, landing.nodes, "the restore")  # whether tables hold rows is asked of a quorum
             require_readable(files, [node.version for node in landing.nodes])
-            differing = landing.differing()
-            if differing:
-                raise Refused(
-                    f"{', '.join(differing)} of {request.server} has other columns than the backup",
-                    hint="drop it first, or restore under another name with --rename KEYSPACE=NEW",
-                )
+            landing.require_same_columns(request.server)
             method = choose_method(
                 detail.cut.nodes,
                 landing.nodes,
                 reachable=destination.settings is not None,
                 placed_alike=landing.placed_alike(),
             )
+            if method is Method.LOADER:
+                require_loadable(destination.connection)
             # What an attempt at this very restore has brought is not in anybody's way.
             unfinished = Unfinished(bucket, self._target, manifest.id, request.server, selection)
             begun = unfinished.find(request.clock()) if request.clock else None

@@ -81,7 +81,7 @@ def to_node(
     :raises Corrupt: when what came is not what was stored
     :raises Unreachable: when the node does not get at the store
     """
-    there = _there(transport, directory, timeout)
+    there = present(transport, directory, timeout)
     missing = [file for file in files if there.get(f"{directory}/{file.place}") != file.entry.bytes]
     progress.advance(sum(file.entry.bytes for file in files) - sum(file.entry.bytes for file in missing))
     lock = Lock()
@@ -123,6 +123,13 @@ def to_node(
     return sum(file.entry.bytes for file in missing)
 
 
+def present(transport: NodeTransport, directory: str, timeout: float) -> dict[str, int]:
+    """Give the size of each whole file in *directory* on a node, by its path."""
+    script = f"[ -d {quote(directory)} ] || return 0\nfind {quote(directory)} -type f ! -name '*.part' -exec stat -c '%s %n' {{}} +"
+    lines = (line.partition(" ") for line in transport.run(script, timeout=timeout).splitlines())
+    return {path: int(size) for size, _, path in lines}
+
+
 def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: str, differed: set[str]) -> None:
     """Say why files did not come, when trying again would not help.
 
@@ -148,12 +155,6 @@ def _explain(left: dict[str, StoredFile], said: Sequence[Sequence[str]], where: 
                 f"{where}: the disk of {path.rpartition('/')[0]} is full: {free} bytes are free",
                 hint="free space there, or set another staging directory; run it again, it goes on from here",
             )
-
-
-def _there(transport: NodeTransport, directory: str, timeout: float) -> dict[str, int]:
-    script = f"[ -d {quote(directory)} ] || return 0\nfind {quote(directory)} -type f ! -name '*.part' -exec stat -c '%s %n' {{}} +"
-    lines = (line.partition(" ") for line in transport.run(script, timeout=timeout).splitlines())
-    return {path: int(size) for size, _, path in lines}
 
 
 def _batches(files: Sequence[StoredFile]) -> list[list[StoredFile]]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from msgspec import Struct
 
-from include.engine.contracts import Connection, Progress, Stop
-from include.engine.errors import MainstayError, PermanentError, Refused, Unreachable, Unsupported
-from include.engine.sandbox.accounts import ourselves
-from include.engine.sandbox.home import Home
-from include.engine.sandbox.process import run_tool
-from include.engine.systems.cassandra import program
-from include.engine.systems.cassandra.client import DEFAULT_PORT, Cql, Node, quoted
+from include.engine.contracts import Connection, Stop
+from include.engine.errors import MainstayError, PermanentError, Refused, Unreachable
+from include.engine.systems.cassandra.client import Cql, Node, quoted
 from include.engine.systems.cassandra.control import Nodetool
 from include.engine.systems.cassandra.schema import (
+    Columns,
     Schema,
     Statement,
+    columns_of,
     commands,
     fitted,
     read_schema,
@@ -30,13 +26,15 @@ from include.engine.systems.cassandra.schema import (
     with_id,
     with_replication,
 )
-from include.engine.systems.cassandra.selection import Method, Selection
+from include.engine.systems.cassandra.selection import Method, Selection, require_ring
 from include.engine.systems.cassandra.settings import Settings
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import transport_to
 
 _SLOW = 120.0  # seconds that a change of the schema may take
+_ASKED = 120.0  # seconds in which nodetool says its version
 _BUILT_WITHIN = 6 * 3600.0
-_LOADER_TIMEOUT = 24 * 3600.0
+_IMPORTED_WITHIN = 24 * 3600.0
 
 
 class Destination(Struct, frozen=True, kw_only=True):
@@ -82,11 +80,36 @@ class Landing:
         touched = {self.selection.keyspace(name) for name in self.selection.keyspaces}
         return read_schema(self.cql, sorted(touched & there))
 
-    def differing(self) -> list[str]:
-        """Name the tables that are there in another shape: their rows would not fit."""
-        now = {(one.keyspace, one.name): _shape(one) for one in self.existing().statements if one.type == "table"}
-        then = {(one.keyspace, one.name): _shape(one) for one in self.schema.statements if one.type == "table"}
-        return sorted(f"{k}.{t}" for (k, t), shape in then.items() if (k, t) in now and now[k, t] != shape)
+    def require_fit(self, method: Method, then: Sequence[Node], where: str) -> None:
+        """Check that rows can come: the ring is the one they were fetched for, and the tables that are there have their columns.
+
+        :param then: the nodes that were backed up
+        :param where: the name of the cluster, for people
+        :raises Refused: naming what does not fit
+        :raises Contended: when the ring has changed meanwhile
+        """
+        require_ring(method, then, self.nodes, self.cql.ring(), placed_alike=self.placed_alike())
+        self.require_same_columns(where)
+
+    def require_same_columns(self, where: str) -> None:
+        """Check that the tables that are there have the backup's columns, and have dropped none since.
+
+        :param where: the name of the cluster, for people
+        :raises Refused: naming those whose rows would not fit, or lose cells on their way in
+        """
+        now = {(one.keyspace, one.name): columns_of(one) for one in self.existing().statements if one.type == "table"}
+        differing = []
+        for one in self.schema.statements:
+            there = now.get((one.keyspace, one.name)) if one.type == "table" else None
+            if there is None or there == (then := columns_of(one)):
+                continue
+            differing.append(f"{one.keyspace}.{one.name} of {where} {_difference(there, then)}")
+        if differing:
+            raise Refused(
+                "; ".join(differing),
+                hint="drop the table, and the restore makes it as it was; or restore under another name with --rename"
+                " KEYSPACE=NEW",
+            )
 
     def holding(self) -> list[str]:
         """Name the tables that hold rows already."""
@@ -180,68 +203,43 @@ class Landing:
             time.sleep(pause)
             pause = min(5.0, pause * 1.5)
 
+    def require_nodetool(self) -> None:
+        """Let nodetool say its version on every node: a backup by Jolokia never needs it, an import does.
+
+        :raises PermanentError: naming the node on which it does not work
+        """
+
+        def one(node: Node) -> None:
+            try:
+                self._nodetool(node, timeout=_ASKED).run("version")
+            except PermanentError as error:
+                raise PermanentError(
+                    f"nodetool does not work on {node.address}, and an import needs it: {error.message}",
+                    hint=f"correct nodetool in the inventory; {error.hint}",
+                ) from error
+
+        side_by_side(one, self.nodes)
+
     def import_files(self, directories: dict[str, dict[tuple[str, str], list[str]]]) -> None:
         """Let nodes take files that lie on them: *directories* are by host id, then by table as it was.
 
         :raises PermanentError: when a node refuses some; its log says why
         """
-        settings = self.destination.settings
-        assert settings is not None  # the method is chosen only when nodes can be reached
 
         def one(node: Node) -> None:
-            own = settings.node(node.address)
-            assert own.nodetool is not None
-            tool = Nodetool(transport_to(settings, node.address), own.nodetool, timeout=_LOADER_TIMEOUT)
+            tool = self._nodetool(node, timeout=_IMPORTED_WITHIN)
             for (keyspace, table), folders in sorted(directories.get(node.host_id, {}).items()):
                 tool.run("import", "--", self.selection.keyspace(keyspace), table, *folders)
 
         with ThreadPoolExecutor(len(self.nodes), thread_name_prefix="import") as pool:
             list(pool.map(one, self.nodes))
 
-    def load_files(self, directory: Path, home: Home, progress: Progress, stop: Stop) -> None:
-        """Stream all tables of *directory* (``<host id>/<keyspace>/<table>``) to whoever owns their rows.
-
-        :raises PermanentError: when sstableloader fails; the hint shows what it said
-        """
-        if self.destination.connection.extra.get("tls_ca_file"):
-            raise Unsupported(
-                "sstableloader is not set up for TLS by Mainstay",
-                hint="restore with --to DIRECTORY and run it by hand; RESTORE.md in the set says how",
-            )
-        lib = program.loader_jars(home)
-        for host in sorted(path for path in directory.iterdir() if path.is_dir()):
-            for keyspace, table in self.selection.tables:
-                folder = host / keyspace / table
-                if folder.is_dir() and any(folder.iterdir()):
-                    stop.check()
-                    progress.say(f"sstableloader: {keyspace}.{table} of {host.name}")
-                    self._load(folder, self.selection.keyspace(keyspace), lib, directory)
-
-    def _load(self, folder: Path, keyspace: str, lib: Path, directory: Path) -> None:
-        scratch = directory / ".loader"
-        for name in ("conf", "tmp"):
-            (scratch / name).mkdir(parents=True, exist_ok=True)
-        connection = self.destination.connection
-        port = self.cql.rows("SELECT listen_port FROM system.local")[0]["listen_port"]
-        (scratch / "conf" / "logback.xml").write_text(_QUIET)
-        arguments = [
-            *program.options(lib, scratch, heap="512m"),
-            program.SSTABLELOADER,
-            *("-d", ",".join(node.address for node in self.nodes)),
-            *("-p", str(connection.port or DEFAULT_PORT), "-sp", str(port)),
-            *(("-u", connection.login, "-pw", connection.password) if connection.login else ()),
-            *("-k", keyspace, "--no-progress", str(folder)),
-        ]
-        options = program.argument_file(scratch / "arguments", arguments)
-        try:
-            run_tool([program.java(), f"@{options}"], account=ourselves(), directory=scratch, timeout=_LOADER_TIMEOUT)
-        except PermanentError as error:
-            raise PermanentError(
-                f"sstableloader could not load {folder.parent.name}.{folder.name} into {keyspace}", hint=error.hint
-            ) from error
-        finally:
-            options.unlink(missing_ok=True)
-            shutil.rmtree(scratch / "tmp", ignore_errors=True)
+    def _nodetool(self, node: Node, *, timeout: float) -> Nodetool:
+        settings = self.destination.settings
+        assert settings is not None  # the method is chosen only when nodes can be reached
+        own = settings.node(node.address)
+        assert own.nodetool is not None
+        return Nodetool(transport_to(settings, node.address), own.nodetool, timeout=timeout)
 
     def _copies(self, statement: Statement) -> dict[str, int]:
         """How many copies a keyspace gets when it is made here."""
@@ -279,17 +277,14 @@ class Landing:
         return sorted(missing)
 
 
-_QUIET = (
-    '<configuration><appender name="err" class="ch.qos.logback.core.ConsoleAppender"><target>System.err</target>'
-    '<encoder><pattern>%level %msg%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="err"/>'
-    "</root></configuration>\n"
-)
-
-
 def _named(statement: Statement) -> tuple[str, str, str]:
     return statement.type, statement.keyspace, statement.name
 
 
-def _shape(statement: Statement) -> str:
-    """The columns and keys of a table: its other properties do not matter to its rows."""
-    return " ".join(statement.cql.partition(") WITH")[0].split())
+def _difference(there: Columns, then: Columns) -> str:
+    since, before = ({name for name, _ in one} for one in (there.dropped - then.dropped, then.dropped - there.dropped))
+    if since:
+        return f"has dropped {', '.join(sorted(since))} since the backup: the server would throw its values away again"
+    if there.there != then.there:
+        return "has other columns than the backup"
+    return f"has not dropped {', '.join(sorted(before))}, as the backup's had: values that were dropped would come back"

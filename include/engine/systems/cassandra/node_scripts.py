@@ -36,6 +36,9 @@ for path in sys.argv[1:]:
 # Who reads and writes through the node comes first.  All that a script starts inherits it.
 _POLITE = "{ chrt -i -p 0 $$ || renice -n 19 -p $$; ionice -c 3 -p $$; } >/dev/null 2>&1 || true"
 _STALLED_BYTES, _STALLED_SECONDS = 1024, 60
+_TOOLS_TO_FETCH = "awk curl df find head sed sha256sum stat"
+STAGED = "mainstay-restore-"  # begins the name of each directory with files of a restore
+_LEFT_MINUTES = 24 * 60
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
@@ -58,17 +61,12 @@ def listing(data_directories: Sequence[str], tag: str) -> str:
     The files that the server may write again under the same name are hashed as well: they would be every time, and a second
     way to the node costs more than they do.
     """
-    # Without one of these, what follows would say less than there is: an empty digest, or no error at all.
-    tools = (
-        f"for tool in {_TOOLS}; do\n"
-        '  command -v "$tool" >/dev/null || { echo "$tool is not installed on this node: install it" >&2; return 1; }\ndone'
-    )
     hidden = quote(f"*/snapshots/{tag}/.*")  # folders of secondary indexes
     # Many folders to a command: with some tables, starting commands takes longer than what they do.
     some = " ".join(f'"${{{number}}}"' for number in range(1, _FOLDERS_A_COMMAND + 1))
     places = " ".join(f"{quote(directory)}/*/*/snapshots/{quote(tag)}" for directory in data_directories)
     # stat is GNU's and busybox's alike with these three; no other way tells size, time and inode in one call a hundred files.
-    return f"""{tools}
+    return f"""{_required(_TOOLS)}
 listed() {{
   find "$@" -type f -exec stat -c 'F %s %Y %i %n' {{}} + || return 1
   find "$@" \\( {_names("-Statistics.db", "-Summary.db")} \\) -type f ! -path {hidden} \\
@@ -154,6 +152,34 @@ def uploads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
     return "\n".join(lines)
 
 
+def staging(directory: str, attempt: str) -> str:
+    """Make *directory* for the files of a restore, or take over the one that is there, for *attempt* alone.
+
+    What lies beside it of restores that nobody has touched for a day is removed: they were killed, and rows are in it.
+    """
+    top = directory.rpartition("/")[0]
+    marks = f"{quote(directory)}/.attempt-"
+    return f"""{_required(_TOOLS_TO_FETCH)}
+umask 022
+mkdir -p -- {quote(directory)} && rm -f -- {marks}* && : > {quote(mark(directory, attempt))} || return 1
+touch -- {quote(directory)}
+for left in {quote(top)}/{STAGED}*; do
+  [ -d "$left" ] && [ -z "$(find "$left" -mmin -{_LEFT_MINUTES} | head -n 1)" ] && rm -rf -- "$left"
+done
+true
+"""
+
+
+def unstaging(directory: str, attempt: str) -> str:
+    """Remove *directory* with all that is in it, unless another attempt has taken it over."""
+    return f"[ ! -e {quote(mark(directory, attempt))} ] || rm -rf -- {quote(directory)}"
+
+
+def mark(directory: str, attempt: str) -> str:
+    """Give the path of the empty file that says whose *directory* is."""
+    return f"{directory}/.attempt-{attempt}"
+
+
 def downloads(transfers: Sequence[Transfer], *, rate: int | None) -> str:
     """Fetch files, each under ``<path>.part`` until its digest was compared.
 
@@ -181,6 +207,14 @@ done
 {wrong}
 echo "A $(df -Pk {quote(folders[0])} | awk 'NR == 2 {{ print $4 }}')"
 """
+
+
+def _required(tools: str) -> str:
+    # Without one of these, what follows would say less than there is: an empty digest, or no error at all.
+    return (
+        f"for tool in {tools}; do\n"
+        '  command -v "$tool" >/dev/null || { echo "$tool is not installed on this node: install it" >&2; return 1; }\ndone'
+    )
 
 
 def _names(*ends: str) -> str:

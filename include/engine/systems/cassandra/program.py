@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from include.engine.errors import NotFound
@@ -113,8 +114,22 @@ def argument_file(path: Path, arguments: Sequence[str]) -> Path:
     """Write *arguments* where ``java @path`` reads them: the list of processes shows the path, never a password."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    path.write_text("".join(f'"{_escaped(one)}"\n' for one in arguments))
+    path.write_text(_as_file(arguments))
     return path
+
+
+@contextmanager
+def unwritten(arguments: Sequence[str]) -> Iterator[Path]:
+    """Give a path where ``java @path`` reads *arguments* while the context lasts: in memory, where no kill leaves a password."""
+    descriptor = os.memfd_create("arguments")
+    with open(descriptor, "wb") as memory:  # noqa: PTH123 - there is no path yet
+        memory.write(_as_file(arguments).encode())
+        memory.flush()
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")  # which our own account can open
+
+
+def _as_file(arguments: Sequence[str]) -> str:
+    return "".join(f'"{_escaped(one)}"\n' for one in arguments)
 
 
 def _escaped(argument: str) -> str:

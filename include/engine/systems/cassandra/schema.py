@@ -29,6 +29,9 @@ _PROPERTIES = re.compile(r"^\) WITH ", re.MULTILINE)
 _TABLE_ID = re.compile(r"\bID = [0-9a-f-]{36}\s+AND\s+")
 # Strings, $$ bodies $$, quoted names, words, and everything else one character at a time.
 _PIECES = re.compile(r"'(?:[^']|'')*'|\$\$.*?\$\$|\"(?:[^\"]|\"\")*\"|\w+|.", re.DOTALL)
+_DROPPED = re.compile(r"^ALTER TABLE .+? DROP (\"(?:[^\"]|\"\")+\"|\w+) USING TIMESTAMP (\d+)$", re.DOTALL)
+_ADDED = re.compile(r"^ALTER TABLE .+? ADD (.+)$", re.DOTALL)
+_ORDER = re.compile(r"\bCLUSTERING ORDER BY \([^)]*\)")
 _FIRST = ("keyspace", "type", "function", "aggregate", "table")
 _AFTER_ROWS = ("index", "materialized_view")
 
@@ -40,6 +43,18 @@ class Statement(Struct, frozen=True, kw_only=True):
     type: str  # as DESCRIBE has it: keyspace, type, function, aggregate, table, index, materialized_view
     name: str
     cql: str
+
+
+class Columns(Struct, frozen=True):
+    """What decides which cells of an SSTable a table takes: its other properties do not matter to its rows.
+
+    :param there: the definitions of its columns and keys
+    :param dropped: when columns were dropped, in microseconds: the server takes no cell of theirs that is older, also of one that
+        was added again
+    """
+
+    there: frozenset[str]
+    dropped: frozenset[tuple[str, str]]
 
 
 class Schema(Struct, frozen=True):
@@ -174,6 +189,19 @@ def commands(statement: Statement) -> list[str]:
         else:
             parts[-1] += piece
     return [part.strip() for part in parts if part.strip()]
+
+
+def columns_of(statement: Statement) -> Columns:
+    """Read the columns of a table that was described with what only the server knows.
+
+    A dropped column is listed among the others, and dropped by a command behind; one that was added again is added behind that.
+    """
+    made, *altered = commands(statement)
+    listed = [line.strip().rstrip(",") for line in _PROPERTIES.split(made, maxsplit=1)[0].splitlines()]
+    dropped = {(found[1], found[2]) for found in map(_DROPPED.match, altered) if found}
+    added = {found[1] for found in map(_ADDED.match, altered) if found}
+    there = {line for line in listed if not any(line.startswith(f"{name} ") for name, _ in dropped)}
+    return Columns(frozenset({*there, *added, *_ORDER.findall(made)}), frozenset(dropped))
 
 
 def with_id(statement: Statement, table_id: str | None) -> Statement:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from include.engine.errors import Misconfigured, NotFound, Refused, Unsupported
+from include.engine.errors import Contended, Misconfigured, NotFound, Refused, Unsupported
 from include.engine.model import Entry, Manifest, PointKind, RecoveryPoint
 from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.cut import detail_of
@@ -234,6 +234,32 @@ def require_taken(files: Iterable[StoredFile], host_ids: Iterable[str]) -> None:
         raise Refused(
             f"the ring is not the one that the restore was planned for: nobody takes the files of the node {', '.join(left)}",
             hint="plan the restore again: into a ring of other nodes rows go by sstableloader",
+        )
+
+
+def require_ring(
+    method: Method, then: Sequence[Node], first: Sequence[Node], now: Sequence[Node], *, placed_alike: bool
+) -> None:
+    """Check, just before anything is emptied, that what was fetched still reaches every node that owns some of its rows.  Pure.
+
+    :param then: the nodes that were backed up
+    :param first: the ring as it was when the files began to come
+    :param placed_alike: see :func:`choose_method`
+    :raises Refused: when the ring is no longer one whose nodes take their own files
+    :raises Contended: when it has changed in another way meanwhile
+    """
+    if method is Method.IMPORT and choose_method(then, now, reachable=True, placed_alike=placed_alike) is not method:
+        joined = sorted({node.address for node in now} - {node.address for node in first})
+        raise Refused(
+            "the ring is not the one that the restore was planned for"
+            + (f", {', '.join(joined)} has joined it" if joined else "")
+            + ": rows that are imported would lack where nobody had a file of them",
+            hint="plan the restore again: into another ring rows go by sstableloader",
+        )
+    if not same_topology(first, now):
+        raise Contended(
+            "the ring has changed while files were fetched: rows would not reach every node that owns them now",
+            hint="run it again: it goes on with the ring as it is then",
         )
 
 

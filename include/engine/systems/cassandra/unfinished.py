@@ -40,13 +40,16 @@ class Begun(Struct, frozen=True, kw_only=True):
 class Unfinished:
     """The note of one restore: of one backup, or a part of it, into one cluster.
 
+    ``name`` is the restore's own, on every machine that has a part in it: who repeats it has the same one, and nobody else.
+
     :param server: the name of the cluster's connection
     """
 
     def __init__(self, bucket: Bucket, target: Target, backup: str, server: str, selection: Selection) -> None:
-        what = msgspec.json.encode([backup, server, selection], order="deterministic")
+        what = msgspec.json.encode([bucket.url, str(target), backup, server, selection], order="deterministic")
+        self.name = f"{backup}-{hashlib.sha256(what).hexdigest()[:32]}"
         self._bucket = bucket
-        self._key = f"{target}/restoring/{hashlib.sha256(what).hexdigest()[:32]}.json"
+        self._key = f"{target}/restoring/{self.name}.json"
 
     def find(self, now: datetime) -> Begun | None:
         """Give what an attempt has noted within a day before *now*, if any has."""

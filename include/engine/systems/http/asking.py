@@ -22,6 +22,7 @@ _CHUNK = 1 << 16
 class Answer(Struct, frozen=True, kw_only=True):
     """What came back.
 
+    :param seconds: that the question took; to look at the certificate before it is none of the endpoint's business
     :param expires: when the certificate ends; None without TLS
     :param trusted: whether the certificate is valid for the host; None without TLS
     """
@@ -42,18 +43,19 @@ def ask(url: str, *, timeout: float, login: tuple[str, str] | None = None, ca: P
     """
     parts = urlsplit(url)
     trusting = _trusting(ca) if parts.scheme == "https" else None
-    began = time.monotonic()
-    deadline = began + timeout
+    deadline = time.monotonic() + timeout
     try:
         expires, trusted = _certificate(parts, timeout, trusting) if trusting is not None else (None, None)
         headers = {"User-Agent": "mainstay", "Accept": "*/*", "Connection": "close"}
         if login and login[0] and trusted is not False:
             headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+        began = time.monotonic()
         connection = _connection(parts, max(deadline - time.monotonic(), 0.1))
         try:
             connection.request("GET", f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}", headers=headers)
             response = connection.getresponse()
             body = _read(response, connection, deadline)
+            seconds = time.monotonic() - began
         finally:
             connection.close()
     except socket.gaierror as error:
@@ -68,7 +70,7 @@ def ask(url: str, *, timeout: float, login: tuple[str, str] | None = None, ca: P
     return Answer(
         status=response.status,
         body=body.decode(errors="replace"),
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         expires=expires,
         trusted=trusted,
     )

@@ -71,6 +71,10 @@ class Settings(TargetSettings):
         """Name its mirrors: connectors are called after a mirror, and not after what it is of."""
         return [f"a mirror {name} on {mirror.connect}" for name, mirror in self.mirrors.items()]
 
+    def connections(self) -> Sequence[str]:
+        """Name those of its mirrors, too."""
+        return [*super().connections(), *(name for one in self.mirrors.values() for name in (one.connect, one.to))]
+
     def covers(self, topic: str) -> bool:
         """Say whether *topic* is backed up."""
         return matches(self.topics, topic) and not matches(self.exclude, topic)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -182,33 +184,6 @@ def overwritten(path: Path, found: Occupation, plan: str) -> tuple[str, ...]:
     return (f"{path}: moved aside",) if found.kind in ("cluster", "foreign") else ()
 
 
-def require_space(path: Path, needed: int, thrown_away: int = 0) -> None:
-    """Check that the disk of *path* has room for the restore.
-
-    :param thrown_away: bytes on it that are removed before the restore begins
-    :raises Refused: it has not; the message says how much is needed
-    """
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    free = shutil.disk_usage(there).free + thrown_away
-    if free < needed:
-        raise Refused(
-            f"the restore needs {needed} bytes ({needed / 2**30:.1f} GiB) in {path}, {free} ({free / 2**30:.1f} GiB) are free",
-            hint="free some space, or choose a larger disk",
-        )
-
-
-def bytes_thrown_away(path: Path, found: Occupation) -> int:
-    """Give what an unfinished restore takes of the disk, which is free again when the next one has taken its place."""
-    if found.kind != "unfinished":
-        return 0
-    taken = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with suppress(FileNotFoundError):  # its server may still run, until the directory is taken
-                taken += Path(folder, name).lstat().st_blocks * 512  # a block is that, whatever the disk's own are
-    return taken
-
-
 def system_identifier(data: Path) -> str:
     """Give the system identifier of the cluster in *data*, empty when its control file cannot be read."""
     try:
@@ -225,22 +200,44 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
     :raises Refused: when it cannot be moved, as the directory is a mount point
     :raises Contended: when another restore took it since it was looked at
     """
-    aside = None
-    if found.kind in ("cluster", "foreign"):
-        aside = path.with_name(f"{path.name}.before-{marker.started:%Y%m%dT%H%M%SZ}")
-        try:
-            path.rename(aside)
-        except OSError as error:
-            raise Refused(
-                f"what {path} holds cannot be moved to {aside}: {error.strerror}",
-                hint="move it away by hand (it may be a mount point) and run the restore again",
-            ) from error
-    _make(path)
-    own(path, account, mode=0o700)
-    _mark(path, marker, instead_of=found.marker)
+    with _alone(path):
+        now = look(path)
+        if (now.kind, now.system_identifier, now.marker) != (found.kind, found.system_identifier, found.marker):
+            raise _taken(path)  # what is there now is not what was allowed to be moved
+        aside = _moved_aside(path, marker) if found.kind in ("cluster", "foreign") else None
+        _make(path)
+        own(path, account, mode=0o700)
+        _mark(path, marker, instead_of=found.marker)
     if found.kind == "unfinished":
         empty(path, keep=MARKER)
     return aside
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one at a time, of all on this machine, look at a place and take it."""
+    above = os.open(next(parent for parent in path.parents if parent.exists()), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(above, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(above)
+
+
+def _moved_aside(path: Path, marker: Marker) -> Path:
+    aside = path.with_name(f"{path.name}.before-{marker.started:%Y%m%dT%H%M%SZ}")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise Refused(
+            f"what {path} holds cannot be moved to {aside}: {error.strerror}",
+            hint="move it away by hand (it may be a mount point) and run the restore again",
+        ) from error
+    return aside
+
+
+def _taken(path: Path) -> Contended:
+    return Contended(f"another restore has just taken {path}", hint="wait for it, or restore elsewhere")
 
 
 def _mark(path: Path, marker: Marker, *, instead_of: Marker | None) -> None:
@@ -256,7 +253,7 @@ def _mark(path: Path, marker: Marker, *, instead_of: Marker | None) -> None:
                 raise FileExistsError
         (path / MARKER).hardlink_to(draft)  # unlike a rename, it replaces nothing
     except (FileExistsError, FileNotFoundError) as error:
-        raise Contended(f"another restore has just taken {path}", hint="wait for it, or restore elsewhere") from error
+        raise _taken(path) from error
     finally:
         draft.unlink(missing_ok=True)
         old.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from include.engine.systems.postgres.assembly import Assembly
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
 from include.engine.systems.postgres.frozen_log import FrozenLog, freeze_log
+from include.engine.systems.postgres.lsn import Segment
 from include.engine.systems.postgres.recovery import (
     EndedEarly,
     Recovery,
@@ -100,6 +101,7 @@ class Landing:
         if self.frozen is None and self.job.plan.point.kind in (PointKind.TIME, PointKind.POSITION):
             bucket, target, size = self.ground.bucket, self.ground.target, self.detail.wal_segment_bytes
             self.frozen = freeze_log(bucket, target, size, self.ground.identities, self.job.clock)
+        known_gap = self.ground.way.reach.missing is not None
         return WalSpool(
             self.ground.bucket,
             self.ground.target,
@@ -109,6 +111,8 @@ class Landing:
             segment_size=self.detail.wal_segment_bytes,
             system_identifier=self.job.chain[-1].source.identity,
             frozen=self.frozen,
+            # A gap that was known lies behind the point; the choice of the way has seen to that.
+            inside=None if known_gap else Segment.parse(self.detail.stop_wal, self.detail.wal_segment_bytes),
         )
 
     def pause_at(self, spool: WalSpool, lsn: str) -> None:

@@ -47,12 +47,13 @@ class Pen:
 class Session:
     """The one connection of a sweep to a target; opened by the first probe, closed by the last, for one probe at a time.
 
-    A login that failed is not tried again: the other probes fail at once, with the same error.
+    Whoever reads again, as a load test's guards do every second, has it opened again.  A login that failed is not tried again: the
+    other probes fail at once, with the same error.
     """
 
     def __init__(self, connection: Connection, database: str | None, users: int) -> None:
         self._connection, self._database = connection, database
-        self._users = users
+        self._users = self._left = users
         self._lock = threading.Lock()
         self._client: psycopg.Connection | None = None
         self._failed: MainstayError | None = None
@@ -71,9 +72,11 @@ class Session:
         try:
             yield
         finally:
-            self._users -= 1
-            if self._users == 0 and self._client is not None:
-                self._client.close()
+            self._left -= 1
+            if self._left == 0:
+                if self._client is not None:
+                    self._client.close()
+                self._client, self._left = None, self._users
             self._lock.release()
 
     def rows(self, query: LiteralString, timeout: float) -> list[Row]:

@@ -13,8 +13,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from psycopg.conninfo import make_conninfo
 
@@ -36,7 +37,16 @@ _UNITS = {"B": 0, "kB": 10, "MB": 20, "GB": 30}
 _REMOVED = re.compile(r"requested WAL segment (\S+) has already been removed")
 _FORKED = re.compile(r"forked from timeline (\d+) at ([0-9A-F]+/[0-9A-F]+)")
 
-Seed = Callable[[Segment | None], None]
+
+class Seed(Protocol):
+    """Makes the directory such that reception begins where the archive ends."""
+
+    def __call__(self, fork: Segment | None, *, anew: bool) -> None:
+        """Do so.
+
+        :param fork: the segment in which the server's history left the timeline that was being received
+        :param anew: begin where the slot does, if nothing is there that was received
+        """
 
 
 class Attempts:
@@ -59,10 +69,8 @@ class Receiver:
     """``pg_receivewal`` for one slot, into one directory.
 
     :param directory: of its own; nobody else writes there
-    :param passfile: where to put the password while it runs
     :param binaries: gives the programs for a major version
-    :param seed: called before each start with the fork that the server's history took, if it took one; makes the directory
-        such that reception begins where the archive ends
+    :param seed: called before each start
     """
 
     def __init__(
@@ -71,14 +79,14 @@ class Receiver:
         slot: str,
         directory: Path,
         *,
-        passfile: Path,
         binaries: Callable[[int], PostgresBinaries],
         seed: Seed,
     ) -> None:
-        self.connection, self.slot, self.directory, self.passfile = connection, slot, directory, passfile
+        self.connection, self.slot, self.directory = connection, slot, directory
         self._binaries, self._seed = binaries, seed
         self._major = 0
         self._fork: Segment | None = None
+        self._slot_is_new = self._anew = False
         self._segment_size = 0
         self.error: MainstayError | None = None
         self.streaming = False
@@ -102,6 +110,7 @@ class Receiver:
                 session.command(f'DROP_REPLICATION_SLOT "{self.slot}"')
             if not kind or not position:
                 session.command(f'CREATE_REPLICATION_SLOT "{self.slot}" PHYSICAL (RESERVE_WAL)')
+                self._slot_is_new = True
         self._segment_size = size
         return WalIdentity(system_identifier=found.system_identifier, wal_segment_size=size)
 
@@ -114,41 +123,43 @@ class Receiver:
         halted = threading.Event()
         stop.on_stop(halted.set)
         attempts = Attempts(stop)
-        try:
-            while not stop.stopped:
-                try:
-                    with writing(self.directory):
-                        self._once(attempts.next())
-                    pause = _FIRST_PAUSE
-                except Interrupted:
-                    break
-                except MainstayError as error:
-                    self.error = error
-                except Exception as error:  # noqa: BLE001 - nobody else would see that this thread has ended
-                    self.error = Unreachable(
-                        f"the log cannot be received: {error!r}", hint="it is tried again; report it"
-                    )
-                self.streaming = False
-                halted.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        finally:
-            self.passfile.unlink(missing_ok=True)
+        while not stop.stopped:
+            try:
+                with writing(self.directory):
+                    self._once(attempts.next())
+                pause = _FIRST_PAUSE
+            except Interrupted:
+                break
+            except MainstayError as error:
+                self.error = error
+            except Exception as error:  # noqa: BLE001 - nobody else would see that this thread has ended
+                self.error = Unreachable(f"the log cannot be received: {error!r}", hint="it is tried again; report it")
+            self.streaming = False
+            halted.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _once(self, stop: Stop) -> None:
-        self._write_passfile()
         self.identify(stop)
         self._kill_orphans()
         self._discard_torn()
-        self._seed(self._fork)
+        self._seed(self._fork, anew=self._anew)
         self._fork = None
+        with self._passfile() as passfile:
+            child = self._started(passfile)
+        stop.on_stop(lambda: threading.Thread(target=end, args=(child,), name="end pg_receivewal", daemon=True).start())
+        said = self._listen(child)
+        if not stop.stopped:
+            raise self._diagnosed("\n".join(said))
+
+    def _started(self, passfile: int) -> subprocess.Popen[str]:
         binaries = self._binaries(self._major)
         command = [
             str(binaries.tool("pg_receivewal")),
             *("--directory", str(self.directory), "--slot", self.slot, "--synchronous", "--no-loop", "--no-password"),
-            *("--status-interval", "5", "--verbose", "--dbname", self._conninfo()),
+            *("--status-interval", "5", "--verbose", "--dbname", self._conninfo(f"/dev/fd/{passfile}")),
         ]
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.directory), "LC_ALL": "C"}
-        child = subprocess.Popen(
+        return subprocess.Popen(
             command,
             cwd=self.directory,
             env=environment | binaries.environment,
@@ -159,11 +170,8 @@ class Receiver:
             errors="replace",
             start_new_session=True,
             umask=0o077,
+            pass_fds=(passfile,),
         )
-        stop.on_stop(lambda: threading.Thread(target=end, args=(child,), name="end pg_receivewal", daemon=True).start())
-        said = self._listen(child)
-        if not stop.stopped:
-            raise self._diagnosed("\n".join(said))
 
     def _listen(self, child: subprocess.Popen[str]) -> list[str]:
         """Follow what it says until it has ended; give the last lines."""
@@ -184,13 +192,19 @@ class Receiver:
         return said
 
     def _diagnosed(self, said: str) -> MainstayError:
-        if removed := _REMOVED.search(said):
+        removed = _REMOVED.search(said)
+        # Who drops the slot and empties the spool has seen the gap: the log goes on behind it.
+        self._anew = removed is not None and self._slot_is_new
+        if removed:
             return Incomplete(
                 f"the server has removed the WAL segment {removed[1]} before it was archived",
-                hint="the archive has a gap from there on: take a full backup now, then empty the spool and drop the slot "
-                f"{self.slot}, so that archiving begins anew; raise max_slot_wal_keep_size",
+                hint=f"the archive has a gap from there on: drop the slot {self.slot} and empty the spool, so that archiving "
+                "begins anew, and then take a full backup; raise max_slot_wal_keep_size",
             )
-        if forked := _FORKED.search(said):
+        forked = _FORKED.search(said)
+        if self.streaming and not forked:
+            self._slot_is_new = False  # something was received
+        if forked:
             self._fork = Segment.at(parse_lsn(forked[2]), int(forked[1]), self._segment_size)
             return Unreachable(
                 f"the server's history left timeline {forked[1]} at {forked[2]}, before what was received of it",
@@ -201,20 +215,27 @@ class Receiver:
         errors = [line for line in said.splitlines() if "error:" in line or "ERROR:" in line or "FATAL:" in line]
         return diagnosed(self.connection, "; ".join(errors) or said or "pg_receivewal ended")
 
-    def _conninfo(self) -> str:
-        # Everybody on the machine can read a command line: the password is in a file of ours.
+    def _conninfo(self, passfile: str) -> str:
         open_text = conninfo(self.connection, database=None, application=APPLICATION)
         parameters = {
             key: str(value) for key, value in _parsed(open_text).items() if key not in ("password", "options")
         }
-        return make_conninfo("", **{**parameters, "dbname": "replication", "passfile": str(self.passfile)})
+        return make_conninfo("", **{**parameters, "dbname": "replication", "passfile": passfile})
 
-    def _write_passfile(self) -> None:
-        self.passfile.unlink(missing_ok=True)
-        descriptor = os.open(self.passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
+    @contextlib.contextmanager
+    def _passfile(self) -> Iterator[int]:
+        """Give a file with the password, to be inherited.
+
+        Everybody on the machine can read a command line, and a file that has a name stays when we are killed.
+        """
+        descriptor = os.memfd_create("passfile")
+        try:
+            os.fchmod(descriptor, 0o600)  # libpq reads no other
             escaped = self.connection.password.replace("\\", "\\\\").replace(":", "\\:")
-            stream.write(f"*:*:*:*:{escaped}\n")
+            os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _kill_orphans(self) -> None:
         """End what an archiver that was killed has left: it would hold the slot."""

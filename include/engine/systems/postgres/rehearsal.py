@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from include.engine.contracts import Rehearsal, RestoreJob
@@ -27,6 +27,8 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
 
     Nothing is left afterwards, whatever happened.
     """
+    with suppress(MainstayError):  # a drill that was killed has left its server, and a copy of everything; ours goes on
+        home.sweep()
     with home.sandbox(f"drill-{job.plan.target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
         data = sandbox.directory("postgres-restored") / "data"
         data.mkdir()

@@ -29,8 +29,9 @@ from include.engine.model import (
 )
 from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
+from include.engine.sandbox.ports import require_free
 from include.engine.store.catalog import Catalog
-from include.engine.systems.postgres import by_hand, guards, inspection, planning, rehearsal
+from include.engine.systems.postgres import by_hand, guards, inspection, lines, planning, rehearsal, room
 from include.engine.systems.postgres.archive import read_histories
 from include.engine.systems.postgres.binaries import PostgresBinaries
 from include.engine.systems.postgres.detail import PostgresDetail
@@ -93,14 +94,17 @@ class PostgresRestore:
         point = RecoveryPoint.parse(request.point)
         choice = choose_chain(request.manifests, point, backup=request.backup)
         archive, histories = self.survey(choice.manifest)
+        if point.kind is PointKind.LATEST and request.backup is None:
+            choice = lines.follow(choice, request.manifests, point, archive, histories)
         way = choose_way(choice.manifest, archive, histories, point)
+        passed_by = lines.warnings(choice.manifest, way.timeline, archive, histories)
         detail = PostgresDetail.of(choice.manifest)
         self.binaries(choice.manifest)
         destination = self._destination(request, choice)
         needed = planning.bytes_needed(choice)
         path = Path(destination.path)
         found = guards.NOTHING if request.rehearsal else self._guard(destination, choice, request.confirm)
-        guards.require_space(path, needed, guards.bytes_thrown_away(path, found))
+        room.require_space(path, needed, room.bytes_thrown_away(path, found))
         doing = _plan_id(self.target, choice.manifest.id, point, destination)
         fetched = sum(manifest.bytes for manifest in choice.chain) + planning.log_bytes(archive, way, detail)
         return RestorePlan(
@@ -113,7 +117,7 @@ class PostgresRestore:
             bytes_needed=needed,
             steps=planning.steps(choice, way, point, destination, again=found.left_by(doing)),
             would_overwrite=guards.overwritten(path, found, doing),
-            warnings=(*choice.warnings, *way.warnings),
+            warnings=(*choice.warnings, *way.warnings, *passed_by),
         )
 
     def restore(self, job: RestoreJob) -> Restored:
@@ -126,6 +130,7 @@ class PostgresRestore:
         """
         kind, path = job.plan.destination.kind, Path(job.plan.destination.path)
         manifest, doing = job.chain[-1], _plan_id(self.target, job.plan.backup, job.plan.point, job.plan.destination)
+        ground = self._ready(job)
         found = guards.look(path)
         guards.require_idle(path, found)
         if more := set(guards.overwritten(path, found, doing)) - set(job.plan.would_overwrite):
@@ -133,20 +138,25 @@ class PostgresRestore:
                 f"{path} is not as it was planned: the restore would overwrite {', '.join(more)}",
                 hint="plan the restore again",
             )
+        room.require_space(path, job.plan.bytes_needed, room.bytes_thrown_away(path, found))
         sandbox = self.home.sandbox(self._sandbox_name(job.plan, doing))
         marker = guards.Marker.ours(plan=doing, backup=manifest.id, started=job.clock(), sandbox=sandbox.name)
         if found.marker is not None:  # its server may have outlived it
             self.home.sandbox(found.marker.sandbox).stop()
         sandbox.stop()
         passing = kind is DestinationKind.DIRECTORY
+        if kind is DestinationKind.SANDBOX:
+            sandbox.directory(f"postgres-{RESTORED}")
+        port = None
+        if kind is DestinationKind.SERVER:
+            port = sandbox.port(f"postgres-{RESTORED}", self.servers[job.plan.destination.name].port)
+            require_free(job.plan.destination.name, port)
+        # Who comes second ends here, and leaves the sandbox alone: the same restore, begun twice, has one and the same.
+        guards.occupy(path, found, marker, sandbox.account)
         if passing:
             sandbox.claim()
         try:
-            if kind is DestinationKind.SANDBOX:
-                sandbox.directory(f"postgres-{RESTORED}")
-            guards.occupy(path, found, marker, sandbox.account)
-            port = self.servers[job.plan.destination.name].port if kind is DestinationKind.SERVER else None
-            landing = Landing(self._ground(job), job, path, sandbox=sandbox, port=port)
+            landing = Landing(ground, job, path, sandbox=sandbox, port=port)
             restored = inspection.land_and_look(landing) if job.checks else landing.land()
             if passing:
                 landing.server.stop()
@@ -195,6 +205,18 @@ class PostgresRestore:
         await_samples(bucket, self.target, manifest, limit=_SAMPLES_WITHIN, progress=job.progress, stop=job.stop)
         size = PostgresDetail.of(manifest).wal_segment_bytes
         return freeze_log(bucket, self.target, size, self.identities, job.clock)
+
+    def _ready(self, job: RestoreJob) -> Ground:
+        """Let all refuse that can, before the destination is looked at and taken: a plan may have waited a day for its approval.
+
+        :raises NotFound: when the log has a gap by now
+        :raises Unsupported: when PostgreSQL of that version is not here
+        :raises Unauthorized: when no key at hand opens the backup
+        """
+        ground = self._ground(job)
+        for manifest in job.chain:
+            job.reader.read(manifest.entries[0])  # a missing key is told at once, before anything is read
+        return ground
 
     def _ground(self, job: RestoreJob, frozen: FrozenLog | None = None) -> Ground:
         manifest = job.chain[-1]

@@ -81,7 +81,7 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
 
     :raises NotFound: naming the first missing segment, when the point lies behind it
     """
-    span = _log_after(manifest)
+    span = log_after(manifest)
     later = [t for t in sorted({*archive.timelines, *histories}) if t > span.timeline]
     reaches = [reach(span, goal, archive, histories) for goal in (span.timeline, *later)]
     found = next((r for r in reversed(reaches) if r.to_lsn > span.start_lsn), reaches[0])
@@ -104,7 +104,7 @@ def choose_way(manifest: Manifest, archive: Archive, histories: Histories, point
 
 def reach_along(manifest: Manifest, timeline: int, archive: Archive, histories: Histories) -> Reach:
     """Follow the log from the end of a backup along one timeline, to its end or to the first gap."""
-    return reach(_log_after(manifest), timeline, archive, histories)
+    return reach(log_after(manifest), timeline, archive, histories)
 
 
 def witness(found: Reach, point: RecoveryPoint, stated: Sequence[Reached]) -> str | None:
@@ -128,7 +128,7 @@ def borne_out(stated: Reached, found: Reach) -> bool:
     return stated.timeline == found.timeline and found.to_lsn >= stated.stored
 
 
-def _log_after(manifest: Manifest) -> BackupSpan:
+def log_after(manifest: Manifest) -> BackupSpan:
     """What recovery needs of the archive: the log that makes the backup consistent is part of the backup."""
     whole = span_of(manifest)
     return BackupSpan(

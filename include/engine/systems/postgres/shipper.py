@@ -33,6 +33,7 @@ from include.engine.systems.postgres.wal_objects import (
 )
 
 _STATE = "shipped.json"
+_HEAD = 16  # bytes of a segment, its address among them, that are never all zeros
 
 
 class ShippedState(Struct, frozen=True, kw_only=True):
@@ -130,18 +131,16 @@ class Shipper:
                     return segment.timeline, segment.start + known
         return None
 
-    def seed(self, fork: Segment | None) -> None:
-        """Make the directory such that pg_receivewal begins where the archive ends.
-
-        :param fork: the segment in which the server's history left the timeline that was being received
-        """
+    def seed(self, fork: Segment | None, *, anew: bool = False) -> None:
+        """Make the directory such that pg_receivewal begins where the archive ends (see ``receiver.Seed``)."""
         if fork is not None:
             with self._lock:
                 self._leave(fork)
-        if any(self._segment(path.name.removesuffix(".partial")) for path in self._files()):
-            return
-        newest = self._newest_stored(fork)
-        if newest is not None:
+        there = [path for path in self._files() if self._segment(path.name.removesuffix(".partial"))]
+        if anew and all(map(self._is_stand_in, there)):
+            for path in there:
+                path.unlink()
+        elif not there and (newest := self._newest_stored(fork)) is not None:
             self._keep_stand_in(newest)
 
     def _ship_whole(self, path: Path, segment: Segment) -> None:
@@ -238,6 +237,10 @@ class Shipper:
         with (self.received / segment.name).open("wb") as stream:
             stream.truncate(segment.size)
             os.fsync(stream.fileno())
+
+    def _is_stand_in(self, path: Path) -> bool:
+        with path.open("rb") as stream:
+            return path.name == self.state.kept and not any(stream.read(_HEAD))
 
     def _leave(self, fork: Segment) -> None:
         """Ship what was received of a timeline behind the fork, and remove it: the server's history went another way."""

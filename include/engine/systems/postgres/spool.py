@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from include.engine.errors import Corrupt, Incomplete, MainstayError
+from include.engine.errors import Corrupt, Incomplete, MainstayError, NotFound
 from include.engine.model import Target
 from include.engine.sandbox.accounts import Account, own
 from include.engine.store.bucket import Bucket
@@ -63,6 +63,8 @@ class WalSpool:
     :param system_identifier: the cluster that every segment must come from
     :param timeout: seconds that the server waits for one file before recovery gives up
     :param frozen: the archive of a moment (see ``frozen_log``); what was archived later is not served
+    :param inside: the last segment that the backup holds itself: from there on the log was seen to be whole, so one that is
+        missing before its end ends the recovery; without, PostgreSQL takes it for the end
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class WalSpool:
         ahead: int = AHEAD,
         timeout: float = 900.0,
         frozen: FrozenLog | None = None,
+        inside: Segment | None = None,
     ) -> None:
         self.bucket, self.target, self.directory = bucket, target, directory
         self.account, self.identities = account, tuple(identities)
         self.segment_size, self.system_identifier, self.ahead = segment_size, system_identifier, ahead
-        self.timeout, self.frozen = timeout, frozen
+        self.timeout, self.frozen, self.inside = timeout, frozen, inside
         self.served: list[str] = []
         self.served_bytes = 0
         self._failure: MainstayError | None = None
@@ -156,7 +159,7 @@ class WalSpool:
     def _answer(self, name: str) -> None:
         segment = Segment.parse(name, self.segment_size)
         (self.directory / "want" / name).unlink(missing_ok=True)
-        while (found := self._find(name, segment)) is not None:
+        while (found := self._at_hand(name, segment)) is not None:
             waited_for = self._order(found, segment)
             if segment is not None:
                 self._order_ahead(segment)
@@ -173,6 +176,30 @@ class WalSpool:
             self.served_bytes += found.bytes
             return
         self._place(self.directory / "absent" / name, b"")
+
+    def _at_hand(self, name: str, segment: Segment | None) -> WalObject | None:
+        """Find a file.  What is missing, or there in part, is the end of the log; nothing else may look like that to PostgreSQL.
+
+        :raises NotFound: when the log goes on behind it
+        """
+        found = self._find(name, segment)
+        if segment is None or not self._gap(segment, found):
+            return found
+        self._refresh()  # a segment that became whole while the archive was listed looks like one
+        found = self._find(name, segment)
+        if self._gap(segment, found):
+            raise NotFound(
+                f"the WAL archive has lost the segment {name} since the restore began: it has later ones",
+                hint="plan the restore again, to learn what can still be reached; find out who deletes there: retention does not "
+                "while a restore is under way, unless it takes longer than the target's `timeout` or may not write to the bucket",
+            )
+        return found
+
+    def _gap(self, segment: Segment, found: WalObject | None) -> bool:
+        if self.inside is None or segment.number <= self.inside.number:
+            return False
+        whole = found is not None and found.kind is WalKind.SEGMENT
+        return not whole and (self._archive.newest_number(segment.timeline) or 0) > segment.number
 
     def _order_ahead(self, segment: Segment) -> None:
         wanted = [segment.next]

@@ -29,7 +29,7 @@ from include.engine.model import Target, decode, encode
 from include.engine.sandbox.process import exclusive
 from include.engine.store.bucket import Bucket
 from include.engine.systems.postgres.binaries import PostgresBinaries
-from include.engine.systems.postgres.lsn import format_lsn
+from include.engine.systems.postgres.lsn import Segment, format_lsn
 from include.engine.systems.postgres.reached import ServerEnd, Witness, received_end
 from include.engine.systems.postgres.receiver import APPLICATION, Attempts, Receiver
 from include.engine.systems.postgres.shipper import Shipper
@@ -102,9 +102,8 @@ class WalArchiver:
             connection,
             slot,
             self._received,
-            passfile=spool / "passfile",
             binaries=binaries,
-            seed=lambda fork: self._shipper.seed(fork) if self._shipper else None,
+            seed=self._seed,
         )
 
     def status(self, *, errors: Sequence[str] = ()) -> ArchiverStatus:
@@ -158,6 +157,10 @@ class WalArchiver:
                     stop.stop("the archiver failed")
                 receiving.join()
                 self._write(self.status(errors=self._errors()))
+
+    def _seed(self, fork: Segment | None, *, anew: bool) -> None:
+        if self._shipper is not None:
+            self._shipper.seed(fork, anew=anew)
 
     def _identity(self, stop: Stop) -> WalIdentity | None:
         """Wait for the server and the store to say who they are; nothing when the stop came first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -137,6 +137,10 @@ class Settings(TargetSettings):
                 f"{least.total_seconds():.0f}s or more: a batch that waits for Cassandra would be ended before its patience is"
             )
         return self
+
+    def connections(self) -> Sequence[str]:
+        """Name those of both of its sides, and of what runs it, too."""
+        return [*super().connections(), *(name for name in (self.kafka, self.cassandra, self.cluster) if name)]
 
     def group_of(self, job: str) -> str:
         """The group that shows how far *job* is."""
