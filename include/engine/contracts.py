@@ -48,7 +48,7 @@ class Connections(Protocol):
 
 
 class Progress(Protocol):
-    """Tells a person how far the work is.  Cheap to call: implementations thin it out themselves."""
+    """Tells a person how far the work is.  Cheap to call, from any thread: implementations thin it out, and guard, themselves."""
 
     def stage(self, name: str, total_bytes: int | None = None) -> None:
         """Begin a stage; *total_bytes* when it is known, which gives a time left."""
@@ -129,11 +129,12 @@ class Writer(Protocol):
         """
         ...
 
-    def share(self, name: str, data: bytes, *, original_bytes: int | None = None) -> Entry:
+    def share(self, name: str, data: bytes, *, original_bytes: int | None = None, again: bool = False) -> Entry:
         """Store *data*, small enough to be held, as an object that later backups may name too, and give its entry.
 
         The key carries the digest of what is stored: equal objects are stored once, different ones never meet, and an
         attempt that is repeated finds its own.  The entry's name is *name*.  What no manifest names is swept.
+        *again* stores it over one of the same key, which may have rotted: it becomes what its name says.
 
         :raises Unreachable: when the store fails after its own retries
         """

@@ -241,6 +241,18 @@ def test_what_nobody_has_approved_is_not_begun_whatever_state_a_task_was_given(p
 
 
 @pytest.mark.usefixtures("pipeline")
+def test_a_set_that_expired_while_its_plan_waited_for_a_person_is_told_before_anything_is_touched(
+    pipeline: Pipeline, paper: Paper
+) -> None:
+    a_set()
+    plan = planned(target="set")
+    pipeline.catalog.delete_set(SET)
+    with pytest.raises(NotFound, match=f"there is no set {SET}"):
+        restoring(plan, target="set")
+    assert not paper.restored
+
+
+@pytest.mark.usefixtures("pipeline")
 def test_the_page_for_the_approver_holds_no_markup_of_others() -> None:
     a_set()
     page = planned(reason="<img src=x> | **now** `x`\n# really")["page"]

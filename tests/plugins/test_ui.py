@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +21,8 @@ from httpx import Response
 
 from include.engine.archiving import Archive
 from include.engine.errors import Unauthorized
+from include.engine.health.findings import advance
+from include.engine.health.history import History
 from include.engine.model import (
     ArchiveReach,
     Check,
@@ -44,11 +48,12 @@ from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Keep
 from include.engine.verbs import retention
 from include.engine.verbs.pipeline import Pipeline
-from mainstay.ui import Pages, runbooks, views
+from mainstay.ui import Pages, health, runbooks, views
 from mainstay.ui import app as pages
 from mainstay.ui.exposure import exposure
 from tests.cli import paper as on_paper
 from tests.cli.paper import TARGET, Paper, PaperLookup
+from tests.health.making import book, judged
 from tests.store.making import NOW, a_backup, a_night, a_set, days_ago, overwrite, verified
 
 HOSTILE = "<script>alert('it')</script>\"><img src=x onerror=alert(1)>"
@@ -476,6 +481,29 @@ def test_how_much_would_be_lost(
     assert seen.verdict is verdict
     assert seen.reaches is not None
     assert abs(NOW - seen.reaches - reaches) < timedelta(seconds=1)
+
+
+def test_a_backup_that_reaches_into_the_future_proves_nothing() -> None:
+    seen = exposure(TARGET, a_manifest(-HOUR), archive=None, objective=HOUR, now=NOW)
+    assert seen.verdict is Verdict.UNVERIFIED
+    assert "a clock is wrong" in seen.detail
+    assert exposure(TARGET, a_manifest(-HOUR / 12), archive=None, objective=HOUR, now=NOW).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"), [(timedelta(minutes=-5), Verdict.PASS), (timedelta(days=1), Verdict.UNVERIFIED)]
+)
+def test_a_sweep_that_is_to_come_is_not_green(tmp_path: Path, ahead: timedelta, verdict: Verdict) -> None:
+    history = History.in_file(tmp_path / "history.sqlite")
+    history.conclude(
+        [],
+        lambda _: advance({}, judged(), now=NOW, settle=HOUR, team="ops"),
+        lambda _: Verdict.PASS,
+        now=NOW + ahead,
+        seconds=0.1,
+    )
+    watch: Any = SimpleNamespace(remembered=lambda: history, book=book(), limits=lambda *_: None)
+    assert health.findings(watch, NOW).verdict is verdict
 
 
 def test_the_real_log_archive_is_asked_how_far_it_reaches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,35 @@ def test_a_damaged_segment_is_named_by_verify_and_by_restore(stand: Stand, damag
         stand.restore(rename={topic: topic + "_back"})
 
 
+@pytest.mark.parametrize("damage", [truncated, flipped, missing, swapped])
+def test_nothing_builds_on_what_was_found_damaged_and_it_is_mended_where_it_lies(stand: Stand, damage: Damage) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 300)
+    damaged = stand.backup()
+    segments = [entry for entry in damaged.entries if entry.name.endswith(".parquet")]
+    damage(stand, segments[0], segments[1])
+    assert stand.verify(damaged).verdict is Verdict.FAIL
+    after = stand.backup()
+    assert after.detail["new_records"] == 300
+    assert any("was found damaged" in note for note in after.notes)
+    assert [stand.verify(one).verdict for one in (after, damaged)] == [Verdict.PASS, Verdict.PASS]
+    stand.produce(topic, 30, start=300)
+    assert stand.backup().detail["new_records"] == 30
+    stand.restore(rename={topic: topic + "_back"})
+    assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
+def test_a_full_backup_mends_a_segment_that_nobody_has_read_back_yet(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1)
+    stand.produce(topic, 300, partitions=1)
+    manifest = stand.backup()
+    flipped(stand, next(entry for entry in manifest.entries if entry.name.endswith(".parquet")), manifest.entries[0])
+    full = stand.backup(full=True)
+    assert stand.verify(full).verdict is Verdict.PASS
+    stand.restore(rename={topic: topic + "_back"})
+    assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
 def test_a_damaged_segment_fails_the_drill(stand: Stand) -> None:
     topic = stand.topic("t", partitions=1)
     stand.produce(topic, 300, partitions=1)

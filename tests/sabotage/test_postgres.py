@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from include.engine.contracts import Stop
 from include.engine.errors import Corrupt, Incomplete, NotFound, Refused, Unauthorized
 from include.engine.model import DestinationKind, Manifest, Verdict
-from include.engine.sandbox.home import Sandbox
+from include.engine.sandbox.home import Home, Sandbox
 from include.engine.store import encryption
 from include.engine.systems.postgres.guards import MARKER
 from include.engine.systems.postgres.standby import StandbyServer
@@ -218,7 +219,7 @@ def test_a_disk_that_fills_up_is_a_clear_error(estate: Estate, tmp_path: Path, m
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_restore_that_is_killed_can_be_run_again(estate: Estate, place: Path) -> None:
+def test_a_restore_that_is_killed_can_be_run_again(estate: Estate, place: Path, home: Home) -> None:
     """Killed as a whole in the middle of recovery; what it left behind is known as ours and thrown away."""
     data = place / "data"
     done = subprocess.run(
@@ -232,10 +233,13 @@ def test_a_restore_that_is_killed_can_be_run_again(estate: Estate, place: Path) 
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (data / "postmaster.pid").exists()
     assert (data / MARKER).exists()
+    sandbox = home.sandbox(json.loads((data / MARKER).read_text())["sandbox"])
+    assert (sandbox.unfinished, sandbox.used) == (True, False)
 
     restored = estate.restore(data)
 
     assert restored.verdict is Verdict.PASS
+    assert not sandbox.root.exists()
     with estate.serving(data, "again") as connection:
         assert connection.execute("select count(*) from history").fetchone() == (5006,)
 

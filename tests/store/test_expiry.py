@@ -231,7 +231,7 @@ def test_a_locked_manifest_holds_its_set_and_its_chain_and_is_told(catalog: Cata
 
     plan = plan_expiry(catalog, Policy(redundancy=1), NOW, locked_until=locked_until)
     assert doomed(plan) == [("postgres/main", night(2))]
-    assert plan.cannot == (f"postgres/main {child.id} is locked until 2026-11-24 12:00Z",)
+    assert plan.cannot == (f"postgres/main {child.id} is locked until 2015-11-24 12:00Z",)
 
 
 def test_nothing_of_a_target_goes_while_its_backup_is_running(catalog: Catalog) -> None:
@@ -257,6 +257,21 @@ def test_a_set_stays_while_one_of_its_parts_is_restored(catalog: Catalog) -> Non
     assert catalog.set(night(8)).parts  # the next part's turn comes in an hour: what it needs of the set is there
     assert [m.id for m in catalog.backups(EVENTS)] == [night(8), night(7), night(6)]
     assert apply(catalog, plan_expiry(catalog, LAST_TWO, NOW)).sets == (night(8),)
+
+
+def test_what_is_taken_or_restored_by_the_time_of_the_deed_is_spared(catalog: Catalog) -> None:
+    for days in (9, 8, 7):
+        a_night(catalog, days=days, targets=(MAIN, EVENTS))
+    plan = plan_expiry(catalog, LAST_TWO, NOW)
+    with reading(catalog.bucket, MAIN, night(9), until=NOW + DAY, clock=ticking()):
+        done = apply(catalog, plan)
+    assert done.spared == (f"set {night(9)}", f"cassandra/events {night(9)}", f"postgres/main {night(9)}")
+    assert (done.sets, done.backups) == ((), ())
+    with hold(catalog.bucket, f"{MAIN}/backups/{night(0)}/a1", until=NOW + DAY, clock=ticking()):
+        done = apply(catalog, plan)
+    assert (done.sets, [str(one.target) for one in done.backups]) == ((night(9),), ["cassandra/events"])
+    assert done.spared == (f"postgres/main {night(9)}",)
+    assert catalog.find(MAIN, night(9)) is not None
 
 
 class _Quick(Catalog):

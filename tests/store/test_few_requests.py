@@ -176,6 +176,19 @@ def test_the_check_of_the_catalog_reads_every_manifest_once(asked: Counter[str])
     assert asked["read"] == 30 + 31  # the sets, and the backups
 
 
+def test_expiry_reads_no_manifest_of_a_backup_twice(asked: Counter[str]) -> None:
+    pipeline = paper.pipeline(paper.Paper())
+    for days in range(10, 0, -1):
+        a_night(pipeline.catalog, days=days)
+    asked.clear()
+    assert retention.expire(pipeline, dry_run=True, clock=lambda: NOW).done is None
+    planned = asked["read"]
+    asked.clear()
+    assert len(retention.expire(pipeline, dry_run=False, clock=lambda: NOW).done.backups) == 9  # type: ignore[union-attr]
+    # Each set once more, and whether somebody keeps it; each backup when it goes.
+    assert asked["read"] == planned + 9 * 3
+
+
 def test_expiry_reads_again_only_what_decides_over_a_log_archive(
     asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,7 @@ def test_damage_that_was_found_with_one_backup_is_said_of_all_that_share_it(shar
     assert last is not None
     assert last.verdict is Verdict.FAIL
     assert last.problems == (
-        f"{shared.entry.key} is damaged, as the verification of {shared.first.id} has found at 2026-11-20T12:00:00+00:00",
+        f"{shared.entry.key} is damaged, as the verification of {shared.first.id} has found at 2015-11-20T12:00:00+00:00",
     )
 
 

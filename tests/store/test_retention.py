@@ -77,12 +77,12 @@ def test_every_reason_is_told() -> None:
             "the newest",
             "one of the last 1",
             "inside the recovery window of 1 day",
-            "the newest of the week 2026-W47 (weekly 1 of 1)",
+            "the newest of the week 2015-W47 (weekly 1 of 1)",
         ),
         "2": ("the newest verified", "the recovery window of 1 day begins with it"),
         "4": ("needed by 2",),
         "5": ("kept by ana: the audit",),
-        "6": ("locked until 2026-11-24 12:00Z",),
+        "6": ("locked until 2015-11-24 12:00Z",),
         "9": ("needed by 4",),
     }
 

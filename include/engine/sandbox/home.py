@@ -17,7 +17,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from include.engine.sandbox.process import ServerProcess, exclusive
 from include.engine.sandbox.record import Record, kill_all, marked
 
 _TRASH = ".trash-"
+_OWNER, _RESTORING = "owner.json", "restoring.json"  # signed by the process that they are about
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")  # bytes; the kernel's limit for a Unix socket is 107
 _PUBLIC = Path("/var/tmp")  # noqa: S108 - what lies there survives a reboot; private_directory() guards it
@@ -203,20 +205,51 @@ class Sandbox:
 
     def claim(self) -> None:
         """Bind the sandbox to the life of this process: when it is gone, :meth:`Home.sweep` may destroy it."""
-        identity = procfs.identity(os.getpid())
-        assert identity is not None
-        owner = {**asdict(identity), "namespace": procfs.namespace()}
-        (self.root / "owner.json").write_text(json.dumps(owner))
+        self._sign(_OWNER)
 
     @property
     def abandoned(self) -> bool:
         """Whether the process that claimed it has ended; False when nobody claimed it, or a process of another container."""
+        return self._signer_ended(_OWNER) is True
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Note, until the context ends well, that what its servers hold is not whole: they may outlive who restores."""
+        mark = self.root / _RESTORING
+        self._sign(_RESTORING)
         try:
-            owner = json.loads((self.root / "owner.json").read_text())
-            ours = owner.pop("namespace", procfs.namespace()) == procfs.namespace()
-            return ours and not procfs.Identity(**owner).alive
+            yield
+        except BaseException:
+            with suppress(OSError):  # somebody has deleted the sandbox, which must not hide why it failed
+                mark.write_text("")  # unfinished, and nobody is at it any more
+            raise
+        mark.unlink(missing_ok=True)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a restore into it has begun and did not come to its end, or not yet."""
+        return (self.root / _RESTORING).exists()
+
+    @property
+    def used(self) -> bool:
+        """Whether a process works with it now: the one that claimed it, or one that restores into it."""
+        claimed = (self.root / _OWNER).exists() and not self.abandoned
+        return claimed or self._signer_ended(_RESTORING) is False
+
+    def _sign(self, name: str) -> None:
+        identity = procfs.identity(os.getpid())
+        assert identity is not None
+        signed = {**asdict(identity), "namespace": procfs.namespace()}
+        (self.root / name).write_text(json.dumps(signed))
+
+    def _signer_ended(self, name: str) -> bool | None:
+        """Whether the process that signed has ended; of one in another container that is not known, and it counts as alive."""
+        try:
+            signed = json.loads((self.root / name).read_text())
+            ours = signed.pop("namespace", procfs.namespace()) == procfs.namespace()
+            return ours and not procfs.Identity(**signed).alive
         except (OSError, ValueError, TypeError, AttributeError):
-            return False
+            return None
 
     def _socket_directory(self, name: str) -> Path:
         path = self.root / "servers" / name / "socket"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.errors import Corrupt, NotFound, PermanentError
@@ -24,7 +25,7 @@ from include.engine.model import (
     decode,
     encode,
 )
-from include.engine.store import documents
+from include.engine.store import clocks, documents
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.verifications import Verifications
 
@@ -259,9 +260,16 @@ class Catalog:
 
     def drills(self) -> list[DrillReport]:
         """Give all drills, oldest first."""
-        keys = sorted(found.key for found in self.bucket.list("drills"))
-        found = documents.each(keys, lambda key: documents.read(self.bucket, key, DrillReport))
+        found = documents.each(sorted(self.bucket.list("drills"), key=clocks.in_order), self.drill)
         return [report for report in found if report is not None]
+
+    def drill(self, found: StoredObject) -> DrillReport | None:
+        """Read a drill, with the time that counts; nothing when it has gone since it was listed."""
+        report = documents.read(self.bucket, found.key, DrillReport)
+        if report is None:
+            return None
+        ahead = report.finished - clocks.believed(report.finished, found)
+        return msgspec.structs.replace(report, started=report.started - ahead, finished=report.finished - ahead)
 
     def record_verification(self, verification: Verification) -> None:
         """Store what reading a backup back has found, once per time."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from include.engine.model import Drilled, DrillReport, Target
-from include.engine.store import documents
+from include.engine.store import clocks, documents
 from include.engine.store.catalog import Catalog
 
 _AT_ONCE = 8
@@ -18,10 +18,9 @@ def newest_first(catalog: Catalog) -> Iterator[DrillReport]:
 
     :raises Corrupt: when one of these cannot be read
     """
-    keys = sorted((found.key for found in catalog.bucket.list("drills")), reverse=True)
-    for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
-        found = documents.each(some, lambda key: documents.read(catalog.bucket, key, DrillReport))
+    listed = sorted(catalog.bucket.list("drills"), key=clocks.in_order, reverse=True)
+    for start in range(0, len(listed), _AT_ONCE):
+        found = documents.each(listed[start : start + _AT_ONCE], catalog.drill)
         yield from (report for report in found if report is not None)
 
 

@@ -64,7 +64,7 @@ class Expired(Struct, frozen=True, kw_only=True):
     sets: tuple[str, ...]
     backups: tuple[Doomed, ...]
     refused: tuple[str, ...]  # keys that the store would not delete
-    spared: tuple[str, ...]  # planned, but wanted again by the time of the deed
+    spared: tuple[str, ...]  # planned, but wanted again, or in use, by the time of the deed
 
     @property
     def bytes(self) -> int:
@@ -138,29 +138,23 @@ def kept_sets(
     return _Decide(catalog, policy, now, locked_until or _never_locked).sets(found)
 
 
-def apply(catalog: Catalog, plan: ExpiryPlan, *, locked_until: LockedUntil | None = None) -> Expired:
-    """Delete what *plan* says, as far as it is still unwanted: a person may have taken a day to approve it.
+def apply(catalog: Catalog, plan: ExpiryPlan) -> Expired:
+    """Delete what *plan*, made just now, says, but what somebody has pinned meanwhile, takes or restores.
 
-    Manifests go before their objects, sets before their parts and increments before what they are based on, so that a
-    crash leaves garbage, never something that lies.  What the store refuses to delete (a lock) is told in the result, with
-    all that it needs left alone.
+    Manifests go before their objects, sets before their parts and increments before what they are based on, so that a crash leaves
+    garbage, never something that lies.  What the store refuses to delete (a lock) is told, with all that it needs left alone.
     """
-    fresh = plan_expiry(catalog, plan.policy, plan.now, locked_until=locked_until)
-    sets = [set_id for set_id in plan.delete_sets if set_id in fresh.delete_sets]
-    # What the plan kept it kept with all its parents, and what came later is kept now: the intersection breaks no chain.
-    planned = {(doomed.target, doomed.backup) for doomed in plan.delete}
-    doomed = [doomed for doomed in fresh.delete if (doomed.target, doomed.backup) in planned]
-    deeds = _Deeds(catalog, fresh.kept)
-    deeds.delete_sets(sets)
-    deeds.delete_backups(doomed)
-    still = {(one.target, one.backup) for one in doomed}.difference(*deeds.pinned.values())
+    deeds = _Deeds(catalog, plan)
+    deeds.delete_sets(plan.delete_sets)
+    deeds.delete_backups(plan.delete)
+    spared = {(one.target, one.backup) for one in plan.delete} & deeds.busy.union(*deeds.wanted.values())
     return Expired(
         sets=tuple(deeds.sets),
         backups=tuple(deeds.backups),
         refused=tuple(deeds.refused),
         spared=(
-            *(f"set {set_id}" for set_id in plan.delete_sets if set_id not in sets or set_id in deeds.pinned),
-            *(f"{target} {backup}" for target, backup in sorted(planned - still)),
+            *(f"set {set_id}" for set_id in plan.delete_sets if set_id in deeds.wanted),
+            *(f"{target} {backup}" for target, backup in sorted(spared)),
         ),
     )
 
@@ -233,24 +227,27 @@ class _Decide:
 class _Deeds:
     """Deletes, and holds back whatever something that could not be deleted needs."""
 
-    def __init__(self, catalog: Catalog, kept: Mapping[str, Sequence[Manifest]]) -> None:
+    def __init__(self, catalog: Catalog, plan: ExpiryPlan) -> None:
         self._catalog = catalog
-        self._named = {target: _keys(manifests) for target, manifests in kept.items()}
+        self._now = plan.now
+        self._named = {target: _keys(manifests) for target, manifests in plan.kept.items()}
         self._needed: set[tuple[Target, str]] = set()
         self.sets: list[str] = []
-        self.pinned: dict[str, set[tuple[Target, str]]] = {}
+        self.wanted: dict[str, set[tuple[Target, str]]] = {}  # the parts of sets that are wanted again
+        self.busy: set[tuple[Target, str]] = set()  # of targets of which a backup is taken or restored
         self.backups: list[Doomed] = []
         self.refused: list[str] = []
 
     def delete_sets(self, ids: Iterable[str]) -> None:
+        # Once more: to decide takes minutes where there is much, and people pin and restore meanwhile.
+        leases = Leases(self._catalog.bucket, self._now)
         for set_id in ids:
             found = self._catalog.find_set(set_id)
             if found is None:
                 continue  # another expiry has just removed it
             parts = _parts(found)
-            # Once more: to decide takes minutes where there is much, and a person may have pinned it meanwhile.
-            if self._catalog.kept(set_id) is not None:
-                self.pinned[set_id] = parts
+            if self._catalog.kept(set_id) is not None or any(map(leases.held, parts)):
+                self.wanted[set_id] = parts
             else:
                 refused = self._catalog.delete_set(set_id)
                 self.refused += refused
@@ -259,7 +256,10 @@ class _Deeds:
                     continue
             self._needed |= parts
 
-    def delete_backups(self, doomed: Iterable[Doomed]) -> None:
+    def delete_backups(self, doomed: Sequence[Doomed]) -> None:
+        busy = [t for t in {one.target for one in doomed} if live_leases(self._catalog.bucket, t, self._now)]
+        self.busy = {(one.target, one.backup) for one in doomed if one.target in busy}
+        self._needed |= self.busy
         for one in doomed:
             stays = (one.target, one.backup) in self._needed
             if not stays:

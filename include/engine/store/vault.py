@@ -78,7 +78,7 @@ class VaultWriter:
         self.written.append(entry)
         return entry
 
-    def share(self, name: str, data: bytes, *, original_bytes: int | None = None) -> Entry:
+    def share(self, name: str, data: bytes, *, original_bytes: int | None = None, again: bool = False) -> Entry:
         """Store *data* once for this and later backups of the target (see ``contracts.Writer``).
 
         :raises Refused: when *name* ends like an encrypted object's key
@@ -90,7 +90,10 @@ class VaultWriter:
         stem, dot, suffix = name.rpartition(".")
         marked = f"{stem}.{digest[:20]}.{suffix}" if dot else f"{name}.{digest[:20]}"
         key = f"{shared_folder(target)}/{marked}{_SUFFIX if self._recipients else ''}"
-        store_once(self._bucket, key, sealed)
+        if again:
+            self._bucket.upload(key, [sealed])
+        else:
+            store_once(self._bucket, key, sealed)
         entry = Entry(name=name, key=key, bytes=len(sealed), sha256=digest, original_bytes=original_bytes)
         self.written.append(entry)
         return entry

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
+import msgspec
 from msgspec import Struct
 
 from include.engine.errors import PermanentError
 from include.engine.model import Target, Verdict, Verification, encode
 from include.engine.store import documents
-from include.engine.store.bucket import Bucket
+from include.engine.store.bucket import Bucket, StoredObject
+from include.engine.store.lease import CLOCK_TOLERANCE
 
 _FOLDER = "verifications"
 _STAMP = "%Y%m%dT%H%M%S%fZ"
@@ -28,19 +30,23 @@ class Noted(Struct, frozen=True, kw_only=True):
 
     :param stamp: when, so that stamps are in the order of time
     :param verdict: None in a name of an older Mainstay's
+    :param taken: when the store took it
     """
 
     key: str
     backup: str
     stamp: str
     verdict: Verdict | None
+    taken: datetime
 
     @classmethod
-    def parse(cls, key: str) -> Noted:
-        """Read a name."""
-        _, backup, name = key.rsplit("/", 2)
-        stamp, _, verdict = name.removesuffix(".json").partition(".")
-        return cls(key=key, backup=backup, stamp=stamp, verdict=_VERDICTS.get(verdict))
+    def parse(cls, found: StoredObject) -> Noted:
+        """Read a name; a stamp that lies after the store took the document counts as that (:mod:`~include.engine.store.clocks`)."""
+        _, backup, name = found.key.rsplit("/", 2)
+        said, _, verdict = name.removesuffix(".json").partition(".")
+        ahead = said > stamp_of(found.modified + CLOCK_TOLERANCE)
+        stamp = stamp_of(found.modified) if ahead else said
+        return cls(key=found.key, backup=backup, stamp=stamp, verdict=_VERDICTS.get(verdict), taken=found.modified)
 
     @property
     def order(self) -> tuple[str, bool]:
@@ -73,18 +79,21 @@ class Verifications:
     def noted(self, target: Target) -> list[Noted]:
         """Give the names of a target's verifications, oldest first: one request for a thousand."""
         listed = self._bucket.list(f"{_FOLDER}/{target}")
-        return sorted((Noted.parse(found.key) for found in listed), key=lambda one: one.order)
+        return sorted(map(Noted.parse, listed), key=lambda one: one.order)
 
     def noted_since(self, target: Target, since: datetime) -> list[Noted]:
         """Give the names of those that are not older than *since*."""
         return [one for one in self.noted(target) if one.stamp >= stamp_of(since)]
 
     def read(self, noted: Noted) -> Verification | None:
-        """Read one; nothing when it has gone since it was listed.
+        """Read one, with the time that counts; nothing when it has gone since it was listed.
 
         :raises Corrupt: when it cannot be read
         """
-        return documents.read(self._bucket, noted.key, Verification)
+        found = documents.read(self._bucket, noted.key, Verification)
+        if found is None or found.at <= noted.taken + CLOCK_TOLERANCE:
+            return found
+        return msgspec.structs.replace(found, at=noted.taken)
 
     def readable(self, noted: Sequence[Noted]) -> dict[str, Verification]:
         """Read several side by side, and give them by their keys, in their order; what cannot be read is left out."""

@@ -21,6 +21,7 @@ from include.engine.health.looks import Look, Trouble
 from include.engine.inventory import Inventory
 from include.engine.model import Chapter, ChecklistReport, Item, SignOff, Verdict, decode, encode, worst
 from include.engine.store.bucket import Bucket
+from include.engine.store.clocks import is_ahead
 from include.engine.verbs import sweep
 from include.engine.verbs.pipeline import Pipeline
 from include.engine.verbs.sweep import SweepReport, Watch
@@ -205,5 +206,5 @@ def _of(finding: Finding) -> str:
 
 
 def within(at: datetime | None, limit: timedelta, now: datetime) -> bool:
-    """Say whether something happened lately enough.  Pure."""
-    return at is not None and now - at <= limit
+    """Say whether something happened lately enough; of what is stamped with a time to come nobody knows.  Pure."""
+    return at is not None and now - at <= limit and not is_ahead(at, now)

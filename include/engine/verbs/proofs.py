@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from include.engine.contracts import Clock
+from include.engine.errors import Incomplete
 from include.engine.model import Check, DrillReport, Manifest, Reading, SetManifest, Target, Verdict, Verification
 from include.engine.probing import Once, Probe
 from include.engine.store.catalog import Survey
+from include.engine.store.clocks import is_ahead
 from include.engine.store.drills import newest_first
 from include.engine.store.proven import LastWords
 from include.engine.verbs.consistency import COVERAGE
@@ -98,7 +100,7 @@ def _sets(pipeline: Pipeline, now: datetime) -> Sequence[Reading]:
     found = [_reading("backups.sets", len(names), "sets", now)]
     if names:
         newest = pipeline.catalog.set(names[-1])
-        found.append(_reading("backups.set.age", (now - newest.finished).total_seconds(), "s", now))
+        found.append(_reading("backups.set.age", _age(f"the set {newest.id}", newest.finished, now), "s", now))
         found += _checks(newest, now)
     return found
 
@@ -158,14 +160,15 @@ def _backups(pipeline: Pipeline, survey: Survey, now: datetime) -> Sequence[Read
     ]
     if survey.manifests:
         newest = survey.manifests[-1]
-        found.append(_reading("backups.age", (now - newest.finished).total_seconds(), "s", now))
+        age = _age(f"the backup {newest.id} of {newest.target}", newest.finished, now)
+        found.append(_reading("backups.age", age, "s", now))
         said = _read_back(pipeline, survey.manifests)
         if said:
             # The newest that was read back, unless an older one is known to be bad: a person may want to restore it.
             good = said[0].verdict is Verdict.PASS and all(one.verdict is not Verdict.FAIL for one in said)
             found.append(_reading("backups.verified", good, "1", now))
         waits = not said or said[0].backup != newest.id
-        found.append(_reading("backups.unverified", (now - newest.finished).total_seconds() if waits else 0, "s", now))
+        found.append(_reading("backups.unverified", age if waits else 0, "s", now))
     return found
 
 
@@ -193,6 +196,19 @@ def _coverage(pipeline: Pipeline, target: Target, now: datetime) -> Sequence[Rea
     gaps = pipeline.lookup.source(target).inventory_gaps()
     found = [_reading("coverage.gaps", len(gaps), "gaps", now)]
     return [*found, *(_reading("coverage.gap", 1, "1", now, what=gap) for gap in gaps)]
+
+
+def _age(what: str, at: datetime, now: datetime) -> float:
+    """Give the seconds since *at*.
+
+    :raises Incomplete: when it is to come: such an age would be within every limit, for as long as the clock was ahead
+    """
+    if is_ahead(at, now):
+        raise Incomplete(
+            f"{what} is stamped {at:%Y-%m-%d %H:%M:%SZ}, which is to come: nobody knows how old it is",
+            hint="set the clock of the worker that wrote it, or this one's, and take a new set",
+        )
+    return (now - at).total_seconds()
 
 
 def _reading(metric: str, value: float, unit: str, now: datetime, **labels: str) -> Reading:

@@ -110,6 +110,7 @@ def restore_set(
     each part ended.
 
     :raises Refused: without a reason
+    :raises NotFound: when retention has removed the set or a backup since it was planned; nothing was touched then
     """
     restore.require_reason(reason)
     parts = {part.target: part for part in plan.parts}
@@ -117,6 +118,7 @@ def restore_set(
     with ExitStack() as held:
         for part in plan.parts:  # all of them: the last one may have its turn in hours
             held.enter_context(restore.reading(pipeline, part.target, part.backup, progress=progress, clock=clock))
+        _require_there(pipeline, plan)
         rest(pipeline, plan.parts, clock=clock)
         for wave in waves(parts):
             stop.check()
@@ -186,6 +188,19 @@ def restore_part(
         moved=moved,
         checks=checks,
     )
+
+
+def _require_there(pipeline: Pipeline, plan: SetPlan) -> None:
+    """Check that all that *plan* needs is there before its first part overwrites anything: people take a day to agree."""
+    catalog = pipeline.catalog
+    catalog.set(plan.set_id)
+    for part in plan.parts:
+        for backup in part.chain:
+            if not catalog.bucket.exists(catalog.manifest_key(part.target, backup)):
+                raise NotFound(
+                    f"the backup {backup} of {part.target} was removed after the restore of the set {plan.set_id} was planned",
+                    hint="nothing was touched: restore another set; `./mainstay keep` pins one while a person looks at its plan",
+                )
 
 
 def _make_passable(top: Path) -> None:

@@ -41,10 +41,7 @@ def kept_sets(pipeline: Pipeline, found: Sequence[SetManifest], *, clock: Clock)
 def expire(pipeline: Pipeline, *, dry_run: bool, clock: Clock) -> ExpiryReport:
     """Remove what no reason keeps; with *dry_run*, only say what would go."""
     planned = plan(pipeline, clock=clock)
-    locks = ObjectLocks.of(pipeline.catalog.bucket) if pipeline.lock else None
-    done = None
-    if not dry_run:
-        done = expiry.apply(pipeline.catalog, planned, locked_until=locks.locked_until if locks else None)
+    done = None if dry_run else expiry.apply(pipeline.catalog, planned)
     archive_bytes: dict[str, int] = {}
     for target in pipeline.catalog.targets():
         archive = pipeline.lookup.archive(target)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from include.engine.cli import figures
 from include.engine.model import ArchiveReach, Manifest, RecoverableWindow, Target, Verdict
+from include.engine.store.clocks import is_ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,12 @@ def exposure(
     if walked is not None and walked.verdict is Verdict.PASS:
         reaches, by = max([reaches, *(window.to_time for window in walked.windows)]), "the log archive"
     age = (now - reaches).total_seconds()
+    if is_ahead(reaches, now):
+        return judged(
+            Verdict.UNVERIFIED,
+            f"{by} reaches to {figures.moment(reaches)}, which is to come: a clock is wrong",
+            reaches,
+        )
     if age <= objective.total_seconds():
         return judged(Verdict.PASS, f"{by} reaches to {figures.age(reaches, now)} ago", reaches)
     if isinstance(archive, str):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from include.engine.verbs.pipeline import Pipeline
     from include.engine.verbs.sweep import Watch
 
-_LATELY = timedelta(minutes=20)  # how old the newest reading of a metric may be
+_LATELY = timedelta(minutes=20)  # how old the newest reading of a metric may be, or how far ahead its clock
 _TREND = timedelta(days=2)
 _MOST_REPORTS = 60
 _DIGEST = base64.b64encode(hashlib.sha256(pages.STYLE.encode()).digest()).decode()
@@ -37,7 +37,7 @@ class FindingsView:
     """The page of findings.
 
     :param fresh: whether the last sweep was lately
-    :param verdict: that of the last sweep, and UNVERIFIED when that is long ago or was never made
+    :param verdict: that of the last sweep, and UNVERIFIED when that is long ago, to come, or was never made
     """
 
     findings: Sequence[Finding]

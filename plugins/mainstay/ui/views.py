@@ -4,7 +4,6 @@ answer comes through as its error."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -32,10 +31,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 50  # of a table on the overview, newest first
 MOST_READ = 8  # of the manifests of a target's backups, newest first: one may name a hundred thousand objects
-_READS_AT_ONCE = 8
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +100,7 @@ def overview(pipeline: Pipeline, now: datetime) -> Overview:
 
     :raises MainstayError: when the store does not answer
     """
+    from include.engine.store import documents
     from include.engine.store.proven import LastWords
     from include.engine.verbs import retention
 
@@ -110,17 +108,16 @@ def overview(pipeline: Pipeline, now: datetime) -> Overview:
     problems: list[str] = []
     drills = list(reversed(_whole(catalog.drills, problems)))
     restores = list(reversed(_whole(catalog.restores, problems)))
-    surveys = _at_once(lambda target: _survey(pipeline, target), pipeline.targets)
-    exposures = _at_once(
-        lambda one: _exposure(pipeline, one[0], one[1], now), list(zip(pipeline.targets, surveys, strict=True))
-    )
+    surveys = documents.each(pipeline.targets, lambda target: _survey(pipeline, target))
+    pairs = list(zip(pipeline.targets, surveys, strict=True))
+    exposures = documents.each(pairs, lambda one: _exposure(pipeline, *one, now))
     unreadable = [error.message for survey in surveys for error in survey.unreadable.values()]
-    read = _at_once(lambda name: _one(lambda: catalog.find_set(name), unreadable), catalog.bucket.folders("sets"))
+    read = documents.each(catalog.bucket.folders("sets"), lambda name: _one(lambda: catalog.find_set(name), unreadable))
     problems += unreadable
     sets = [found for found in read if found is not None]
     stays = None if unreadable else _one(lambda: retention.kept_sets(pipeline, sets, clock=lambda: now), problems)
     words = LastWords(catalog)
-    rows = _at_once(lambda found: _set_row(found, drills, stays, words), sets[: -MOST_ROWS - 1 : -1])
+    rows = documents.each(sets[: -MOST_ROWS - 1 : -1], lambda found: _set_row(found, drills, stays, words))
     older = {"sets": len(sets), "drills": len(drills), "restores": len(restores)}
     return Overview(
         pipeline=pipeline.name,
@@ -141,6 +138,7 @@ def one_set(pipeline: Pipeline, set_id: str, now: datetime) -> SetView:
 
     :raises NotFound: when there is neither
     """
+    from include.engine.store import documents
     from include.engine.store.proven import LastWords
 
     catalog = pipeline.catalog
@@ -160,7 +158,7 @@ def one_set(pipeline: Pipeline, set_id: str, now: datetime) -> SetView:
         now=now,
         freeze=freeze,
         manifest=manifest,
-        parts=_at_once(lambda part: _part(pipeline, words, *part), wanted),
+        parts=documents.each(wanted, lambda part: _part(pipeline, words, *part)),
         drills=list(reversed(drills)),
         keep=catalog.kept(set_id) if manifest is not None else None,
     )
@@ -272,8 +270,3 @@ def _unless_of_the_store(error: MainstayError) -> None:
     """Let an error about one document pass; one about the store concerns the whole page."""
     if not isinstance(error, (Corrupt, Unsupported, NotFound)):
         raise error
-
-
-def _at_once(read: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="pages") as pool:
-        return list(pool.map(read, items))

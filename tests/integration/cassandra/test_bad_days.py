@@ -9,11 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from include.engine.contracts import Stop
+from include.engine.contracts import BackupSource, Stop
 from include.engine.errors import (
     Contended,
     Corrupt,
@@ -25,7 +26,7 @@ from include.engine.errors import (
     Unauthorized,
     Unreachable,
 )
-from include.engine.model import DestinationKind, Manifest, Verdict
+from include.engine.model import DestinationKind, Manifest, System, Target, Verdict
 from include.engine.sandbox.home import Sandbox
 from include.engine.store import shared as shared_objects
 from include.engine.systems.cassandra import backup as source
@@ -33,6 +34,7 @@ from include.engine.systems.cassandra import clusters, control, node_scripts, tr
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.selection import Method
 from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
@@ -285,6 +287,29 @@ def test_a_schema_that_changed_meanwhile_has_the_snapshot_taken_again(
     assert not there & set(taken)
 
 
+def test_a_table_made_again_under_its_name_meanwhile_has_the_snapshot_taken_again(
+    estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schema reads the same; the ids by which commit logs name tables would not be those of the files."""
+    taken: list[str] = []
+    take = control.Jolokia.snapshot
+
+    def then_made_again(self: control.Jolokia, tag: str, keyspaces: list[str], ttl: timedelta) -> None:
+        take(self, tag, keyspaces, ttl)
+        if not taken:
+            cql.rows(f"DROP TABLE {table}", timeout=60)
+            make_table(cql, table, count=5)
+        taken.append(tag)
+
+    monkeypatch.setattr(control.Jolokia, "snapshot", then_made_again)
+    manifest = estate.backup(keyspaces=[table.partition(".")[0]])
+    assert len(taken) == 2
+    table_id = detail(manifest).cut.table_ids[table].replace("-", "")
+    of_rows = [entry.name for entry in manifest.entries if entry.name.endswith("-Data.db")]
+    assert of_rows
+    assert all(f"-{table_id}/" in name for name in of_rows)
+
+
 def test_a_schema_that_never_stands_still_is_told(
     estate: Estate, table: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +350,33 @@ def test_a_retried_freeze_leaves_no_snapshot_of_the_first(estate: Estate, table:
     source.release("20261123T040000Z")
     source.release("20261123T040000Z")
     assert not tags & {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots")}
+
+
+def test_a_release_leaves_what_other_targets_on_the_ring_have_frozen_under_the_same_name(
+    estate: Estate, table: str, cql: Cql
+) -> None:
+    keyspace = table.partition(".")[0]
+    cql.rows(f"CREATE KEYSPACE {keyspace}_2 WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}")
+    make_table(cql, f"{keyspace}_2.t", count=1)
+    name = estate.name()
+
+    def of(target: Target, keyspace: str) -> BackupSource:
+        terms = {"connection": "cassandra_main", "keyspaces": [keyspace], **estate.server.target_settings()}
+        return source.open_source(target, Settings(**terms), estate.connections.get("cassandra_main"))
+
+    mine = of(TARGET, keyspace)
+    others = [of(Target(System.CASSANDRA, f"{TARGET.name}-2"), keyspace), of(TARGET, f"{keyspace}_2")]
+    mine.freeze(name, now)
+    kept = {other.freeze(name, now).position for other in others}
+
+    def there() -> set[str]:
+        return {row["name"] for row in cql.rows("SELECT name FROM system_views.snapshots") if name in row["name"]}
+
+    mine.release(name)
+    assert there() == kept
+    for other in others:
+        other.release(name)
+    assert there() == set()
 
 
 def test_rows_that_change_during_the_snapshot_are_not_compared(
@@ -555,6 +607,39 @@ def test_large_files_go_in_parts_and_come_back(estate: Estate, keyspace: str, cq
         assert rows(cql, f"{keyspace}_x.large") == rows(cql, f"{keyspace}.large")
     finally:
         cql.rows(f"DROP KEYSPACE IF EXISTS {keyspace}_x", timeout=60)
+
+
+def test_a_large_file_that_reads_otherwise_on_its_way_takes_the_place_of_no_good_object(
+    estate: Estate, keyspace: str, cql: Cql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part that is sent is what the node has hashed of it: only the whole tells that it was another reading."""
+    make_table(cql, f"{keyspace}.large", count=130, size=100_000)
+    terms: dict[str, Any] = {"keyspaces": [keyspace], "multipart_above": "5120KiB"}
+    manifest = estate.backup(**terms)
+    largest = max(manifest.entries, key=lambda entry: entry.bytes)
+    pieces = transfer.pieces
+
+    def stored() -> bytes:
+        return bytes(estate.store.client().get_object(Bucket=estate.bucket, Key=f"p/{largest.key}")["Body"].read())
+
+    def misread(sender: transfer.Sender, files: object, **wishes: object) -> object:
+        flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
+        try:
+            found = pieces(sender, files, **wishes)  # type: ignore[arg-type]
+        except BaseException:
+            flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
+            raise
+        return found
+
+    whole = stored()
+    with monkeypatch.context() as once:
+        once.setattr(transfer, "pieces", misread)
+        with pytest.raises(Corrupt, match="reads otherwise than it was hashed"):
+            estate.backup(full=True, **terms)
+    assert stored() == whole
+    estate.store.client().put_object(Bucket=estate.bucket, Key=f"p/{largest.key}", Body=b"x" * len(whole))
+    estate.backup(full=True, **terms)  # which mends what is not right, in parts too
+    assert stored() == whole
 
 
 def test_the_bandwidth_limit_holds(estate: Estate, keyspace: str, cql: Cql) -> None:

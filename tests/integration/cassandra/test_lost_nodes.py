@@ -16,12 +16,13 @@ import pytest
 
 from include.engine.contracts import Stop
 from include.engine.errors import PermanentError, TransientError, Unreachable
-from include.engine.model import Verdict
+from include.engine.model import DestinationKind, Verdict
 from include.engine.sandbox.home import Home
 from include.engine.store.proven import LastWords
 from include.engine.systems.cassandra import snapshot
 from include.engine.systems.cassandra.client import Cql
-from include.engine.verbs import backup, drill, verify
+from include.engine.systems.cassandra.server import CassandraServer
+from include.engine.verbs import backup, drill, restore, verify
 from tests.estate import eventually
 from tests.integration.cassandra.children import beside, kill_when
 from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
@@ -31,6 +32,14 @@ from tests.sshd import Sshd
 pytestmark = pytest.mark.integration
 
 Result = TypeVar("Result")
+
+# begun in a process of its own, and killed before the first of its checks
+THAT_STAYS = """
+from include.engine.systems.cassandra.restoration import Restoration
+Restoration._checks = lambda self: (Path({begun!r}).touch(), time.sleep(600))
+plan = restore.plan(pipeline, TARGET, destination=DestinationKind.SANDBOX, clock=now)
+restore.restore(pipeline, plan, reason="a test asks for it", by="tests", progress=Told(), stop=Stop(), clock=now)
+"""
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def test_a_snapshot_of_our_name_that_is_there_is_told_and_the_next_try_takes_ano
 
     with monkeypatch.context() as same:
         same.setattr(snapshot, "uuid", SimpleNamespace(uuid4=Tag))
-        tag = f"mainstay-{name}-00000000"
+        tag = f"mainstay-{name}-{TARGET.name}-00000000"
         estate.server.nodes[0].nodetool("snapshot", "-t", tag, "--", keyspace)
         with pytest.raises(PermanentError) as told:
             backup.freeze(pipeline, name, [TARGET], clock=now)
@@ -209,3 +218,26 @@ def test_a_killed_drill_proves_nothing_and_the_next_clears_up_after_it(estate: E
     assert {check.name: check.detail for check in report.checks if check.verdict is not Verdict.PASS} == {}
     assert [found.id for found in pipeline.catalog.drills()] == ["d1"]
     assert (drills(child.pid), drills(os.getpid())) == (set(), before)
+
+
+def test_a_sandbox_whose_restore_was_killed_says_so_until_its_retry_has_ended(
+    estate: Estate, table: str, cql: Cql, home: Home
+) -> None:
+    """The node outlives who restores, and may answer with a part of the rows."""
+    estate.backup(keyspaces=[table.partition(".")[0]])
+    begun = estate.directory / "begun"
+    plan = restore.plan(estate.pipeline(), TARGET, destination=DestinationKind.SANDBOX, clock=now)
+    sandbox = home.sandbox(plan.destination.name)
+    try:
+        child = beside(estate, THAT_STAYS.format(begun=str(begun)))
+        kill_when(child, lambda: begun.exists() and sandbox.unfinished and sandbox.used)
+        assert sandbox.running()
+        assert (sandbox.unfinished, sandbox.used) == (True, False)
+        restored = estate.restore(destination=DestinationKind.SANDBOX)
+        assert restored.detail["sandbox"] == sandbox.name
+        assert sandbox.running()
+        assert not sandbox.unfinished
+        with CassandraServer(sandbox, "restored", jolokia=False).connect() as there:
+            assert rows(there, table) == rows(cql, table)
+    finally:
+        sandbox.destroy()

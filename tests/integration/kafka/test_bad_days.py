@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,13 +30,16 @@ from include.engine.errors import (
     Unauthorized,
     Unreachable,
 )
-from include.engine.model import Verdict
+from include.engine.model import DestinationKind, Verdict
+from include.engine.sandbox.home import Home
 from include.engine.systems.kafka import detail, isolation
 from include.engine.systems.kafka.backup import open_source
 from include.engine.systems.kafka.client import LATEST, TP, open_admin
 from include.engine.systems.kafka.decisions import LOADING
 from include.engine.systems.kafka.held import reaches
-from tests.systems.kafka.stand import TARGET, Stand, send
+from include.engine.verbs import backup
+from tests.systems.kafka.stand import LOADING as TAKES_ANY_TIME
+from tests.systems.kafka.stand import TARGET, Stand, clock, send
 
 pytestmark = pytest.mark.integration
 
@@ -154,6 +159,8 @@ def test_a_transaction_that_hangs_over_two_backups_is_told_and_holds_back_what_t
     assert second.recoverable_to == first.cut.at
     assert any("6 offsets behind a transaction that is open at 0" in note for note in second.notes)
     assert reaches(detail.read(second).detail.held, second.cut.at) == first.cut.at
+    short = stand.restore(backup_=second.id, rename={topic: topic + "_short"})
+    assert (short.recovered_to, stand.seen(topic + "_short")) == (first.cut.at, {0: []})
     producer.abort_transaction()
     with open_admin(stand.cluster.connection()) as admin:
         _until(lambda: admin.offsets([TP(topic, 0)], LATEST)[TP(topic, 0)] == 7)
@@ -303,6 +310,25 @@ def test_a_restore_that_is_killed_goes_on_without_losing_or_doubling(
     stand.said.on_advance = lambda: None
     stand.restore(rename={topic: topic + "_back"})
     assert stand.seen(topic + "_back") == stand.seen(topic)
+
+
+def test_a_sandbox_whose_restore_broke_off_serves_and_says_that_it_is_not_whole(stand: Stand, home: Home) -> None:
+    topic = stand.topic("t")
+    stand.produce(topic, 60)
+    manifest = stand.backup()
+    sandbox = home.sandbox(f"restore-kafka-{TARGET.name}-{manifest.id.lower()}")
+    try:
+        stand.said.on_advance = lambda: stand.stop.stop("the task was killed")
+        with pytest.raises(MainstayError):
+            stand.restore(destination=DestinationKind.SANDBOX)
+        assert sandbox.running()
+        assert (sandbox.unfinished, sandbox.used) == (True, False)
+        stand.stop, stand.said.on_advance = Stop(), lambda: None
+        stand.restore(destination=DestinationKind.SANDBOX)
+        assert sandbox.running()
+        assert not sandbox.unfinished
+    finally:
+        sandbox.destroy()
 
 
 def test_a_topic_that_holds_records_is_not_restored_over(stand: Stand) -> None:
@@ -461,12 +487,44 @@ def test_a_group_with_members_is_not_moved(stand: Stand) -> None:
     consumer = Consumer(settings_of(stand.cluster.bootstrap) | {"group.id": group, "auto.offset.reset": "latest"})
     consumer.subscribe([topic])
     _until(lambda: consumer.poll(0.1) is not None or bool(consumer.assignment()))
-    with pytest.raises(Contended, match="consumers"):
+    with pytest.raises(Contended, match=f"consumers.*{group}"):
         stand.restore(rename={topic: topic + "_back"})
+    assert not _exists(stand, topic + "_back")  # whatever can refuse has refused before anything is made
+    assert any(
+        f"stop the consumers of {group}" in line for line in stand.plan(rename={topic: topic + "_back"}).warnings
+    )
     consumer.close()
     stand.restore(rename={topic: topic + "_back"})
     with open_admin(stand.cluster.connection()) as admin:
         assert admin.committed([group])[group][TP(topic + "_back", 0)][0] == 3
+
+
+def test_a_group_that_is_not_deleted_at_once_is_deleted_at_last(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kafka import KafkaAdminClient
+
+    group = stand.commit("g", {(stand.topic("t"), 0): 0})
+    really, answers = KafkaAdminClient.delete_groups, ["CoordinatorLoadInProgressError"]
+
+    def delete(client: KafkaAdminClient, groups: list[str]) -> dict[str, str]:
+        return dict.fromkeys(groups, answers.pop()) if answers else dict(really(client, groups))
+
+    monkeypatch.setattr(KafkaAdminClient, "delete_groups", delete)
+    with open_admin(stand.cluster.connection()) as admin:
+        admin.delete_groups([group, stand.prefix + "never was"])
+        assert group not in admin.groups()
+
+
+def test_times_in_microseconds_are_kept_and_are_no_point_in_time(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1, given=TAKES_ANY_TIME)
+    producer = stand.producer()
+    send(producer, topic, b"v", None, 0, 1_764_500_000_000_000)
+    assert producer.flush(30) == 0
+    manifest = stand.backup()
+    assert manifest.recoverable_from == manifest.recoverable_to == manifest.cut.at
+    with pytest.raises(Refused, match="as old as that point"):
+        stand.restore(point=manifest.cut.at.isoformat(), rename={topic: topic + "_back"})
+    stand.restore(rename={topic: topic + "_back"})
+    assert stand.seen(topic + "_back") == stand.seen(topic)
 
 
 def test_a_record_that_is_larger_than_the_target_takes_is_told(stand: Stand) -> None:
@@ -491,6 +549,26 @@ def test_a_compacted_topic_whose_tombstones_may_be_gone_is_read_anew(stand: Stan
     manifest = stand.backup()
     assert any("tombstones" in note for note in manifest.notes)
     assert manifest.detail["new_records"] == 20
+
+
+def test_a_backup_that_reads_until_tombstones_may_be_gone_is_none_and_the_next_reads_anew(stand: Stand) -> None:
+    topic = stand.topic("t", partitions=1, cleanup_policy="compact")  # tombstones live for a day
+    stand.produce(topic, 20, partitions=1)
+    stand.backup()
+    stand.produce(topic, 5, start=20, partitions=1)
+    set_id, took = stand.freeze(), timedelta()
+
+    def slowly() -> None:
+        nonlocal took
+        took = timedelta(hours=25)
+
+    stand.said.on_advance = slowly
+    again = partial(
+        backup.copy, stand.pipeline, set_id, TARGET, progress=stand.said, stop=stand.stop, clock=lambda: clock() + took
+    )
+    with pytest.raises(Incomplete, match=f"until tombstones of {topic} may have gone"):
+        again()
+    assert again().detail["new_records"] == 25
 
 
 def test_two_runs_of_one_backup_at_once_leave_one_whole_backup(stand: Stand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,29 @@ def test_a_broker_that_is_killed_in_mid_copy_and_in_mid_restore_costs_time_only(
         stand.said.on_advance = hit
         _restored_at_last(stand, topic)
     assert stand.seen(topic + "_back") == before
+    cluster.stop()
+
+
+def test_a_log_that_was_cut_back_and_has_grown_again_is_read_anew(sandbox: Sandbox) -> None:
+    cluster = KafkaCluster(sandbox, "cutback").start()
+    stand = Stand(cluster)
+    whole, torn = stand.topic("whole", partitions=1), stand.topic("torn", partitions=1)
+    for topic in (whole, torn):
+        for start in range(0, 100, 10):  # a batch each
+            stand.produce(topic, 10, partitions=1, start=start)
+    assert stand.backup().detail["new_records"] == 200
+    cluster.kill()
+    _leave_batches(cluster.nodes[0].data / f"{torn}-0" / f"{0:020d}.log", 6)
+    cluster.start()
+    for topic in (whole, torn):
+        stand.produce(topic, 90, partitions=1, start=1000)
+    manifest = stand.backup()
+    assert manifest.detail["new_records"] == 90 + 150  # a new leader alone is no reason
+    assert [note for note in manifest.notes if "was truncated" in note and torn in note]
+    stand.restore(rename={topic: topic + "_back" for topic in (whole, torn)})
+    for topic in (whole, torn):
+        assert stand.seen(topic + "_back") == stand.seen(topic)
+    assert len(stand.seen(torn)[0]) == 150
     cluster.stop()
 
 
@@ -176,3 +200,15 @@ def _restored_at_last(stand: Stand, topic: str) -> None:
         return True
 
     eventually(restored, within=240, what="it is restored")
+
+
+def _leave_batches(log: Path, count: int) -> None:
+    """Keep the first batches of a segment, as a leader would have it that was behind."""
+    raw = log.read_bytes()
+    end = 0
+    for _ in range(count):
+        (length,) = struct.unpack_from(">i", raw, end + 8)
+        end += 12 + length
+    assert end < len(raw)
+    with log.open("r+b") as opened:
+        opened.truncate(end)

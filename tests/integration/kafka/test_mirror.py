@@ -13,10 +13,10 @@ from confluent_kafka import Consumer
 
 from include.engine import lookout
 from include.engine.contracts import Connection, Stop
-from include.engine.errors import Contended, Misconfigured, PermanentError, Refused
+from include.engine.errors import Contended, Misconfigured, PermanentError, Refused, Unreachable
 from include.engine.model import Verdict
 from include.engine.systems.kafka.client import TP, TopicPlan, open_admin
-from include.engine.systems.kafka.connect import Connect
+from include.engine.systems.kafka.connect import Connect, Status
 from include.engine.systems.kafka.connect_server import ConnectWorker
 from include.engine.systems.kafka.declared import change_configs, create_topics
 from include.engine.systems.kafka.mirror import KafkaMirror
@@ -272,6 +272,22 @@ def test_a_fail_over_moves_the_groups_and_stops_the_copying(
     assert mirror.stopped().endswith("UTC, the site is on fire")
 
 
+def test_a_mirror_counts_as_stopped_when_connect_tells_that_no_task_is_left(
+    stand: Stand, mirror: KafkaMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand.produce(stand.topic("t"), 30)
+    mirror.apply()
+    ask = mirror._connect.status
+    late = [Status(connector="STOPPED", tasks=("RUNNING",)), Status(connector="RUNNING", tasks=("RUNNING",))]
+    monkeypatch.setattr(mirror._connect, "status", lambda name: late.pop() if late else ask(name))
+    mirror.stop("the site is on fire")
+    assert not late  # it has waited for as long as a task ran
+    monkeypatch.setattr(mirror._connect, "status", lambda _: Status(connector="STOPPED", tasks=("RUNNING",)))
+    monkeypatch.setattr("include.engine.systems.kafka.mirror._ENDS", 0.5)
+    with pytest.raises(Unreachable, match="does not say that it has"):
+        mirror.stop("the site is on fire")
+
+
 def test_a_mirror_that_was_failed_over_copies_on_only_when_its_name_is_typed(
     stand: Stand, mirror: KafkaMirror, worker: ConnectWorker, dr: KafkaCluster, sweeping: Sweeping
 ) -> None:
@@ -282,7 +298,8 @@ def test_a_mirror_that_was_failed_over_copies_on_only_when_its_name_is_typed(
     cut = mirror.cut(clock)
     mirror.stop("failed over at noon, the site is on fire")
     connect, name = Connect(worker.connection()), connector_name(mirror.name)
-    _until(lambda: connect.status(name).connector == "STOPPED")
+    # Not only soon: from now on somebody writes to the copy.
+    assert (connect.status(name).connector, connect.status(name).tasks) == ("STOPPED", ())
     planned = mirror.plan()
     assert set(planned.stopped) == {name, heartbeat_name(mirror.name)}
     assert f"resume {name}, which is STOPPED" in planned.changes

@@ -154,12 +154,13 @@ def test_a_crc_that_is_not_there_is_no_proof_of_damage(line: str) -> None:
     assert not isinstance(told.value, Corrupt)
 
 
-def test_parts_are_hashed_one_by_one(snapshot: Path) -> None:
+def test_parts_are_hashed_one_by_one_and_the_whole_in_the_same_reading(snapshot: Path) -> None:
     path = snapshot / f"{NAME}-Data.db"
     said = run(node_scripts.part_digests(str(path), 100_000, 40_000)).splitlines()
     content = path.read_bytes()
     parts = [content[:40_000], content[40_000:80_000], content[80_000:]]
-    assert said == [f"P {n} {hashlib.sha256(part).hexdigest()}" for n, part in enumerate(parts, start=1)]
+    digests = [f"P {n} {hashlib.sha256(part).hexdigest()}" for n, part in enumerate(parts, start=1)]
+    assert said == [*digests, f"W {hashlib.sha256(content).hexdigest()}"]
 
 
 def test_ten_thousand_files_are_listed_and_hashed(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import NotFound
-from include.engine.model import DestinationKind, DrillReport, Manifest, Restored, System, Target, backup_id
+from include.engine.model import (
+    DestinationKind,
+    DrillReport,
+    Manifest,
+    Restored,
+    RestorePlan,
+    System,
+    Target,
+    backup_id,
+)
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.systems.kafka.backup import KafkaSource, open_source
@@ -224,7 +233,7 @@ class Stand:
     def copy(self, set_id: str, *, full: bool = False) -> Manifest:
         return backup.copy(self.pipeline, set_id, TARGET, progress=self.said, stop=self.stop, clock=clock, full=full)
 
-    def restore(
+    def plan(
         self,
         *,
         rename: Mapping[str, str] | None = None,
@@ -234,20 +243,27 @@ class Stand:
         append: bool = False,
         backup_: str | None = None,
         access: bool | None = None,
-    ) -> Restored:
-        plan = restore.plan(
+        destination: DestinationKind = DestinationKind.SERVER,
+    ) -> RestorePlan:
+        return restore.plan(
             self.pipeline,
             TARGET,
             point=point,
             backup=backup_,
-            destination=DestinationKind.SERVER,
+            destination=destination,
             server=server,
             confirm=str(TARGET),
             only=only,
             rename=rename,
             append=append,
             access=access,
+            clock=clock,
         )
+
+    def restore(self, **wishes: Any) -> Restored:
+        return self.carry_out(self.plan(**wishes))
+
+    def carry_out(self, plan: RestorePlan) -> Restored:
         return restore.restore(
             self.pipeline, plan, reason="a test of restores", by="test", progress=self.said, stop=self.stop, clock=clock
         )

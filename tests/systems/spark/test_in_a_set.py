@@ -17,7 +17,7 @@ from include.engine.model import Cut, DestinationKind, Moved, Position, Restored
 from include.engine.sandbox.process import ServerSpec
 from include.engine.systems.spark.backup import open_source
 from include.engine.systems.spark.settings import Settings
-from include.engine.verbs import backup, restore_set
+from include.engine.verbs import backup, restore, restore_set
 from include.engine.verbs.pipeline import Terms
 from include.engine.verbs.wishes import Wishes
 from tests.cli.paper import Paper as OnPaper
@@ -42,6 +42,8 @@ def test_positions_that_nobody_told_leave_the_checkpoint_that_is_there_as_it_was
     with pytest.raises(Incomplete, match="t-1 at 71"):  # of partition 1, nobody told
         paper.restored(f"{tmp_path}/checkpoint", moved=[Moved(before=before, after=after)])
     assert contents(paper) == there
+    with pytest.raises(Refused, match="is not empty"):  # nor does it count as what a restore has left that died
+        restore.plan(paper.pipeline, TARGET, path=f"{tmp_path}/checkpoint")
 
 
 def test_a_damaged_backup_leaves_the_checkpoint_that_is_there_as_it_was(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ class Paper:
         backup.freeze(self.pipeline, SET, [TARGET], clock=clock)
         backup.copy(self.pipeline, SET, TARGET, progress=Quiet(), stop=Stop(), clock=clock)
 
-    def restored(self, path: str, **how: Any) -> Restored:
-        there: dict[str, Any] = {"destination": DestinationKind.DIRECTORY, "path": path, "confirm": str(TARGET)}
+    def restored(self, path: str, confirm: str = str(TARGET), **how: Any) -> Restored:
+        there: dict[str, Any] = {"destination": DestinationKind.DIRECTORY, "path": path, "confirm": confirm}
         plan = restore.plan(self.pipeline, TARGET, **there)
         who: dict[str, Any] = {"reason": "a test asks for it", "by": "tests", **how}
         return restore.restore(self.pipeline, plan, progress=Quiet(), stop=Stop(), clock=clock, **who)
@@ -154,6 +154,71 @@ def test_a_restore_in_place_keeps_what_was_said_and_who_launched_and_lets_nobody
     paper.journal.say("drain", reason="a new cluster tonight", by="tests", clock=clock)
     paper.restored(f"{paper.folder}/checkpoint")
     assert (paper.journal.wish().action, paper.journal.wish().by) == ("drain", "tests")
+
+
+def killed_while_it_writes(paper: Paper, monkeypatch: pytest.MonkeyPatch, path: str, **how: Any) -> None:
+    """Restore, and die when a part of the checkpoint is there."""
+    upload = Bucket.upload
+
+    def dying(bucket: Bucket, key: str, chunks: Any) -> Any:
+        if "/offsets/" in key:
+            raise KeyboardInterrupt
+        return upload(bucket, key, chunks)
+
+    with monkeypatch.context() as once:
+        once.setattr(Bucket, "upload", dying)
+        with pytest.raises(KeyboardInterrupt):
+            paper.restored(path, **how)
+
+
+def test_a_restore_that_was_killed_while_it_wrote_is_done_again_without_leave(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = paper.folder / "restored"
+    killed_while_it_writes(paper, monkeypatch, str(there))
+    left = {path.name for path in there.iterdir()}
+    assert left == {"users", "_mainstay"}
+    plan = restore.plan(paper.pipeline, TARGET, destination=DestinationKind.DIRECTORY, path=str(there))
+    assert plan.would_overwrite == ()
+    (there / "precious").touch()
+    with pytest.raises(Refused, match="it holds precious"):
+        restore.plan(paper.pipeline, TARGET, destination=DestinationKind.DIRECTORY, path=str(there))
+    (there / "precious").unlink()
+    assert paper.restored(str(there), confirm="").verdict is Verdict.PASS
+    assert not (there / "_mainstay" / "restoring.json").exists()
+    with pytest.raises(Refused, match="is not empty"):  # it is whole now
+        restore.plan(paper.pipeline, TARGET, destination=DestinationKind.DIRECTORY, path=str(there))
+
+
+def test_what_a_killed_restore_has_left_is_nobodys_to_throw_away_once_a_job_has_run_on_it(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{paper.folder}/checkpoint"
+    killed_while_it_writes(paper, monkeypatch, path)
+    there: dict[str, Any] = {"destination": DestinationKind.DIRECTORY, "path": path}
+    assert restore.plan(paper.pipeline, TARGET, **there).would_overwrite == ()
+    paper.journal.claim(1, f"mainstay-{TARGET.name}-1", reason="a test", clock=clock)
+    with pytest.raises(Refused, match="is not empty"):
+        restore.plan(paper.pipeline, TARGET, **there)
+
+
+def test_a_restore_that_is_refused_because_the_job_runs_leaves_no_leave_to_overwrite(paper: Paper) -> None:
+    plan = restore.plan(
+        paper.pipeline,
+        TARGET,
+        destination=DestinationKind.DIRECTORY,
+        path=f"{paper.folder}/checkpoint",
+        confirm=str(TARGET),
+    )
+    paper.journal.claim(1, f"mainstay-{TARGET.name}-1", reason="a test", clock=clock)
+    driver = _driver(paper)
+    driver.start(ServerSpec(command=["sleep", "600"], directory=paper.folder / "engine"))
+    who: dict[str, Any] = {"reason": "a test asks for it", "by": "tests"}
+    with pytest.raises(Refused, match="is running"):
+        restore.restore(paper.pipeline, plan, progress=Quiet(), stop=Stop(), clock=clock, **who)
+    driver.stop()
+    with pytest.raises(Refused, match="is not empty"):
+        restore.plan(paper.pipeline, TARGET, destination=DestinationKind.DIRECTORY, path=f"{paper.folder}/checkpoint")
 
 
 def test_a_job_that_was_lost_with_its_checkpoint_rests_until_somebody_says_run(paper: Paper) -> None:

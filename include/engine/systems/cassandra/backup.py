@@ -23,7 +23,7 @@ from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
-from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transfer import Sender
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 
@@ -67,7 +67,7 @@ class CassandraSource:
         :raises Unreachable: when a node is down
         """
         with session(self._connection) as cql:
-            taken = snapshot.take(cql, self._settings, self._connection, backup, clock)
+            taken = snapshot.take(cql, self._settings, self._connection, snapshot.owner_of(self.target, backup), clock)
         return Cut(at=taken.at, position=taken.cut.tag, detail=msgspec.to_builtins(taken.cut))
 
     def copy(self, job: CopyJob) -> Manifest:
@@ -106,7 +106,7 @@ class CassandraSource:
         :raises Unreachable: when a node does not answer; its snapshot vanishes when its TTL runs out
         """
         with session(self._connection) as cql:
-            snapshot.release(cql, self._settings, self._connection, backup)
+            snapshot.release(cql, self._settings, self._connection, snapshot.owner_of(self.target, backup))
 
     def inventory_gaps(self) -> Sequence[str]:
         """Name the keyspaces that no backup of this target holds, but those that are left out on purpose."""
@@ -181,7 +181,6 @@ class CassandraSource:
                     claimed[sha256] = file.bytes
                     todo[share.node.host_id][sha256] = file
         job.progress.stage(f"send {self.target}", sum(claimed.values()))
-        counted = OneAtATime(job.progress)
 
         def one(share: NodeFiles) -> None:
             sender = Sender(
@@ -190,7 +189,7 @@ class CassandraSource:
                 shared=job.shared,
                 at_once=self._settings.uploads_at_once,
                 rate=self._settings.bandwidth_bytes,
-                progress=counted,
+                progress=job.progress,
                 stop=job.stop,
                 timeout=self._settings.timeout.total_seconds(),
                 allowed=lambda: self._wait_for_window(job),

@@ -61,7 +61,7 @@ class LastingSandbox:
         busy = Contended(
             f"another process is restoring into the sandbox {self.name}", hint="wait for it: it restores the same"
         )
-        with exclusive(sandbox.root / "run" / "restoring.lock", busy=busy):
+        with exclusive(sandbox.root / "run" / "restoring.lock", busy=busy), sandbox.restoring():
             (sandbox.root / _DONE).unlink(missing_ok=True)
             sandbox.stop()
             server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap)

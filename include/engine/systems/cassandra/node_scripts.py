@@ -9,7 +9,7 @@ from msgspec import Struct
 from include.engine.sharing import SignedRequest
 from include.engine.systems.cassandra.transport import quote
 
-_TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail"
+_TOOLS = "awk curl cut df find gzip head od sed sha256sum stat tail tee"
 _FILES_A_COMMAND, _FOLDERS_A_COMMAND = 200, 100
 # sha256sum puts a backslash before the line of a name that it had to quote.
 _DIGEST_LINES = "sed 's/^\\\\\\{0,1\\}\\([0-9a-f]\\{64\\}\\) [ *]/S \\1 /'"
@@ -126,12 +126,16 @@ def _crc_by_gzip(path: str) -> str:
 
 
 def part_digests(path: str, size: int, part: int) -> str:
-    """Print ``P number digest`` for each part of a large file."""
+    """Print ``P number digest`` for each part of a large file, then ``W digest`` of the parts together.
+
+    All of them are of one reading: the digests of the parts are believed because the whole is what its name says.
+    """
     parts = (
-        f'echo "P {number} $({_slice(path, offset, part)} | sha256sum | cut -c 1-64)"'
+        f'echo "P {number} $({_slice(path, offset, part)} | tee /dev/fd/3 | sha256sum | cut -c 1-64)" >&4'
         for number, offset in enumerate(range(0, size, part), start=1)
     )
-    return "\n".join([_POLITE, *parts])
+    whole = "} 3>&1 | sha256sum | sed 's/^\\([0-9a-f]*\\).*/W \\1/'; } 4>&1"
+    return "\n".join([_POLITE, "{ {", *parts, whole])
 
 
 def uploads(transfers: Sequence[Transfer], *, rate: int | None) -> str:

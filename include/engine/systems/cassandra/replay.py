@@ -17,7 +17,7 @@ from include.engine.sandbox.accounts import own_tree
 from include.engine.store.bucket import Bucket
 from include.engine.systems.cassandra.archive import CommitLogArchive
 from include.engine.systems.cassandra.commit_logs import Segment, needed, rounds
-from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.threads import side_by_side
 
 if TYPE_CHECKING:
     from include.engine.systems.cassandra.server import CassandraServer
@@ -78,8 +78,7 @@ def _fetch(job: RestoreJob, segments: Sequence[Segment], directory: Path) -> Non
 
     :raises PermanentError: when they cannot be written
     """
-    progress = OneAtATime(job.progress)
-    progress.stage("fetch commit logs", sum(segment.bytes for segment in segments))
+    job.progress.stage("fetch commit logs", sum(segment.bytes for segment in segments))
 
     def one(segment: Segment) -> None:
         place = directory / segment.host_id / segment.name
@@ -90,7 +89,7 @@ def _fetch(job: RestoreJob, segments: Sequence[Segment], directory: Path) -> Non
                 for chunk in job.reader.read(entry):
                     job.stop.check()
                     stream.write(chunk)
-                    progress.advance(len(chunk))
+                    job.progress.advance(len(chunk))
         except OSError as error:
             raise PermanentError(
                 f"{place} cannot be written: {error.strerror}", hint="free space there, then run the restore again"

@@ -22,7 +22,7 @@ from include.engine.systems.cassandra.commit_logs import Segment, folder_of, key
 from include.engine.systems.cassandra.node_scripts import digests, segments
 from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
-from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import quote, transport_to
 
 _TICK = 0.2
@@ -51,7 +51,7 @@ class CommitLogShipper:
         self.bucket = bucket
         self._settings = settings
         self._connection = connection
-        self._progress = OneAtATime(progress)
+        self._progress = progress
 
     def ship(self, stop: Stop) -> int:
         """Ship what is there now, on all nodes, and give the number of segments.  One node's error does not hinder the others.

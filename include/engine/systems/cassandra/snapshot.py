@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from include.engine.contracts import Clock, Connection
 from include.engine.errors import Contended, Incomplete, MainstayError, NotFound
+from include.engine.model import Target
 from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.control import Control, control_of
 from include.engine.systems.cassandra.cut import SnapshotCut
@@ -46,9 +47,10 @@ class Taken(Struct, frozen=True):
     cut: SnapshotCut
 
 
-def take(cql: Cql, settings: Settings, connection: Connection, backup: str, clock: Clock) -> Taken:
+def take(cql: Cql, settings: Settings, connection: Connection, owner: str, clock: Clock) -> Taken:
     """Snapshot all nodes at once; again, when the schema changed in the middle.
 
+    :param owner: see :func:`owner_of`
     :raises Unreachable: when a node is down: a backup without it would be incomplete
     :raises Incomplete: when the inventory leaves out all that there is
     :raises Contended: when the schema never stands still, or a node joins meanwhile
@@ -60,11 +62,11 @@ def take(cql: Cql, settings: Settings, connection: Connection, backup: str, cloc
         require_all_up(cql, nodes)
     keyspaces, known = naming.result(), knowing.result()
     if not keyspaces:
-        return _of_nothing(cql, settings, nodes, backup, clock)
+        return _of_nothing(cql, settings, nodes, owner, clock)
     with ThreadPoolExecutor(1, thread_name_prefix="control") as beside:
         # A TLS handshake with each node takes as long as the reading of the samples: both at once.
         opening = beside.submit(_controls, settings, connection, nodes)
-        return _take(cql, settings, nodes, keyspaces, known=known, opening=opening, backup=backup, clock=clock)
+        return _take(cql, settings, nodes, keyspaces, known=known, opening=opening, owner=owner, clock=clock)
 
 
 def _take(
@@ -75,30 +77,29 @@ def _take(
     *,
     known: Mapping[str, frozenset[str]],
     opening: Future[tuple[dict[str, Control], list[str]]],
-    backup: str,
+    owner: str,
     clock: Clock,
 ) -> Taken:
     stillness = Stillness(settings, nodes, keyspaces, lambda node: data_directories(cql, node))
     for _ in range(_TRIES):
         require_agreement(cql, nodes)
-        before = read_schema(cql, keyspaces)
+        before, table_ids = _described(cql, keyspaces)
         sampler = Sampler(cql, consistency="ALL")
-        effort = Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=backup, clock=clock)
+        effort = Effort(ranges=settings.sample_ranges, rows=settings.sample_rows, seed=owner, clock=clock)
         looked, first = _read_first(sampler, stillness, before, effort)
         controls, notes = opening.result()
         # Unique to the attempt: a second one can neither meet nor clear what the first has frozen.
-        tag = _tag(backup)
+        tag = _tag(owner)
         at = clock()
         try:
             skew = _all_at_once(controls, tag, keyspaces, settings.snapshot_ttl)
-            with ThreadPoolExecutor(5, thread_name_prefix="after") as beside:
+            with ThreadPoolExecutor(4, thread_name_prefix="after") as beside:
                 quiet = beside.submit(_quiet, sampler, first, stillness, looked)
-                after = beside.submit(read_schema, cql, keyspaces)
-                ids = beside.submit(_table_ids, cql, keyspaces)
+                described = beside.submit(_described, cql, keyspaces)
                 cluster = beside.submit(cluster_name, cql)
                 knowing = beside.submit(acquaintances, cql, nodes)
-            samples, table_ids, name = quiet.result(), ids.result(), cluster.result()
-            same = after.result().fingerprint() == before.fingerprint()
+            samples, name, (after, ids) = quiet.result(), cluster.result(), described.result()
+            same = after.fingerprint() == before.fingerprint() and ids == table_ids
             require_no_newcomer(known, knowing.result())
         except MainstayError:
             clear(list(controls.values()), tag, keyspaces)
@@ -125,7 +126,7 @@ def _take(
     )
 
 
-def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: str, clock: Clock) -> Taken:
+def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], owner: str, clock: Clock) -> Taken:
     """Note that no node knows a keyspace of a user.  No snapshot is taken: without names it would be one of the system's.
 
     :raises Contended: when one was made just now
@@ -139,7 +140,7 @@ def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: s
             hint="run it again: it will be in the next snapshot",
         )
     cut = SnapshotCut(
-        tag=_tag(backup),
+        tag=_tag(owner),
         cluster=cluster_name(cql),
         nodes=nodes,
         keyspaces=(),
@@ -152,8 +153,13 @@ def _of_nothing(cql: Cql, settings: Settings, nodes: tuple[Node, ...], backup: s
     return Taken(at, cut)
 
 
-def _tag(backup: str) -> str:
-    return f"{PREFIX}-{backup}-{uuid.uuid4().hex[:8]}"
+def owner_of(target: Target, backup: str) -> str:
+    """Name what all attempts of *target* at *backup* have taken: another target may be on the same ring, in the same set."""
+    return f"{PREFIX}-{backup}-{target.name}"
+
+
+def _tag(owner: str) -> str:
+    return f"{owner}-{uuid.uuid4().hex[:8]}"
 
 
 def _read_first(
@@ -175,13 +181,17 @@ def _quiet(
     return keep_quiet(sampler, first, stillness.since(looked))
 
 
-def release(cql: Cql, settings: Settings, connection: Connection, backup: str) -> None:
-    """Clear all snapshots that any attempt at *backup* has taken.  Tries all nodes before it raises the first error."""
+def release(cql: Cql, settings: Settings, connection: Connection, owner: str) -> None:
+    """Clear all snapshots that any attempt of *owner* has taken.  Tries all nodes before it raises the first error.
+
+    Those of keyspaces that the target leaves out are another pipeline's, which has a target of the same name.
+    """
 
     def one(node: Node) -> MainstayError | None:
         try:
             rows = cql.rows("SELECT name, keyspace_name FROM system_views.snapshots", at=node)
-            mine = [row for row in rows if str(row["name"]).startswith(f"{PREFIX}-{backup}-")]
+            named = [row for row in rows if str(row["name"]).rpartition("-")[0] == owner]
+            mine = [row for row in named if settings.covers(row["keyspace_name"])]
             if mine:
                 control, _ = control_of(settings, node.address, connection, transport_to(settings, node.address))
                 for tag in sorted({row["name"] for row in mine}):
@@ -253,6 +263,13 @@ def _keyspaces(cql: Cql, settings: Settings) -> list[str]:
             hint="take one of them out of `exclude`, or take the target out of the inventory",
         )
     return wanted
+
+
+def _described(cql: Cql, keyspaces: Sequence[str]) -> tuple[Schema, dict[str, str]]:
+    """Read the schema, and the ids of the tables beside it: one that is dropped and made again reads the same."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ids") as beside:
+        ids = beside.submit(_table_ids, cql, keyspaces)
+        return read_schema(cql, keyspaces), ids.result()
 
 
 def _table_ids(cql: Cql, keyspaces: Sequence[str]) -> dict[str, str]:

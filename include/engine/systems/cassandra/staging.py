@@ -28,7 +28,7 @@ from include.engine.systems.cassandra.landing import Landing
 from include.engine.systems.cassandra.ring import data_directories
 from include.engine.systems.cassandra.selection import StoredFile, require_taken
 from include.engine.systems.cassandra.sstableloader import Loader
-from include.engine.systems.cassandra.threads import OneAtATime, side_by_side
+from include.engine.systems.cassandra.threads import side_by_side
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ class OnNodes:
 
     def fetch(self) -> None:
         """Let the nodes fetch (see :class:`Staging`)."""
-        progress = OneAtATime(self._job.progress)
 
         def fetch_on(node: Node) -> None:
             fetch.to_node(
@@ -104,7 +103,7 @@ class OnNodes:
                 self._places[node.host_id],
                 self._shared,
                 self._transport(node),
-                progress=progress,
+                progress=self._job.progress,
                 stop=self._job.stop,
                 timeout=self._timeout,
                 rate=self._settings.restore_bandwidth_bytes,

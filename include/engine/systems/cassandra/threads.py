@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
-
-from include.engine.contracts import Progress
 
 NODES_AT_ONCE = 32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class OneAtATime:
-    """Progress for many threads (see ``contracts.Progress``): implementations are written for one."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-
-    def stage(self, name: str, total_bytes: int | None = None) -> None:
-        """Begin a stage."""
-        with self._lock:
-            self._progress.stage(name, total_bytes)
-
-    def advance(self, bytes_: int) -> None:
-        """Count bytes."""
-        with self._lock:
-            self._progress.advance(bytes_)
-
-    def say(self, text: str) -> None:
-        """Tell one event."""
-        with self._lock:
-            self._progress.say(text)
 
 
 def side_by_side(

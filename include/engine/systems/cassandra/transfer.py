@@ -125,34 +125,51 @@ def pieces(
 
     :param large: files of more bytes go in parts
     :param again: the digests of objects that are there, and are to be replaced
+    :raises Corrupt: when a large file reads otherwise than it was hashed; nothing has begun then
     """
-    found: list[Piece] = []
+    small = {sha256: file for sha256, file in files.items() if file.bytes <= large}
+    found = [
+        Piece(sha256=sha256, path=file.path, bytes=file.bytes, again=sha256 in again) for sha256, file in small.items()
+    ]
+    cut = {sha256: _parts(sender, sha256, file, large) for sha256, file in files.items() if sha256 not in small}
     begun: list[tuple[str, str, int]] = []
-    for sha256, file in files.items():
-        if file.bytes <= large:
-            found.append(Piece(sha256=sha256, path=file.path, bytes=file.bytes, again=sha256 in again))
-            continue
-        part = max(min(_PART, large), -(-file.bytes // 10_000))
-        printed = sender.transport.run(
-            node_scripts.part_digests(file.path, file.bytes, part), timeout=sender.timeout, stop=sender.stop
-        )
+    for sha256, parts in cut.items():
         upload = sender.shared.begin_parts(sha256)
-        begun.append((sha256, upload, file.bytes))
-        for line in printed.splitlines():
-            _, number, part_sha256 = line.split()
-            offset = (int(number) - 1) * part
-            found.append(
-                Piece(
-                    sha256=sha256,
-                    path=file.path,
-                    bytes=min(part, file.bytes - offset),
-                    offset=offset,
-                    number=int(number),
-                    upload=upload,
-                    part_sha256=part_sha256,
-                )
-            )
+        begun.append((sha256, upload, files[sha256].bytes))
+        found += [msgspec.structs.replace(part, upload=upload) for part in parts]
     return found, begun
+
+
+def _parts(sender: Sender, sha256: str, file: SnapshotFile, large: int) -> list[Piece]:
+    """Cut a large file, and prove that its parts make what *sha256* names.
+
+    A store compares each part with the part's digest and nothing with the whole's: parts of a wrong reading would take the place
+    of an object that is right.
+    """
+    size = max(min(_PART, large), -(-file.bytes // 10_000))
+    script = node_scripts.part_digests(file.path, file.bytes, size)
+    printed = sender.transport.run(script, timeout=sender.timeout, stop=sender.stop).splitlines()
+    *lines, whole = printed or [""]
+    if whole != f"W {sha256}":
+        raise Corrupt(
+            f"{sender.where}: {file.path} reads otherwise than it was hashed a moment ago, or has vanished",
+            hint="look at the disk of that node and whether the snapshot is still there, then run it again",
+        )
+    found: list[Piece] = []
+    for line in lines:
+        _, number, part_sha256 = line.split()
+        offset = (int(number) - 1) * size
+        found.append(
+            Piece(
+                sha256=sha256,
+                path=file.path,
+                bytes=min(size, file.bytes - offset),
+                offset=offset,
+                number=int(number),
+                part_sha256=part_sha256,
+            )
+        )
+    return found
 
 
 def send(sender: Sender, todo: Sequence[Piece]) -> None:

@@ -25,12 +25,13 @@ from include.engine.systems.kafka import detail as details
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import Admin, ConfigEntry, TopicState, open_admin
 from include.engine.systems.kafka.cut import KafkaCut
+from include.engine.systems.kafka.cut_back import cut_back
 from include.engine.systems.kafka.declared import read_declared, topic_configs
 from include.engine.systems.kafka.detail import TOPICS_ENTRY, Gap, KafkaDetail, Saved, SegmentRef, TopicDetail
 from include.engine.systems.kafka.held import hanging, held, reaches
 from include.engine.systems.kafka.isolation import Child
 from include.engine.systems.kafka.left_out import left_out
-from include.engine.systems.kafka.planning import Policy, Previous, ReadPlan, overlapping, plan_reads, runs
+from include.engine.systems.kafka.planning import Policy, Previous, outlived, overlapping, plan_reads, runs
 from include.engine.systems.kafka.ranges import Range, SegmentFacts
 from include.engine.systems.kafka.settings import Settings
 
@@ -69,13 +70,28 @@ class KafkaSource:
             declared = read_declared(admin)
             version = admin.version()
             newest = details.newest([manifest for manifest in job.history if manifest.cut.at < job.cut.at])
-            previous = None if job.full or newest is None else _previous(newest)
-            plan = self._plan(job, cut, previous, described)
-            copied = _Copying(self, job).run(plan.ranges)
+            damaged = newest is not None and newest.manifest.id in job.doubted
+            previous = None if job.full or newest is None else _previous(newest, damaged=damaged)
+            policies = {name: Policy.of(topic) for name, topic in described.items()}
+            plan = plan_reads(
+                cut,
+                previous,
+                policies=policies,
+                seconds_since=_age(job, previous),
+                keep_expired=self.settings.keep_expired,
+                cut_back=cut_back(admin, cut, previous.cut) if previous else (),
+            )
+            copied = _Copying(self, job, again=job.full or damaged).run(plan.ranges)
             _still_there(admin, cut)
+            late = outlived(plan, policies, _age(job, previous))
         segments = sorted(
             [*plan.kept, *copied.segments], key=lambda s: (s.facts.topic, s.facts.partition, s.facts.first)
         )
+        if late:
+            raise Incomplete(
+                f"reading took until tombstones of {', '.join(late[:5])} may have gone since the last backup",
+                hint="run it again: it reads these topics anew",
+            )
         doubled = overlapping(segments)
         if doubled:
             raise Incomplete(f"segments overlap: {', '.join(doubled[:3])}", hint="run it again with a full backup")
@@ -109,15 +125,6 @@ class KafkaSource:
         with open_admin(self.connection) as admin:
             return left_out(admin, self.settings, self.target)
 
-    def _plan(
-        self, job: CopyJob, cut: KafkaCut, previous: Previous | None, described: dict[str, TopicDetail]
-    ) -> ReadPlan:
-        since = (job.cut.at - previous.at).total_seconds() if previous else 0.0
-        policies = {name: _policy(topic) for name, topic in described.items()}
-        return plan_reads(
-            cut, previous, policies=policies, seconds_since=since, keep_expired=self.settings.keep_expired
-        )
-
 
 @dataclass
 class _Copied:
@@ -129,11 +136,15 @@ class _Copied:
 
 
 class _Copying:
-    """The readers and the uploads of one run."""
+    """The readers and the uploads of one run.
 
-    def __init__(self, source: KafkaSource, job: CopyJob) -> None:
+    :param again: store segments over what is there under the same names
+    """
+
+    def __init__(self, source: KafkaSource, job: CopyJob, *, again: bool) -> None:
         self._source = source
         self._job = job
+        self._again = again
         self._room = threading.Semaphore(_UPLOADS)
         self._copied = _Copied()
         self._lock = threading.Lock()
@@ -196,7 +207,7 @@ class _Copying:
     def _store(self, facts: SegmentFacts, raw: bytes) -> None:
         try:
             name = f"{facts.topic}/{facts.partition}/{facts.first:020d}-{facts.last:020d}.parquet"
-            entry = self._job.writer.share(name, raw, original_bytes=facts.raw_bytes)
+            entry = self._job.writer.share(name, raw, original_bytes=facts.raw_bytes, again=self._again)
         finally:
             self._room.release()
         with self._lock:
@@ -236,17 +247,14 @@ def _described(topic: TopicState, configs: dict[str, ConfigEntry]) -> TopicDetai
     return TopicDetail(id=topic.id, partitions=len(topic.partitions), factor=topic.factor, configs=configs)
 
 
-def _policy(topic: TopicDetail) -> Policy:
-    cleanup = topic.configs.get("cleanup.policy")
-    live = topic.configs.get("delete.retention.ms")
-    return Policy(
-        compacted=cleanup is not None and "compact" in (cleanup.value or ""),
-        tombstones_live=float((live.value if live else None) or 86_400_000) / 1000,
-    )
+def _age(job: CopyJob, previous: Previous | None) -> float:
+    """Give the seconds that tombstones have had to go: from the cut that is built on until now, not until the new cut."""
+    return (job.clock() - previous.at).total_seconds() if previous else 0.0
 
 
-def _previous(saved: Saved) -> Previous:
+def _previous(saved: Saved, *, damaged: bool) -> Previous:
     return Previous(
+        damaged=damaged,
         backup=saved.manifest.id,
         at=saved.manifest.cut.at,
         topics=saved.detail.topics,
@@ -271,16 +279,17 @@ def _manifest(
         msgspec.json.encode({"cut": cut, "topics": found.topics, "declared": found.declared})
     )
     own = job.writer.write(TOPICS_ENTRY, [document])
-    oldest = [s.facts.oldest for s in found.segments if s.facts.oldest >= 0]
-    since = datetime.fromtimestamp(min(oldest) / 1000, UTC) if oldest else job.cut.at
     to = reaches(found.held, job.cut.at)
+    # No later than that: what a producer has stamped in microseconds is of a year that no calendar has.
+    oldest = [s.facts.oldest for s in found.segments if 0 <= s.facts.oldest < to.timestamp() * 1000]
+    since = datetime.fromtimestamp(min(oldest) / 1000, UTC) if oldest else to
     return Manifest(
         id=job.id,
         target=job.target,
         kind=Kind.FULL,  # it names all that it needs: nothing else has to be kept for it
         started=started,
         finished=job.clock(),
-        recoverable_from=min(since, to),
+        recoverable_from=since,
         recoverable_to=to,
         cut=job.cut,
         entries=(own, *(entries[segment.entry] for segment in found.segments)),

@@ -27,6 +27,7 @@ LATEST, EARLIEST, NEWEST = -1, -2, -3  # ListOffsets' own numbers; NEWEST is the
 _PATIENCE = 30.0  # seconds that a question may be repeated: an election takes up to ten
 _REQUEST_MS = 30_000  # that one request may take, at most: less for who has less time
 _SETUP_MS = {"ms": _REQUEST_MS // 3, "max_ms": _REQUEST_MS}  # likewise, the making of a connection; more after failures
+_WITHOUT_MEMBERS = ("", "Unknown", "Empty", "Dead")  # states of groups
 Answer = TypeVar("Answer")
 
 
@@ -121,12 +122,12 @@ class Admin:
         :param committed: do not look past the first open transaction
         :raises NotFound: when a partition does not exist
         """
-        return {tp: offset for tp, (offset, _) in self.offsets_and_times(partitions, when, committed=committed).items()}
+        return {tp: at for tp, (at, _) in self.offsets_and_epochs(partitions, when, committed=committed).items()}
 
-    def offsets_and_times(
+    def offsets_and_epochs(
         self, partitions: Iterable[TP], when: int, *, committed: bool = True
     ) -> dict[TP, tuple[int, int]]:
-        """Give each partition's offset at *when* and the timestamp that goes with it (-1 when the broker gives none)."""
+        """Give each partition's offset at *when* and the epoch of the leader that tells it (-1 when it tells none)."""
         from kafka import TopicPartition
 
         wanted = {TopicPartition(*tp): when for tp in partitions}
@@ -134,12 +135,20 @@ class Admin:
             return {}
         isolation = 1 if committed else 0
         found = self.ask("offsets", lambda: self.client.list_partition_offsets(wanted, isolation_level=isolation))
-        return {TP(tp.topic, tp.partition): (at.offset, at.timestamp) for tp, at in found.items()}
+        return {
+            TP(tp.topic, tp.partition): (at.offset, -1 if at.leader_epoch is None else at.leader_epoch)
+            for tp, at in found.items()
+        }
 
     def groups(self) -> dict[str, str]:
         """Give every group with its type: consumer, classic, share or streams."""
         found = self.ask("the groups", self.client.list_groups)
         return {_field(g, "group_id"): str(_field(g, "group_type") or "classic").lower() for g in found}
+
+    def active_groups(self) -> set[str]:
+        """Name the groups that have members, or are about to; of brokers that tell no state (before 2.6), none."""
+        found = self.ask("the groups", self.client.list_groups)
+        return {_field(g, "group_id") for g in found if str(_field(g, "group_state") or "") not in _WITHOUT_MEMBERS}
 
     def describe_groups(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
         """Describe groups: state and members."""
@@ -191,8 +200,15 @@ class Admin:
 
     def delete_groups(self, groups: Collection[str]) -> None:
         """Remove groups; those that are not there are no error."""
+        from kafka import errors as theirs
+
+        def attempt() -> None:
+            for group, said in self.client.delete_groups(sorted(groups)).items():
+                if said not in ("OK", "GroupIdNotFoundError"):
+                    raise getattr(theirs, said, theirs.KafkaError)(f"the group {group} was not deleted ({said})")
+
         if groups:
-            self.ask("the groups", lambda: self.client.delete_groups(sorted(groups)))
+            self.ask("the deletion of groups", attempt)
 
     def ask(self, what: str, question: Callable[[], Answer]) -> Answer:
         """Ask, and ask again while the cluster says that it is not ready, until patience ends."""

@@ -28,6 +28,7 @@ class TopicCut(Struct, frozen=True, kw_only=True):
     low: tuple[int, ...]
     high: tuple[int, ...]
     end: tuple[int, ...] = ()  # with what lies behind an open transaction, and so is not in the cut
+    epochs: tuple[int, ...] = ()  # of the leaders that told the ends; -1 when one told none
 
     @property
     def partitions(self) -> int:
@@ -79,7 +80,7 @@ def take(
     partitions = [TP(topic.name, p.index) for topic in topics.values() for p in topic.partitions]
     at = clock()  # before the ends are read: whatever was acknowledged by now is in the cut
     high = admin.offsets(partitions, LATEST, committed=True)
-    end = admin.offsets(partitions, LATEST, committed=False)
+    end = admin.offsets_and_epochs(partitions, LATEST, committed=False)
     low = admin.offsets(partitions, EARLIEST)
     found = KafkaCut(
         cluster=admin.cluster_id(),
@@ -88,7 +89,8 @@ def take(
                 id=topic.id,
                 low=tuple(min(low[TP(name, p.index)], high[TP(name, p.index)]) for p in topic.partitions),
                 high=tuple(high[TP(name, p.index)] for p in topic.partitions),
-                end=tuple(end[TP(name, p.index)] for p in topic.partitions),
+                end=tuple(end[TP(name, p.index)][0] for p in topic.partitions),
+                epochs=tuple(end[TP(name, p.index)][1] for p in topic.partitions),
             )
             for name, topic in topics.items()
         },

@@ -37,6 +37,7 @@ _NOT_CARRIED = (
     "local.retention.ms",
     "local.retention.bytes",
 )
+_LAST_MS = 253_402_300_799_000  # the year 9999: later ones, as those in microseconds, are in no calendar
 _SOON_MS = 3_600_000  # what would be deleted within this time after a restore is of no use to anybody
 
 
@@ -152,6 +153,19 @@ def holding(decisions: Decisions, saved: Saved, now: datetime, *, defaults: Mapp
     return structs.replace(decisions, topics=tuple(topics), warnings=tuple(warnings))
 
 
+def expiring(decisions: Decisions, saved: Saved, now: datetime, *, there: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Name the limits of topics that are appended to which would delete at once what is appended: they are not ours to lift.
+
+    :param there: what holds for each topic that is there, by its name
+    """
+    return [
+        f"{topic.name}: {key} is {limit} there, and would delete at once what is appended: raise it first"
+        for topic in decisions.topics
+        if decisions.append and topic.name in there
+        for key, limit in _would_expire(topic, saved, now, final=there[topic.name], until=decisions.until).items()
+    ]
+
+
 def back_to(configs: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Give what to set and what to reset so that a topic leaves the load with *configs*."""
     return {k: v for k, v in configs.items() if k in LOADING}, [k for k in LOADING if k not in configs]
@@ -226,7 +240,7 @@ def _reached(saved: Saved, topics: Sequence[str], until: int | None) -> list[str
             oldest[facts.topic] = min(oldest.get(facts.topic, facts.oldest), facts.oldest)
     empty = sorted(topic for topic, time in oldest.items() if time > until)
     if oldest and len(empty) == len(oldest):
-        first = datetime.fromtimestamp(min(oldest.values()) / 1000, UTC)
+        first = datetime.fromtimestamp(min(_LAST_MS, *oldest.values()) / 1000, UTC)
         raise Refused(
             f"no record of the backup {saved.manifest.id} is as old as that point: nothing would come back",
             hint=f"the oldest is of {first.isoformat()}; take an older backup, or a later point",

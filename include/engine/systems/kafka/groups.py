@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow.parquet as pq
 from msgspec import Struct
 
 from include.engine import model
 from include.engine.contracts import Reader, RestoreJob
-from include.engine.systems.kafka.client import TP, Admin
+from include.engine.errors import Contended
+from include.engine.systems.kafka.client import EARLIEST, TP, Admin
 from include.engine.systems.kafka.cut import Position
 from include.engine.systems.kafka.detail import Saved
 from include.engine.systems.kafka.loading import LoadedPartition
@@ -91,6 +92,41 @@ def find(
         )
         for one in found
     )
+
+
+def with_unread(admin: Admin, moved: Sequence[Moved], partitions: Sequence[LoadedPartition]) -> list[Moved]:
+    """Give the positions of groups that have records to read before those that were appended: moved, they would never read them."""
+    bases = {partition.tp: partition.base for partition in partitions}
+    begins = admin.offsets(bases, EARLIEST)
+    stored = admin.committed({one.group for one in moved})
+    found = []
+    for one in moved:
+        at, _ = stored.get(one.group, {}).get(one.target, (bases[one.target], ""))
+        if max(at, begins[one.target]) < bases[one.target]:
+            found.append(one)
+    return found
+
+
+def running(admin: Admin, saved: Saved, topics: Collection[str]) -> list[str]:
+    """Name the groups with a position in *topics* whose consumers run on the destination: they cannot be moved."""
+    active = admin.active_groups()
+    return sorted(
+        group
+        for group, held in saved.cut.groups.items()
+        if group in active and any(position.topic in topics for position in held)
+    )
+
+
+def require_stopped(admin: Admin, saved: Saved, topics: Collection[str]) -> None:
+    """See that every group can be moved, before anything is made or loaded.
+
+    :raises Contended: when a group has members on the destination
+    """
+    if busy := running(admin, saved, topics):
+        raise Contended(
+            f"consumers are running on the destination, in the groups {', '.join(busy[:5])}, which the restore moves",
+            hint="stop the consumers of these groups first, and run it again; nothing was changed",
+        )
 
 
 def apply(admin: Admin, moved: Sequence[Moved]) -> None:

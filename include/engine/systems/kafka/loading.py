@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from include.engine.contracts import Connection, Progress, Reader, Stop
-from include.engine.errors import Corrupt, Incomplete, Refused
+from include.engine.errors import Corrupt, Incomplete, Refused, Unauthorized
 from include.engine.systems.kafka.access import librdkafka_settings
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin, TopicPlan
 from include.engine.systems.kafka.decisions import Decisions, back_to, loading
@@ -29,6 +29,7 @@ from include.engine.systems.kafka.resuming import Begun, compared, divide
 
 WRITERS = 2
 MARKER = "mainstay-restore"
+_OVER = "over"  # what a mark says that nobody let us delete
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Loading:
 
     def prepare(self) -> list[LoadedPartition]:
         """Create the topics, or make those that are there ready; remember where each partition began."""
-        begun = self._admin.committed([self._marker]).get(self._marker, {})
+        begun = begun_at(self._admin, self._marker)
         missing = [topic for topic in self._decisions.topics if not topic.exists]
         create_topics(
             self._admin,
@@ -106,15 +107,14 @@ class Loading:
         for partition in partitions:
             tp = partition.tp
             mark = begun.get(tp)
-            if mark is not None and mark[0] <= ends[tp]:
-                partition.base = mark[0]
-            elif ends[tp] > begins[tp] and not self._decisions.append:
+            partition.base = mark[0] if mark is not None and mark[0] <= ends[tp] else ends[tp]
+            # Also after an attempt that was to append: what it found there is none of the backup's.
+            if partition.base > begins[tp] and not self._decisions.append:
                 raise Refused(
                     f"the topic {partition.name} is there and holds records",
                     hint="restore under another name, delete the topic, or ask for appending",
                 )
-            else:
-                partition.base = ends[tp]
+            if mark is None or partition.base != mark[0]:
                 marks[tp] = (partition.base, "")
         existing = [topic for topic in self._decisions.topics if topic.exists]
         for topic in existing:
@@ -153,7 +153,7 @@ class Loading:
 
     def put_back(self) -> None:
         """Put the configurations back."""
-        begun = self._admin.committed([self._marker]).get(self._marker, {})
+        begun = begun_at(self._admin, self._marker)
         for topic in self._decisions.topics:
             configs = topic.configs
             _, kept = begun.get(TP(topic.name, 0), (0, ""))
@@ -167,7 +167,13 @@ class Loading:
 
     def forget(self) -> None:
         """Forget that there was a restore.  The last thing to do: without the mark, a retry is one over topics with records."""
-        self._admin.delete_groups([self._marker])
+        try:
+            self._admin.delete_groups([self._marker])
+        except (
+            Unauthorized
+        ):  # a mark that counts on would let the same records be appended once only: the second time, none is
+            left = begun_at(self._admin, self._marker)
+            self._admin.commit(self._marker, {tp: (offset, _OVER) for tp, (offset, _) in left.items()})
 
     def _begun(self, partitions: Sequence[LoadedPartition]) -> dict[TP, Begun]:
         """Give how far each partition is, after reading back what is there."""
@@ -236,6 +242,11 @@ class Loading:
     def _kill(self) -> None:
         for child in self._children:
             child.kill()
+
+
+def begun_at(admin: Admin, marker: str) -> dict[TP, tuple[int, str]]:
+    """Give where each partition began when a restore that is not over was begun, and what its topic was then."""
+    return {tp: mark for tp, mark in admin.committed([marker]).get(marker, {}).items() if mark[1] != _OVER}
 
 
 def marker(saved: Saved, names: Mapping[str, str], until: int | None) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from include.engine.contracts import Clock, Connection, Connections
-from include.engine.errors import MainstayError, NotFound, PermanentError, Refused
+from include.engine.errors import MainstayError, NotFound, PermanentError, Refused, Unreachable
 from include.engine.inventory import TargetSettings
 from include.engine.mirroring import MirrorPlan, MirrorProgress
 from include.engine.model import Check, Target
@@ -34,6 +34,7 @@ from include.engine.systems.kafka.translate import Side
 
 _AT_REST = ("STOPPED", "PAUSED")
 _BRIEFLY = 5.0  # seconds to ask for what is good to know
+_ENDS = 60.0  # seconds until a stopped connector has no task: each ends its transaction, and workers rebalance
 _OBEYS = 10.0  # seconds that a connector may go on telling its old state when it was restarted or resumed
 
 
@@ -181,12 +182,17 @@ class KafkaMirror:
 
     def stop(self, why: str = "") -> None:
         """Stop copying; how far it was stays known."""
-        there = self._connect.names()
-        for name in self._wanted:
-            if name in there:
-                self._connect.stop(name)
+        there = [name for name in self._connect.names() if name in self._wanted]
+        for name in there:
+            self._connect.stop(name)
         with suppress(MainstayError), open_admin(self._target) as admin:  # Connect's state is what counts
             notes.stopped(admin, self.name, self.settings, why)
+        # Connect only notes the wish: its tasks may copy on for a while, over what is written to the copy by then.
+        if going := self._await(there, lambda state: state.connector == "STOPPED" and not state.tasks, _ENDS):
+            raise Unreachable(
+                f"{', '.join(going)} was told to stop, and does not say that it has, with all of its tasks",
+                hint="write nothing to the copy yet; see the workers' logs, end those that do not obey, and run it again",
+            )
 
     def stopped(self) -> str:
         """Say which parts were stopped, and when and why as far as it is known; empty when none was.  Needs no source."""
@@ -207,11 +213,15 @@ class KafkaMirror:
                 continue
         return found
 
-    def _await(self, names: Sequence[str], true: Callable[[Status], bool]) -> None:
-        """Wait a little until Connect says what it was told: whoever asks next would take its old state for the answer."""
-        deadline = time.monotonic() + _OBEYS
-        while not all(true(self._connect.status(name)) for name in names) and time.monotonic() < deadline:
+    def _await(self, names: Sequence[str], true: Callable[[Status], bool], patience: float = _OBEYS) -> list[str]:
+        """Wait a little until Connect says what it was told: whoever asks next would take its old state for the answer.
+
+        :return: those that have not obeyed
+        """
+        deadline = time.monotonic() + patience
+        while (left := [n for n in names if not true(self._connect.status(n))]) and time.monotonic() < deadline:
             time.sleep(0.2)
+        return left
 
     def _with_records(self, missing: Sequence[Lag]) -> list[Lag]:
         """Leave out lags that hold markers and aborted records alone: they are never copied, so they would last for ever."""

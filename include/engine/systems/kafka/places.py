@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ def admit_directory(path: str) -> None:
 
 
 def new_cluster(path: Path, name: str) -> KafkaCluster:
-    """Start a cluster of one broker whose data lie below *path*; it stays when we end.
+    """Give a cluster of one broker, not started, whose data lie below *path*; it stays when we end.
 
     Called again with the same directory it is the same cluster, so a restore that died goes on.
 
@@ -44,18 +44,18 @@ def new_cluster(path: Path, name: str) -> KafkaCluster:
             hint="choose a directory outside /root, or open the way to it with chmod o+x",
         )
     home = Home(root=private_directory(path, owner=ourselves(), mode=0o711), account=account)
-    return KafkaCluster(home.sandbox("kafka"), name, quick=False).start()
+    return KafkaCluster(home.sandbox("kafka"), name, quick=False)
 
 
 def lasting_cluster(target: Target, backup: str) -> KafkaCluster:
-    """Start a cluster of one broker in a sandbox that stays; called again, it is the same one."""
+    """Give a cluster of one broker, not started, in a sandbox that stays; called again, it is the same one."""
     name = f"restore-kafka-{target.name[:24]}-{backup.lower()}"
-    return KafkaCluster(Home.of(_PROJECT).sandbox(name), target.name).start()
+    return KafkaCluster(Home.of(_PROJECT).sandbox(name), target.name)
 
 
 @contextmanager
-def sandbox_cluster(target: Target, backup: str) -> Iterator[KafkaCluster]:
+def sandbox_cluster(target: Target) -> Iterator[KafkaCluster]:
     """Start a cluster of one broker that is destroyed at the end, whatever happens."""
-    name = f"drill-{target.name}-{backup}-{os.getpid()}".lower()[:63]
-    with Home.of(_PROJECT).sandbox(name) as sandbox:
+    # Of its own: two drills go on side by side, of one target or of targets whose names begin alike.
+    with Home.of(_PROJECT).sandbox(f"drill-{target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
         yield KafkaCluster(sandbox, "drill").start()

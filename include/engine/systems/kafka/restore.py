@@ -63,6 +63,7 @@ class _Loaded:
     partitions: list[LoadedPartition]
     moved: list[groups.Moved]
     asked: tuple[Moved, ...]  # where the positions are that the job asked about
+    stayed: list[str]  # groups that were not moved, and why
     stages: list[Stage] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
@@ -113,8 +114,10 @@ class KafkaRestore:
         began, path = time.monotonic(), Path(destination.path)
         lasting = destination.kind is DestinationKind.SANDBOX
         cluster = lasting_cluster(self.target, saved.manifest.id) if lasting else new_cluster(path, self.target.name)
-        stages = [Stage(name="start", seconds=time.monotonic() - began)]
-        return self._into(cluster.connection(), saved, decisions, job, stages=stages)
+        with cluster.sandbox.restoring():  # the broker outlives us, whatever happens
+            cluster.start()
+            stages = [Stage(name="start", seconds=time.monotonic() - began)]
+            return self._into(cluster.connection(), saved, decisions, job, stages=stages)
 
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
@@ -122,7 +125,7 @@ class KafkaRestore:
         saved = details.read(job.chain[-1])
         decisions = _decisions(job.plan)
         began = time.monotonic()
-        with sandbox_cluster(self.target, saved.manifest.id) as cluster:
+        with sandbox_cluster(self.target) as cluster:
             stages = [Stage(name="start", seconds=time.monotonic() - began)]
             restored = self._into(cluster.connection(), saved, decisions, job, stages=stages, thorough=True)
             proved = restored.verdict is Verdict.PASS
@@ -159,14 +162,17 @@ class KafkaRestore:
             target=self.target,
             backup=saved.manifest.id,
             address=address,
-            recovered_to=datetime.fromtimestamp(until / 1000, UTC) if until is not None else saved.manifest.cut.at,
+            # Not the cut: what is behind a transaction that hung at it did not come back.
+            recovered_to=datetime.fromtimestamp(until / 1000, UTC)
+            if until is not None
+            else saved.manifest.recoverable_to,
             stages=(*stages, *loaded.stages),
             checks=tuple(loaded.checks),
             detail={
                 "records": sum(p.records for p in loaded.partitions),
                 "topics": {t.source: t.name for t in decisions.topics},
                 "groups": [msgspec.to_builtins(moved) for moved in loaded.moved],
-                "warnings": list(decisions.warnings),
+                "warnings": [*decisions.warnings, *loaded.stayed],
             },
             moved=loaded.asked,
         )
@@ -191,6 +197,7 @@ def _load(
     loading = Loading(admin, connection, saved, decisions, reader=job.reader, progress=job.progress, stop=job.stop)
     stages = []
     began = time.monotonic()
+    groups.require_stopped(admin, saved, {topic.source for topic in decisions.topics})
     partitions = loading.prepare()
     stages.append(Stage(name="topics", seconds=time.monotonic() - began))
     job.progress.stage("load records", job.plan.bytes_to_fetch)
@@ -204,6 +211,8 @@ def _load(
         stages.append(Stage(name="check records", seconds=time.monotonic() - began, counts=False))
     began = time.monotonic()
     moved = groups.translate(saved, partitions, until=decisions.until, reader=job.reader)
+    stay = groups.with_unread(admin, moved, partitions) if decisions.append else []
+    moved = [one for one in moved if one not in stay]
     groups.apply(admin, moved)
     asked = groups.find(saved, partitions, job, until=decisions.until)
     stages.append(Stage(name="groups", seconds=time.monotonic() - began))
@@ -217,7 +226,11 @@ def _load(
         found += checks.granted(admin, decisions.grants)
     found += checks.after_finish(admin, decisions, moved)
     loading.forget()
-    return _Loaded(partitions=partitions, moved=moved, asked=asked, stages=stages, checks=found)
+    stayed = [
+        f"{one.group} stays where it is in {one.target}: it reads what it has not read yet, then all that was appended"
+        for one in stay
+    ]
+    return _Loaded(partitions=partitions, moved=moved, asked=asked, stayed=stayed, stages=stages, checks=found)
 
 
 def _refreshed(admin: Admin, decisions: Decisions) -> Decisions:

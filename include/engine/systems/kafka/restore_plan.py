@@ -8,9 +8,11 @@ from include.engine.contracts import PlanRequest
 from include.engine.errors import Misconfigured, NotFound
 from include.engine.model import Destination, Manifest, PointKind, RecoveryPoint, RestorePlan, Target
 from include.engine.systems.kafka.client import EARLIEST, LATEST, TP, Admin
-from include.engine.systems.kafka.decisions import Decisions, Existing, decide
+from include.engine.systems.kafka.decisions import Decisions, Existing, decide, expiring
+from include.engine.systems.kafka.declared import effective_configs
 from include.engine.systems.kafka.detail import Saved
-from include.engine.systems.kafka.loading import marker
+from include.engine.systems.kafka.groups import running
+from include.engine.systems.kafka.loading import begun_at, marker
 
 
 def choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:
@@ -54,8 +56,9 @@ def decided(admin: Admin, saved: Saved, request: PlanRequest, until: int | None)
     }
     chosen = set(request.only) or set(saved.detail.topics)
     mark = marker(saved, {topic: request.rename.get(topic, topic) for topic in chosen}, until)
-    begun = admin.committed([mark]).get(mark, {})
-    return decide(
+    # What an attempt that was to append found there is none of the backup's: who does not append is refused as before.
+    begun = {tp for tp, (base, _) in begun_at(admin, mark).items() if request.append or base <= begins.get(tp, base)}
+    decisions = decide(
         saved,
         only=request.only,
         rename=request.rename,
@@ -66,6 +69,14 @@ def decided(admin: Admin, saved: Saved, request: PlanRequest, until: int | None)
         resuming=frozenset(tp.topic for tp in begun),
         access=bool(request.access),
     )
+    busy = running(admin, saved, {topic.source for topic in decisions.topics})
+    stop_first = [
+        f"stop the consumers of {', '.join(busy)} before the restore, which moves these groups: they run there"
+    ]
+    there = effective_configs(admin, found, ("retention.ms", "retention.bytes", "cleanup.policy"))
+    now = request.clock() if request.clock is not None else saved.manifest.finished
+    soon = expiring(decisions, saved, now, there=there)
+    return msgspec.structs.replace(decisions, warnings=(*decisions.warnings, *(stop_first if busy else []), *soon))
 
 
 def planned(

@@ -156,12 +156,13 @@ class PostgresRestore:
         if passing:
             sandbox.claim()
         try:
-            landing = Landing(ground, job, path, sandbox=sandbox, port=port)
-            restored = inspection.land_and_look(landing) if job.checks else landing.land()
-            if passing:
-                landing.server.stop()
-                tidy(path, sandbox.account)
-            guards.release(path)
+            with sandbox.restoring():
+                landing = Landing(ground, job, path, sandbox=sandbox, port=port)
+                restored = inspection.land_and_look(landing) if job.checks else landing.land()
+                if passing:
+                    landing.server.stop()
+                    tidy(path, sandbox.account)
+                guards.release(path)
         except BaseException:
             sandbox.stop()
             raise

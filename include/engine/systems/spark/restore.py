@@ -29,7 +29,7 @@ from include.engine.model import (
 from include.engine.replaying import Resumed
 from include.engine.store.bucket import Bucket
 from include.engine.streaming import Life
-from include.engine.systems.spark import checkpoint
+from include.engine.systems.spark import checkpoint, unfinished
 from include.engine.systems.spark.backup import NOTES, SparkDetail, detail_of
 from include.engine.systems.spark.by_hand import instructions
 from include.engine.systems.spark.journal import FOLDER, Journal, Topic
@@ -70,17 +70,17 @@ class SparkRestore:
         manifest = _choose(self.target, request, point)
         kind = DestinationKind(request.destination_kind)
         destination = Destination(kind=kind, path=request.path, name=request.server)
+        detail = detail_of(manifest.cut)
         taken: tuple[str, ...] = ()
         if kind is not DestinationKind.SANDBOX and not _is_new(destination):
             bucket = self._place(destination)
-            taken = _holds(bucket)
+            taken = unfinished.foreign(bucket, manifest, detail.flows)
             self._require_absent(bucket, Journal(bucket))
             if taken and request.confirm != str(self.target):
                 raise Refused(
                     f"{bucket.url} is not empty: it holds {', '.join(taken[:3])}",
                     hint=f"restore beside it and change `checkpoint`, or stop the job and confirm by typing {self.target}",
                 )
-        detail = detail_of(manifest.cut)
         return RestorePlan(
             target=self.target,
             backup=manifest.id,
@@ -206,12 +206,13 @@ class SparkRestore:
                 wanted[Journal.topic_key(name)] = msgspec.json.encode(about)
             wanted |= {f"{name}/{path}": raw for path, raw in files.items()}
         # Not before now: a damaged object, and a position that nobody told, must leave what lies there as it was.
-        bucket.delete([one.key for one in bucket.list() if not _stays(one.key)])
-        for key, raw in wanted.items():
-            job.stop.check()
-            bucket.upload(key, [raw])
-            job.progress.advance(len(raw))
-        checks = _checks(bucket, wanted, detail, job.moved)
+        with unfinished.noted(bucket, manifest):
+            bucket.delete([one.key for one in bucket.list() if not _stays(one.key)])
+            for key, raw in wanted.items():
+                job.stop.check()
+                bucket.upload(key, [raw])
+                job.progress.advance(len(raw))
+            checks = _checks(bucket, wanted, detail, job.moved)
         return Restored(
             target=self.target,
             backup=manifest.id,
@@ -266,10 +267,6 @@ def _is_new(destination: Destination) -> bool:
     return (
         destination.kind is DestinationKind.DIRECTORY and bool(destination.path) and not Path(destination.path).exists()
     )
-
-
-def _holds(bucket: Bucket) -> tuple[str, ...]:
-    return tuple(sorted({one.key.split("/", 1)[0] for one in bucket.list()}))
 
 
 def _checks(
