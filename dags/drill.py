@@ -20,7 +20,7 @@ from airflow.sdk import DAG
 
 from mainstay import params
 from mainstay.assets import sets_of
-from mainstay.defaults import DEFAULT_ARGS, INVENTORY, LONGEST, SYSTEM_TAGS, TARGETS, Pool, Tag, on_schedule
+from mainstay.defaults import ALONE, DEFAULT_ARGS, INVENTORY, LONGEST, SYSTEM_TAGS, TARGETS, Pool, Tag, on_schedule
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
 from mainstay.operators.drill import ChooseOperator, DrillOperator
@@ -39,7 +39,9 @@ with DAG(
     tags=[Tag.DRILL, Tag.TIER_2, *SYSTEM_TAGS],
 ):
     choose = ChooseOperator(task_id="choose", pool=Pool.PROBE)
-    drill = DrillOperator(task_id="drill", chosen=choose.output, pool=Pool.RESTORE, execution_timeout=LONGEST)
+    drill = DrillOperator(
+        task_id="drill", chosen=choose.output, pool=Pool.RESTORE, pool_slots=ALONE, execution_timeout=LONGEST
+    )
 
     drill >> JudgeOperator(
         task_id="judge", summary=drill.output, runbook="drill-failed", unverified_runbook="drill-unverified"

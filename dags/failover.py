@@ -22,7 +22,7 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG
 
 from mainstay import params
-from mainstay.defaults import DEFAULT_ARGS, MIRRORS, Pool, Tag
+from mainstay.defaults import ALONE, DEFAULT_ARGS, MIRRORS, Pool, Tag
 from mainstay.links import documented
 from mainstay.notifiers.alert import AlertNotifier
 from mainstay.operators.failover import FailoverOperator, PlanFailoverOperator
@@ -53,7 +53,12 @@ if MIRRORS:
             response_timeout=timedelta(hours=24),
         )
         failover = FailoverOperator(
-            task_id="failover", mirror=chosen, approval=approve.output, runbook=RUNBOOK, pool=Pool.RESTORE
+            task_id="failover",
+            mirror=chosen,
+            approval=approve.output,
+            runbook=RUNBOOK,
+            pool=Pool.RESTORE,
+            pool_slots=ALONE,
         )
 
         plan >> proceed >> approve >> failover

@@ -63,8 +63,8 @@ with DAG(
         body="{{ ti.xcom_pull('plan')['page'] }}",
         response_timeout=timedelta(hours=24),
     )
-    first = PartsOperator(task_id="parts", plan=plan.output, which="first")
-    then = PartsOperator(task_id="readers", plan=plan.output, which="then")
+    first = PartsOperator(task_id="parts", plan=plan.output, which="first", approval=approve.output, pool=Pool.PROBE)
+    then = PartsOperator(task_id="readers", plan=plan.output, which="then", approval=approve.output)
     named = {"approval": approve.output, "map_index_template": "{{ task.part.target }}"}
     work: dict[str, Any] = {"pool": Pool.RESTORE, "execution_timeout": LONGEST, **named}
     restoring = RestoreOperator.partial(task_id="restore", **work).expand(part=first.output)
@@ -73,5 +73,5 @@ with DAG(
     )
     whole = SumUpOperator(task_id="sum_up", parts=[restoring.output, following.output])
 
-    plan >> proceed >> approve >> [first, then]
+    plan >> proceed >> approve
     whole >> JudgeOperator(task_id="judge", summary=whole.output, runbook="restore-failed")

@@ -2,8 +2,8 @@
 ### Sweep the pipeline
 
 Reads every number of every system, each probe with a time limit of its own, judges them by the rules, and tells who must know:
-once per change, never per sweep. The last task is red while something is wrong or could not be looked at, and tells nobody:
-that is the business of the task before it.
+once per change, never per sweep. The task `verdict` is red while something is wrong or could not be looked at, and tells nobody:
+that is the business of `tell`, beside it.
 
 | | |
 |---|---|
@@ -57,4 +57,4 @@ with DAG(
         trigger_rule=TriggerRule.ALL_DONE,
     )
 
-    judge >> tell >> verdict
+    judge >> [tell, verdict]

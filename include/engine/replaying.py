@@ -1,7 +1,8 @@
 """What the verbs ask of a system that is a stream: it reads a log, writes tables, and keeps a checkpoint of how far it is.
 
 Besides being backed up and restored like every target, a stream can tell what became of the records that it had read, and
-it can be resumed beside a restored log and restored tables, which is what proves that a pipeline came back.
+it can be resumed beside a restored log and restored tables, which is what proves that a pipeline came back.  Before either is
+overwritten it rests.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from include.engine.contracts import Connection, RestoreJob
-from include.engine.model import Check, Cut, Reconciled, Restored
+from include.engine.contracts import Clock, Connection, RestoreJob
+from include.engine.model import Check, Cut, Reconciled, Restored, RestorePlan
 
 
 @runtime_checkable
@@ -24,6 +25,20 @@ class Reconciles(Protocol):
         """Look at a window of records before *cut*, flow by flow.
 
         :raises MainstayError: when the log or the tables cannot be read
+        """
+        ...
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """A restore engine whose destination is run on by somebody who reads and writes what other parts of a set restore."""
+
+    def rest(self, plan: RestorePlan, clock: Clock) -> None:
+        """See that nobody runs on the destination of *plan*, and that nobody begins to until a person wishes it.
+
+        Called before the first part of a set is written, so that this one's turn finds nobody there.
+
+        :raises Refused: when somebody runs on it
         """
         ...
 

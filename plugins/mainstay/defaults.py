@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from include.engine import load_wiring, lookout, wiring
@@ -77,10 +78,14 @@ class Tag(StrEnum):
 
 SYSTEM_TAGS = sorted({str(Tag(f"system:{target.system}")) for target in INVENTORY.targets})
 
+ALONE = 4  # slots of the pool restore that a drill and a fail-over take: all of them, and a part of a set takes one
+
 # The engine's errors say whether trying again helps; any other exception is a bug or a killed worker, and is retried.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="a person must act: see the error's hint"),
+        # Asked again, a question would stand for four days instead of one, and so would every other restore behind it.
+        RetryRule(exception=HITLTimeoutError, action=RetryAction.FAIL, reason="nobody has answered in time"),
         RetryRule(exception=TransientError, action=RetryAction.RETRY, reason="trying again may help"),
     ]
 )

@@ -19,11 +19,12 @@ import yaml
 from tests.airflow_env import PROJECT, settings  # isort: skip  # before the first import of Airflow
 
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG
+from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.definitions.context import Context
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
+from include.engine.model import waves
 from include.engine.wiring import load_inventory
 from mainstay.defaults import Tag
 
@@ -225,12 +226,44 @@ def test_what_may_destroy_wants_a_reason_and_is_dry_by_default(bag: DagBag) -> N
         assert "approve" in dag_of(bag, name).task_dict
 
 
+def failing(dag: DAG, broken: str) -> set[str]:
+    """Name the tasks that count as failed when one has failed, as Airflow goes on from there."""
+    failed: set[str] = set()
+    for task in dag.topological_sort():
+        waits = task.trigger_rule not in (TriggerRule.ALL_DONE, TriggerRule.ALWAYS)
+        if task.task_id == broken or (waits and failed & set(task.upstream_task_ids)):
+            failed.add(task.task_id)
+    return failed
+
+
+@by_name
+def test_a_run_is_not_green_when_one_of_its_tasks_has_failed(bag: DagBag, name: str) -> None:
+    dag = dag_of(bag, name)
+    last = {task.task_id for task in dag.leaves if not task.is_teardown}
+    told = {("sweep", "look")}  # what it did not look at is a finding, by which `verdict` fails
+    tasks = [task.task_id for task in dag.tasks if not task.is_teardown and (name, task.task_id) not in told]
+    assert [task for task in tasks if not failing(dag, task) & last] == []
+
+
 def test_every_pool_exists_and_counts_those_who_wait(bag: DagBag) -> None:
     pools = json.loads((PROJECT / "include" / "config" / "pools.json").read_text())
     used = {task.pool for dag in bag.dags.values() for task in dag.task_dict.values()}
     assert used - {"default_pool"} <= set(pools)
     assert {"backup", "restore", "probe"} <= used
     assert all(pool["include_deferred"] is True and pool["slots"] > 0 for pool in pools.values())
+
+
+def test_the_parts_of_a_set_are_restored_side_by_side_and_a_drill_has_the_pool_to_itself(bag: DagBag) -> None:
+    """The RTO of a plan and of a drill is that of the slowest part: it would be wrong if one waited for the other."""
+    slots = json.loads((PROJECT / "include" / "config" / "pools.json").read_text())["restore"]["slots"]
+    wave = waves(load_inventory().targets)[0]
+    restores = [dag_of(bag, "restore").task_dict[name] for name in ("restore", "restore_readers")]
+    assert [(task.pool, task.pool_slots) for task in restores] == [("restore", 1)] * 2
+    assert len(wave) >= 3
+    assert slots >= len(wave)
+    others = [task for dag in bag.dags.values() for task in dag.task_dict.values() if task.pool == "restore"]
+    alone = {task.task_id: task.pool_slots for task in others if task not in restores}
+    assert alone == {"drill": slots, "failover": slots}
 
 
 def test_what_only_waits_takes_no_turn_from_what_works(bag: DagBag) -> None:

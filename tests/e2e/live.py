@@ -22,7 +22,7 @@ from include.engine.systems.airflow.client import AirflowClient, Run
 from include.engine.verbs.pipeline import Pipeline
 from tests.integration.sweeping import Sweeping
 
-RUN_SECONDS = 600.0  # a restore waits for the drill before it: the pool has one slot
+RUN_SECONDS = 600.0  # a restore waits for the drill before it, which has the pool to itself
 REASON = "checking what came before the incident"
 DAGS = ("backup", "restore", "drill", "upkeep", "mirror", "failover", "load_test", "ingest", "stream_control")
 

@@ -24,7 +24,7 @@ from mainstay.operators.drill import ChooseOperator, DrillOperator
 from mainstay.operators.expire import ExpireOperator
 from mainstay.operators.judge import JudgeOperator, NotProved
 from mainstay.operators.plan_page import page_of
-from mainstay.operators.restore import PlanOperator, RestoreOperator, SumUpOperator
+from mainstay.operators.restore import PartsOperator, PlanOperator, RestoreOperator, SumUpOperator
 from tests.cli.paper import TARGET, Paper
 from tests.store.making import overwrite
 
@@ -209,6 +209,34 @@ def test_a_plan_that_nobody_approved_is_refused(paper: Paper, changed: dict[str,
     plan = planned()
     with pytest.raises(Refused, match="not the one that was approved"):
         restoring(plan, **changed)
+    assert not paper.restored
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_no_part_is_begun_when_one_of_the_last_is_not_what_was_approved_any_more(paper: Paper) -> None:
+    a_set()
+    wanted = {"target": "set", "server": f"{NAME}:standby", "destination": "server", "confirm": "standby"}
+    (part,) = planned(**wanted)["first"]
+    fuller = {"first": [part], "then": [part | {"would_overwrite": []}]}  # its destination was empty then
+    approved: dict[str, Any] = {"which": "first", "approval": {"chosen_options": ["Approve"]}}
+    parts = PartsOperator(task_id="parts", plan=fuller, **approved)
+    with pytest.raises(Refused, match="not the one that was approved"):
+        run(parts, **RESTORE | wanted)
+    as_it_was = PartsOperator(task_id="parts", plan={"first": [part], "then": []}, **approved)
+    assert run(as_it_was, **RESTORE | wanted) == [part]
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("answer", [None, {"chosen_options": ["Reject"]}], ids=["marked as a success", "rejected"])
+def test_what_nobody_has_approved_is_not_begun_whatever_state_a_task_was_given(paper: Paper, answer: Any) -> None:
+    a_set()
+    plan = planned()
+    for step in (
+        PartsOperator(task_id="parts", plan=plan, which="first", approval=answer),
+        RestoreOperator(task_id="restore", part=plan["first"][0], approval=answer),
+    ):
+        with pytest.raises(Refused, match="nobody has approved"):
+            run(step, **RESTORE)
     assert not paper.restored
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.airflow_env import PROJECT, settings  # isort: skip  # before the first import of Airflow
 
+from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.sdk.definitions.retry_policy import RetryAction
 
 from include.engine import errors
@@ -94,6 +95,7 @@ def test_the_pages_are_mounted_and_in_the_navigation(loaded: dict[str, object]) 
         (errors.Refused("no", hint="look"), RetryAction.FAIL),
         (errors.Corrupt("no", hint="look"), RetryAction.FAIL),
         (NotProved("no", hint="look"), RetryAction.FAIL),
+        (HITLTimeoutError("nobody has approved the plan within a day"), RetryAction.FAIL),
         (errors.Unreachable("no", hint="look"), RetryAction.RETRY),
         (errors.Interrupted("no", hint="look"), RetryAction.RETRY),
         (ValueError("a bug, or a worker that died"), RetryAction.DEFAULT),

@@ -1,7 +1,8 @@
 """Leases: how a running attempt tells a sweep that its objects, which no manifest names yet, are not garbage.
 
 A lease is a create-only object in the attempt's own folder.  It is removed when the attempt ends and runs out when the
-attempt died; there is nothing to renew, so a hanging process cannot hold on to its objects for ever.
+attempt died; there is nothing to renew, so a hanging process cannot hold on to its objects for ever.  Who reads a backup takes
+another lease before one runs out: an attempt at a backup is stopped when its time is over, a restore must not be.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -24,6 +26,7 @@ from include.engine.store.bucket import Bucket
 LEASE = "lease.json"
 CLOCK_TOLERANCE = timedelta(minutes=15)  # between the clock that wrote a lease and the one that judges it
 
+_SOONEST = 0.05  # seconds between two leases of one reader
 _SWEEP_LASTS = timedelta(minutes=30)
 _READER = "reading-"  # begins the folder of who reads a backup, beside those of who took it
 
@@ -153,14 +156,35 @@ def working_here(bucket: Bucket, target: Target, backup: str) -> Sequence[Lease]
 
 @contextmanager
 def reading(bucket: Bucket, target: Target, backup: str, *, until: datetime, clock: Clock) -> Iterator[Lease]:
-    """Keep expiry and sweeps from the backups of *target* while one of them is restored.
+    """Keep expiry and sweeps from the backups of *target* while one of them is restored, however long that takes.
 
-    :param until: when it runs out should this process die
+    :param until: when the first lease runs out should this process die; those after it last as long
     :raises Contended: when its shared objects are being swept: of what a backup names none is removed
     """
-    folder = f"{target}/backups/{backup}/{_READER}{uuid.uuid4().hex[:12]}"
-    with hold(bucket, folder, until=until, clock=clock) as lease:
-        yield lease
+    ended, lasts = threading.Event(), until - clock()
+    with ExitStack() as held:
+
+        def take() -> Lease:
+            folder = f"{target}/backups/{backup}/{_READER}{uuid.uuid4().hex[:12]}"
+            return held.enter_context(hold(bucket, folder, until=clock() + lasts, clock=clock))
+
+        def go_on() -> None:
+            wait = lasts / 2
+            while not ended.wait(max(wait.total_seconds(), _SOONEST)):
+                try:
+                    take()
+                    wait = lasts / 2
+                except MainstayError:  # the store is away: the one before it counts for a while yet
+                    wait = lasts / 16
+
+        lease = take()
+        beside = threading.Thread(target=go_on, name=f"reading {target} {backup}", daemon=True)
+        beside.start()
+        try:
+            yield lease
+        finally:
+            ended.set()
+            beside.join()
 
 
 def _is_reader(lease: Lease) -> bool:

@@ -146,7 +146,7 @@ def _sealed(pipeline: Pipeline, set_id: str, clock: Clock) -> SetManifest:
     if missing:
         raise Incomplete(
             f"the set {set_id} lacks the backup of {', '.join(missing)}",
-            hint="clear the failed copy: its retry finds the frozen set",
+            hint="clear the failed copy: its retry finds the frozen set; of Cassandra the snapshot is released: take a new set",
         )
     parts = tuple(_part(pipeline, manifest) for manifest in manifests.values() if manifest is not None)
     by_hand = "\n\n".join(

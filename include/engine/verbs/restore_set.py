@@ -29,11 +29,12 @@ from include.engine.model import (
     backup_time,
     waves,
 )
+from include.engine.replaying import Rests
 from include.engine.store.sets import newest_set
 from include.engine.verbs import restore
 from include.engine.verbs.beside import beside_each_other
 from include.engine.verbs.pipeline import Pipeline
-from include.engine.verbs.wishes import Wishes
+from include.engine.verbs.wishes import Wish, Wishes
 
 LATEST = "latest-set"
 _PREFIX = "set/"
@@ -88,6 +89,7 @@ def plan(
     if wrong:
         raise _together(manifest, wrong)
     _require_apart(plans)
+    require_topics(manifest, asked)
     return SetPlan(set_id=manifest.id, parts=tuple(plans), warnings=_warnings(manifest, asked))
 
 
@@ -117,6 +119,7 @@ def restore_set(
         for part in plan.parts:  # all of them: the last one may have its turn in hours
             held.enter_context(restore.reading(pipeline, part.target, part.backup, progress=progress, clock=clock))
         _require_there(pipeline, plan)
+        rest(pipeline, plan.parts, clock=clock)
         for wave in waves(parts):
             stop.check()
             moved = [one for restored in done for one in restored.moved]
@@ -138,6 +141,19 @@ def restore_set(
             sizes = {target: parts[target].bytes_to_fetch for target in wave}
             done += beside_each_other(sizes, one, what="restore", progress=progress).values()
     return SetRestored(set_id=plan.set_id, parts=tuple(done), checks=checks_of(done))
+
+
+def rest(pipeline: Pipeline, parts: Iterable[RestorePlan], *, clock: Clock) -> None:
+    """Let nobody run on what *parts* overwrite, before the first of them is written (see ``replaying.Rests``).
+
+    A job that was launched meanwhile would write into tables that are being restored, and keep its checkpoint from its turn.
+
+    :raises Refused: when somebody runs there; nothing was touched then
+    """
+    for part in parts:
+        engine: object = pipeline.lookup.engine(part.target)
+        if isinstance(engine, Rests):
+            engine.rest(part, clock)
 
 
 def restore_part(
@@ -211,6 +227,28 @@ def positions_of(manifest: SetManifest) -> tuple[Position, ...]:
         for partition, offset in partitions.items()
     }
     return tuple(Position(topic=topic, partition=p, offset=offset) for topic, p, offset in sorted(found))
+
+
+def require_topics(manifest: SetManifest, asked: Mapping[Target, Wish]) -> None:
+    """Refuse a stream of whose topics some are restored and others are not: nobody could say where it goes on in those.  Pure.
+
+    :raises Refused: naming them
+    """
+    restored = {
+        topic
+        for part in manifest.parts
+        if part.target.system is System.KAFKA and part.target in asked
+        for topic in asked[part.target].only or part.cut.offsets
+    }
+    for part in manifest.parts:
+        topics = set(part.cut.offsets) if part.target.system is System.SPARK and part.target in asked else set()
+        left = sorted(topics - restored)
+        if left and len(left) < len(topics):
+            raise Refused(
+                f"{part.target} reads {', '.join(sorted(topics))}, and {', '.join(left)} would not be restored with the others: "
+                "where the stream goes on there could not be said",
+                hint="restore all topics that it reads, or leave the stream's checkpoint out with --only",
+            )
 
 
 def checks_of(parts: Sequence[Restored]) -> tuple[Check, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import TriggerRule
 
 from include.engine.errors import Refused
@@ -68,19 +69,34 @@ class PlanOperator(Step):
 class PartsOperator(Step):
     """Give the parts of a plan to map the restores over.
 
+    Those of ``first`` only when every part, of ``then`` too, can still be restored as it was approved: a day may have gone, and the
+    first one overwrites.  Who runs on their destinations comes to rest.
+
     :param plan: the summary of :class:`PlanOperator` (templated)
     :param which: ``first`` or ``then``
+    :param approval: what the person answered (templated)
     """
 
-    template_fields = ("plan",)
+    template_fields = ("plan", "approval")
 
-    def __init__(self, *, plan: Any, which: str, runbook: str = "restore-failed", **kwargs: Any) -> None:
+    def __init__(self, *, plan: Any, which: str, approval: Any, runbook: str = "restore-failed", **kwargs: Any) -> None:
         super().__init__(runbook=runbook, **kwargs)
         self.plan = plan
         self.which = which
+        self.approval = approval
 
     def execute(self, context: Context) -> list[Summary]:
-        """Give them."""
+        """Give them.
+
+        :raises Refused: when nobody has approved, or a part is not what was approved any more; nothing was touched then
+        """
+        from include.engine.verbs import restore_set
+
+        approver(self.approval)
+        if self.which == "first":
+            parts = [*self.plan["first"], *self.plan["then"]]
+            plans = [_planned_again(self.pipeline, context["params"], part) for part in parts]
+            restore_set.rest(self.pipeline, plans, clock=clock)
         return list(self.plan[self.which])
 
 
@@ -110,7 +126,7 @@ class RestoreOperator(Step):
         from include.engine.verbs import restore, restore_set
 
         params = context["params"]
-        plan = self._planned_again(params)
+        plan = _planned_again(self.pipeline, params, self.part)
         who = approver(self.approval)
         self.log.info("restoring %s from %s into %s, approved by %s", plan.target, plan.backup, place_of(plan), who)
         with self.progress() as progress:
@@ -140,16 +156,6 @@ class RestoreOperator(Step):
             "approved_by": who,
             "moved": msgspec.to_builtins(restored.moved),
         }
-
-    def _planned_again(self, params: Mapping[str, Any]) -> RestorePlan:
-        plan = _plan_part(self.pipeline, params, self.part)
-        more = sorted(set(plan.would_overwrite) - set(self.part["would_overwrite"]))
-        if more or place_of(plan) != self.part["destination"]:
-            raise Refused(
-                f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
-                hint="look at the destination, then run the restore again and read its plan",
-            )
-        return plan
 
 
 class SumUpOperator(Step):
@@ -184,8 +190,15 @@ class SumUpOperator(Step):
         }
 
 
-def approver(approval: Mapping[str, Any]) -> str:
-    """Name the person who approved."""
+def approver(approval: Mapping[str, Any] | None) -> str:
+    """Name the person who approved.
+
+    :raises Refused: when nobody did: a task may be run, or its predecessor be marked as a success, without any answer
+    """
+    if approval is None or list(approval.get("chosen_options", [ApprovalOperator.APPROVE])) != [
+        ApprovalOperator.APPROVE
+    ]:
+        raise Refused("nobody has approved the plan", hint="run it again, read its plan and answer the question")
     user = approval.get("responded_by_user") or {}
     return str(user.get("name") or user.get("id") or "nobody known")
 
@@ -219,6 +232,17 @@ def _told(set_id: str, plan: RestorePlan) -> Summary:
         "destination": place_of(plan),
         "would_overwrite": list(plan.would_overwrite),
     }
+
+
+def _planned_again(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str, Any]) -> RestorePlan:
+    plan = _plan_part(pipeline, params, part)
+    more = sorted(set(plan.would_overwrite) - set(part["would_overwrite"]))
+    if more or place_of(plan) != part["destination"]:
+        raise Refused(
+            f"the plan is not the one that was approved: it would overwrite {', '.join(more) or place_of(plan)}",
+            hint="look at the destination, then run the restore again and read its plan",
+        )
+    return plan
 
 
 def _plan_part(pipeline: Pipeline, params: Mapping[str, Any], part: Mapping[str, Any]) -> RestorePlan:

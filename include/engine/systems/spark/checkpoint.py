@@ -8,12 +8,13 @@ source the offsets where the batch ends, which is where the next one begins: ``{
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from include.engine.errors import Corrupt, Incomplete, Refused
+from include.engine.model import Moved
 
 Files = Mapping[str, bytes]  # of one flow, by path below its folder
 Offsets = dict[str, dict[int, int]]  # topic to partition to the record that is read next
@@ -153,6 +154,19 @@ def rewrite(
         kept[f"offsets/{number}"] = note
         kept[f"commits/{number}"] = files.get(f"commits/{number}", files[f"commits/{last}"])
     return kept
+
+
+def by_partition(moved: Sequence[Moved]) -> dict[tuple[str, int], dict[int, int]]:
+    """Sort positions by the topic and the partition that they were in, for :func:`rewrite`."""
+    found: dict[tuple[str, int], dict[int, int]] = {}
+    for one in moved:
+        found.setdefault((one.before.topic, one.before.partition), {})[one.before.offset] = one.after.offset
+    return found
+
+
+def renamed(moved: Sequence[Moved]) -> dict[str, str]:
+    """Give the new names of topics that got one, for :func:`rewrite`."""
+    return {one.before.topic: one.after.topic for one in moved}
 
 
 def _hidden(path: str) -> bool:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from include.engine.contracts import Connection, Connections, PlanRequest, Rehearsal, RestoreJob
+from include.engine.contracts import Clock, Connection, Connections, PlanRequest, Rehearsal, RestoreJob
 from include.engine.errors import Misconfigured, NotFound, Refused
 from include.engine.model import (
     Check,
@@ -111,9 +111,13 @@ class SparkRestore:
             if path is None:
                 raise Misconfigured("a checkpoint has no sandbox of its own", hint="name a directory to restore to")
         bucket = self._place(job.plan.destination)
-        self._at_rest(bucket, job)
-        with unfinished.noted(bucket, job.chain[-1]):
-            return self._write(job, bucket)
+        self._at_rest(bucket, job.plan, job.clock)
+        return self._write(job, bucket)
+
+    def rest(self, plan: RestorePlan, clock: Clock) -> None:
+        """Let nobody run on the checkpoint while others are restored (see ``replaying.Rests``)."""
+        if not _is_new(plan.destination):
+            self._at_rest(self._place(plan.destination), plan, clock)
 
     @contextmanager
     def rehearse(self, job: RestoreJob) -> Iterator[Rehearsal]:
@@ -144,8 +148,8 @@ class SparkRestore:
         wish = f'./mainstay stream {self.target} run --reason "…"'
         return (f"it is the checkpoint that the job runs on: the job rests afterwards, until {wish}",) if live else ()
 
-    def _at_rest(self, bucket: Bucket, job: RestoreJob) -> None:
-        """See that nobody runs on the checkpoint while it is written, and that whoever keeps jobs running launches none.
+    def _at_rest(self, bucket: Bucket, plan: RestorePlan, clock: Clock) -> None:
+        """See that nobody runs on the checkpoint until it is written, and that whoever keeps jobs running launches none.
 
         :raises Refused: when the job runs
         """
@@ -154,8 +158,8 @@ class SparkRestore:
             return
         self._require_absent(bucket, journal)
         if journal.wish().action == "run":
-            reason = f"its checkpoint is restored from {job.chain[-1].id}"
-            journal.say("stop", reason=reason, by="a restore", clock=job.clock)
+            reason = f"its checkpoint is restored from {plan.backup}"
+            journal.say("stop", reason=reason, by="a restore", clock=clock)
         self._require_absent(bucket, journal)  # launched before it was said, and after we looked
 
     def _require_absent(self, bucket: Bucket, journal: Journal) -> None:
@@ -187,7 +191,6 @@ class SparkRestore:
         entries = {entry.name: entry for entry in manifest.entries}
         b"".join(job.reader.read(entries[NOTES]))  # proves that the backup is whole; the cut holds the same
         detail = detail_of(manifest.cut)
-        bucket.delete([one.key for one in bucket.list() if not _stays(one.key)])
         wanted: dict[str, bytes] = {}
         for name, flow in sorted(detail.flows.items()):
             files = flow.read()
@@ -195,16 +198,21 @@ class SparkRestore:
             state = [entry for entry in manifest.entries if entry.name.startswith(f"{name}/state/")]
             files |= {one.name.removeprefix(f"{name}/"): b"".join(job.reader.read(one)) for one in state}
             if job.moved:
-                files = checkpoint.rewrite(name, files, by_partition(job.moved), renamed(job.moved))
+                files = checkpoint.rewrite(
+                    name, files, checkpoint.by_partition(job.moved), checkpoint.renamed(job.moved)
+                )
             elif flow.topic_id and read:  # so that the job refuses a topic that was made anew since it has read
                 about = Topic(topic=flow.topic, id=flow.topic_id)
                 wanted[Journal.topic_key(name)] = msgspec.json.encode(about)
             wanted |= {f"{name}/{path}": raw for path, raw in files.items()}
-        for key, raw in wanted.items():
-            job.stop.check()
-            bucket.upload(key, [raw])
-            job.progress.advance(len(raw))
-        checks = _checks(bucket, wanted, detail, job.moved)
+        # Not before now: a damaged object, and a position that nobody told, must leave what lies there as it was.
+        with unfinished.noted(bucket, manifest):
+            bucket.delete([one.key for one in bucket.list() if not _stays(one.key)])
+            for key, raw in wanted.items():
+                job.stop.check()
+                bucket.upload(key, [raw])
+                job.progress.advance(len(raw))
+            checks = _checks(bucket, wanted, detail, job.moved)
         return Restored(
             target=self.target,
             backup=manifest.id,
@@ -240,19 +248,6 @@ def _stays(key: str) -> bool:
     return key.startswith(f"{FOLDER}/") and not key.startswith(f"{FOLDER}/flows/")
 
 
-def by_partition(moved: Sequence[Moved]) -> dict[tuple[str, int], dict[int, int]]:
-    """Sort positions by the topic and the partition that they were in.  Pure."""
-    found: dict[tuple[str, int], dict[int, int]] = {}
-    for one in moved:
-        found.setdefault((one.before.topic, one.before.partition), {})[one.before.offset] = one.after.offset
-    return found
-
-
-def renamed(moved: Sequence[Moved]) -> dict[str, str]:
-    """Give the new names of topics that got one.  Pure."""
-    return {one.before.topic: one.after.topic for one in moved}
-
-
 def _choose(target: Target, request: PlanRequest, point: RecoveryPoint) -> Manifest:
     manifests = list(request.manifests)
     if point.kind in (PointKind.POSITION, PointKind.NAME):
@@ -279,7 +274,7 @@ def _checks(
 ) -> tuple[Check, ...]:
     """Read back what was written, and judge it as the job would."""
     wrong = [key for key, raw in wanted.items() if bucket.read(key) != raw]
-    known = renamed(moved)
+    known = checkpoint.renamed(moved)
     at = []
     for name, flow in sorted(detail.flows.items()):
         files = {key.removeprefix(f"{name}/"): bucket.read(key) for key in wanted if key.startswith(f"{name}/")}
