@@ -455,7 +455,7 @@ def test_nothing_is_copied_outside_the_window(estate: Estate, table: str, monkey
         return now().replace(hour=12 if len(seen) < 30 else 23)
 
     name = estate.name()
-    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]], window="22:00-06:00")
+    pipeline = estate.pipeline(keyspaces=[table.partition(".")[0]], window="22:00-06:00", timeout="20h")
     backup.freeze(pipeline, name, [TARGET], clock=now)
     told = Told()
     manifest = backup.copy(pipeline, name, TARGET, progress=told, stop=Stop(), clock=clock)

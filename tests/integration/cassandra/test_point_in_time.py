@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from include.engine.contracts import Stop
@@ -14,8 +15,10 @@ from include.engine.errors import Incomplete, Misconfigured, Unsupported
 from include.engine.model import DestinationKind, Restored, Target, Verdict
 from include.engine.sandbox.accounts import private_directory
 from include.engine.sandbox.home import Home, Sandbox
+from include.engine.systems.cassandra.archive import CommitLogArchive
 from include.engine.systems.cassandra.client import Cql
-from include.engine.systems.cassandra.commit_logs import folder_of
+from include.engine.systems.cassandra.clusters import Clusters
+from include.engine.systems.cassandra.commit_logs import Newcomer, by_node, folder_of, reach_of_newcomer
 from include.engine.systems.cassandra.node import CassandraNode
 from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.systems.cassandra.settings import Settings
@@ -23,7 +26,7 @@ from include.engine.systems.cassandra.shipper import CommitLogShipper
 from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import upkeep
 from tests.estate import eventually
-from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
 
 pytestmark = pytest.mark.integration
 
@@ -133,6 +136,10 @@ def test_writes_until_the_point_come_back_and_later_ones_do_not(estate: Logging,
     assert len(archive.reach([manifest]).windows) == 1
     checks = upkeep.audit_archives(pipeline, clock=now)
     assert [check.verdict for check in checks] == [Verdict.PASS], checks
+    ((host_id, born),) = detail(manifest).born.items()
+    segments = by_node(CommitLogArchive(TARGET, pipeline.catalog.bucket).segments())[host_id]
+    whole = reach_of_newcomer(Newcomer(host_id=host_id, not_before=born, born=born), segments, born)
+    assert whole.segments == tuple(segments)  # archived from its first start on, as its own log and its birth agree
     with pytest.raises(Unsupported, match="as it starts"):
         estate.restore(point=point.isoformat())
     only = ["shop.orders", "shop.later"]
@@ -186,6 +193,19 @@ def test_a_keyspace_whose_writes_are_in_no_log_is_told_at_the_backup_and_refused
         later = estate.backup(keyspaces=["cache", "shop"], nodes=estate.nodes())
         assert later.notes == ()
         cql.rows("DROP KEYSPACE cache", timeout=60)
+
+
+def test_a_ring_says_who_belongs_to_it_and_since_when_and_says_the_same_after_a_restart(estate: Logging) -> None:
+    manifest = estate.backup(keyspaces=["shop"], nodes=estate.nodes())
+    known = detail(manifest)
+    settings = Settings.model_validate({"connection": "cassandra_main", **estate.server.target_settings()})
+    clusters = Clusters(TARGET, estate.connections, {TARGET: settings})
+    assert clusters.born_now(known) == known.born
+    estate.server.restart()
+    assert clusters.born_now(known) == known.born != {}
+    (node,) = known.cut.nodes
+    elsewhere = msgspec.structs.replace(known.cut, nodes=(msgspec.structs.replace(node, host_id="another"),))
+    assert clusters.born_now(msgspec.structs.replace(known, cut=elsewhere)) == {}
 
 
 def test_a_directory_that_is_not_there_is_told(estate: Logging) -> None:

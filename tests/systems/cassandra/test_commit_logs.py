@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 from include.engine.errors import Incomplete
 from include.engine.model import System, Target
 from include.engine.systems.cassandra.commit_logs import (
+    Newcomer,
     Segment,
     expired,
     key_of,
     needed,
     reach,
     reach_of_newcomer,
+    reach_of_stranger,
     rounds,
     stored_segment,
+    turns,
 )
 from include.engine.systems.cassandra.replay import archiving_properties
 
@@ -95,15 +98,98 @@ def test_nodes_whose_segments_have_the_same_names_are_replayed_one_after_the_oth
 
 
 def test_the_log_of_a_node_that_joined_after_the_backup_is_needed_and_that_of_one_that_had_gone_is_not() -> None:
-    found = reach_of_newcomer("new", log(0, 1), at(25))
+    found = reach_of_stranger("new", log(0, 1), at(25))
     assert found is not None
     assert (found.until, len(found.segments), found.missing) == (at(60), 4, ())
     with pytest.raises(Incomplete, match="node new leads to"):
         needed([found], at(61))
-    holed = reach_of_newcomer("new", log(0, 1, 4), at(25))
+    holed = reach_of_stranger("new", log(0, 1, 4), at(25))
     assert holed is not None
     assert holed.missing == (BASE + 4,)
-    assert reach_of_newcomer("gone", log(), at(61)) is None
+    assert reach_of_stranger("gone", log(), at(61)) is None
+
+
+def test_a_node_that_joined_and_of_which_nothing_is_archived_is_known_only_until_it_joined() -> None:
+    joined = Newcomer(host_id="new", not_before=at(25))
+    found = reach_of_newcomer(joined, [], at(15))
+    assert found.until == at(25)
+    assert needed([found], at(25)) == []
+    with pytest.raises(
+        Incomplete, match=r"the node new joined the ring after the backup, .* after 2026-11-23 02:25:00Z"
+    ):
+        needed([found], at(26))
+
+
+@pytest.mark.parametrize(
+    ("born", "until"),
+    [(0.0, 60.0), (-10.0, 15.0), (40.0, 60.0)],
+    ids=[
+        "archived from its first start on",
+        "archived later: unknown from the backup on",
+        "born later than its name says",
+    ],
+)
+def test_the_log_of_a_newcomer_begins_with_its_first_start(born: float, until: float) -> None:
+    joined = Newcomer(host_id="new", not_before=at(15), born=at(born))
+    assert reach_of_newcomer(joined, log(), at(15)).until == at(until)
+
+
+def test_what_a_node_took_that_was_born_after_the_point_is_of_no_concern() -> None:
+    joined = Newcomer(host_id="new", not_before=at(15), born=at(50))
+    found = reach_of_newcomer(joined, [], at(15))
+    assert needed([found], at(45)) == []
+    with pytest.raises(Incomplete, match="joined the ring"):
+        needed([found], at(46))  # its clock may differ from ours by five minutes
+
+
+def names(some: list[list[Segment]]) -> list[list[int]]:
+    return [[one.number - BASE for one in turn] for turn in some]
+
+
+def test_the_next_life_of_a_server_waits_for_the_end_of_the_last_and_for_its_own_first_segment() -> None:
+    hour = 3_600_000
+    backlog = [segment(BASE + n, 1) for n in (hour + 2, 4, hour, 3, 5, hour + 1)]
+    assert names(turns(backlog)) == [[3], [4, 5], [hour], [hour + 1, hour + 2]]
+    assert turns([]) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), unique=True))
+def test_whatever_is_stored_when_a_shipper_dies_no_reach_goes_beyond_what_it_has_not_sent(
+    written: list[tuple[int, int]],
+) -> None:
+    """Lives of five segments, of which some are to be sent: those of a turn in any order, and a turn after the one before."""
+    lives = [segment(BASE + life * 3_600_000 + n, 60 * life + 10 * (n + 1)) for life in range(4) for n in range(5)]
+    backlog = [lives[5 * life + n] for life, n in written]
+    stored = [one for one in lives if one not in backlog]
+    order = turns(backlog)
+    for done, turn in enumerate(order):
+        for last in turn:  # the worst that a turn which failed can leave: its other segments
+            there = [*stored, *(one for some in order[:done] for one in some), *(one for one in turn if one != last)]
+            found = reach("h", sorted(there, key=lambda one: one.number), at(-100))
+            if lives[0] in there and found.until is not None:
+                assert found.until < last.modified
+
+
+def test_a_clock_that_was_set_back_before_a_restart_is_told_and_leads_no_further() -> None:
+    again = int(at(55).timestamp() * 1000)  # the last segment was written at 60 by the clock that stood before
+    found = reach("h", [*log(), segment(again, 65)], at(15))
+    assert (found.until, found.missing, found.set_back) == (at(60), (BASE + 6,), True)
+    with pytest.raises(Incomplete, match="because its server was started again after its clock was set back"):
+        needed([found], at(62))
+
+
+def test_a_clock_that_is_set_back_while_a_server_runs_loses_nothing() -> None:
+    """Numbers go on as they were; times were lived twice, and every segment of them is needed."""
+    back = [segment(BASE + n, 10 * (n + 1) - (15 if n >= 3 else 0)) for n in range(6)]
+    found = reach("h", back, at(28))
+    assert (found.until, found.missing) == (at(45), ())
+    assert [one.number - BASE for one in found.segments] == [2, 3, 4, 5]
+
+
+def test_a_few_numbers_that_lack_are_never_taken_for_a_restart() -> None:
+    """Also when what is there was full within two seconds, which is how exactly times are known."""
+    found = reach("h", [segment(BASE - 1, -10), segment(BASE, 0), segment(BASE + 3, 1)], at(-5))
+    assert found.missing == (BASE + 1, BASE + 2)
 
 
 def test_keys_tell_all_that_is_needed() -> None:

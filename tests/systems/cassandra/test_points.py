@@ -9,14 +9,16 @@ import msgspec
 import pytest
 
 from include.engine.contracts import PlanRequest
-from include.engine.errors import Unsupported
+from include.engine.errors import Incomplete, Unsupported
 from include.engine.model import Cut, Entry, Kind, Manifest, SourceIdentity, System, Target, Verdict, backup_id
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.archive import CommitLogArchive
 from include.engine.systems.cassandra.client import Node
-from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut
+from include.engine.systems.cassandra.commit_logs import Segment, key_of
+from include.engine.systems.cassandra.cut import BackupDetail, SnapshotCut, detail_of
 from include.engine.systems.cassandra.lasting_sandbox import name_of
+from include.engine.systems.cassandra.replay import segments_for
 from include.engine.systems.cassandra.restore import CassandraRestore
 from include.engine.systems.cassandra.schema import Schema, Statement
 from include.engine.systems.cassandra.selection import (
@@ -58,11 +60,13 @@ def backup(
     *,
     archived: bool = True,
     ids: dict[str, str] | None = None,
+    nodes: tuple[Node, ...] = (NODE,),
+    born: dict[str, datetime] | None = None,
 ) -> Manifest:
     cut = SnapshotCut(
         tag="t",
         cluster="c",
-        nodes=(NODE,),
+        nodes=nodes,
         keyspaces=("cache", "shop"),
         schema=Schema(statements),
         samples=(),
@@ -70,7 +74,15 @@ def backup(
         table_ids=ids or {},
         archived=archived,
     )
-    detail = BackupDetail(cut=cut, files={}, schema_entry="schema.cql", sent_objects=0, sent_bytes=0, hashed_bytes=0)
+    detail = BackupDetail(
+        cut=cut,
+        files={},
+        schema_entry="schema.cql",
+        sent_objects=0,
+        sent_bytes=0,
+        hashed_bytes=0,
+        born=born or {},
+    )
     return Manifest(
         id=backup_id(at(hours)),
         target=TARGET,
@@ -107,6 +119,73 @@ def test_keyspaces_whose_writes_are_in_no_log_are_named_with_what_can_be_done(vo
     assert "--only shop" in told.value.hint
     assert f"--backup {some[0].id}" in told.value.hint
     require_logged(some, whole("shop"))
+
+
+def archive(host_id: str, *hours: float) -> Bucket:
+    """A bucket with one node's log: whole segments that end at these hours."""
+    bucket = Bucket.open(f"memory://{uuid.uuid4().hex}")
+    store(bucket, host_id, *hours)
+    return bucket
+
+
+def store(bucket: Bucket, host_id: str, *hours: float, first: float = -2) -> None:
+    begin = int(at(first).timestamp() * 1000)
+    for n, hour in enumerate(hours):
+        one = Segment(
+            host_id=host_id,
+            name=f"CommitLog-8-{begin + n}.log",
+            number=begin + n,
+            modified=at(hour),
+            sha256="0" * 64,
+            bytes=1,
+        )
+        bucket.create(key_of(TARGET, one), b"x")
+
+
+JOINED = msgspec.structs.replace(NODE, host_id="d", address="127.0.0.4", tokens=("2",))
+
+
+def test_a_point_without_the_log_of_a_node_that_the_next_backup_has_is_refused() -> None:
+    bucket = archive("h", -1, 5)
+    some = [backup(0), backup(4, nodes=(NODE, JOINED))]
+    assert segments_for(bucket, some[:1], at(2))  # as long as nobody knows of it
+    with pytest.raises(Incomplete, match="the node d joined the ring after the backup"):
+        segments_for(bucket, until_after(some, some[0], at(2)), at(2))
+    (window,) = CommitLogArchive(TARGET, bucket).reach(some).windows[:1]
+    assert window.to_time == at(0)  # of what was written since then, that node alone may have a copy
+    store(bucket, "d", 4.5, first=1)
+    assert {one.host_id for one in segments_for(bucket, some, at(2))} == {"h", "d"}
+
+
+def test_a_node_that_was_archived_only_after_it_had_joined_is_refused_from_its_birth_on() -> None:
+    bucket = archive("h", -1, 5)
+    store(bucket, "d", 4.5, first=3)
+    some = [backup(0), backup(4, nodes=(NODE, JOINED), born={"d": at(1)})]
+    with pytest.raises(Incomplete, match="not archived from its first start on"):
+        segments_for(bucket, some, at(2))
+    assert segments_for(bucket, some, at(0.9))
+
+
+@pytest.mark.parametrize(
+    ("born", "refused"),
+    [(at(1), True), (None, True), (at(3), False)],
+    ids=["before the point", "it does not answer", "after the point"],
+)
+def test_a_point_without_the_log_of_a_node_that_the_ring_has_now_is_refused(
+    born: datetime | None, refused: bool
+) -> None:
+    bucket = archive("h", -1, 5)
+    ring = {"h": at(-9), "d": born}
+    if not refused:
+        assert segments_for(bucket, [backup(0)], at(2), ring)
+        return
+    with pytest.raises(Incomplete, match="the node d joined the ring after the backup"):
+        segments_for(bucket, [backup(0)], at(2), ring)
+
+
+def test_what_a_manifest_says_of_births_is_read_back_as_it_was() -> None:
+    assert detail_of(backup(0, born={"h": at(-9)})).born == {"h": at(-9)}
+    assert detail_of(backup(0)).born == {}
 
 
 def test_a_keyspace_without_tables_loses_no_writes() -> None:

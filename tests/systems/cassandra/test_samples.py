@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.engine.model import Verdict
+from include.engine.systems.cassandra.client import Node
 from include.engine.systems.cassandra.ranges import LARGEST, Rows, Sampler, digest
 from include.engine.systems.cassandra.samples import RangeSample, TableSamples, compare, keep_quiet
 
@@ -31,11 +32,25 @@ class Answers:
 class Table:
     """A cluster with one table, which has these columns and gives these rows."""
 
-    def __init__(self, columns: list[tuple[str, str, str]], rows: list[str] | None = None, **table: Any) -> None:
+    def __init__(
+        self,
+        columns: list[tuple[str, str, str]],
+        rows: list[str] | None = None,
+        *,
+        versions: tuple[str, ...] = ("5.0.9",),
+        **table: Any,
+    ) -> None:
         self._columns = columns
+        self._versions = versions
         self._rows = rows or []
         self._table = {"table_name": "t", "flags": {"compound"}, "default_time_to_live": 0, **table}
         self.asked: list[str] = []
+
+    def ring(self) -> list[Node]:
+        return [
+            Node(host_id=str(n), address="a", datacenter="dc1", rack="r", version=version, tokens=())
+            for n, version in enumerate(self._versions)
+        ]
 
     def rows(self, statement: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
         self.asked.append(statement)
@@ -64,10 +79,13 @@ def test_only_columns_with_one_ttl_are_asked_when_they_expire() -> None:
         "quoted": '"Place"',
         "list": "list<int>",
         "counter": "counter",
+        "odd": "'org.example.Type'",
     }
     columns = [("k", "partition_key", "int"), *((name, "regular", kind) for name, kind in types.items())]
     sampler = sampler_of([*columns, ("of_all", "static", "int")])
     assert sampler.expiring("ks", "t") == ["of_all", "frozen", "plain", "vector"]
+    assert sampler.parted("ks", "t") == ["list", "place", "quoted"]
+    assert sampler_of(columns, versions=("5.0.9", "4.1.9")).parted("ks", "t") == []  # one node cannot be asked
 
 
 def test_columns_are_named_in_the_servers_own_order() -> None:
@@ -119,6 +137,30 @@ def test_rows_are_expected_until_the_first_of_them_expires() -> None:
     rows = begun([row(1, 3, "100"), row(2, 4, "60"), row(3, 5, "5")], 2)
     assert rows is not None
     assert rows.expires == NOW + timedelta(seconds=59)  # not the third's: it is beyond the end
+
+
+def test_of_the_parts_of_a_collection_the_first_that_expires_is_asked_for() -> None:
+    columns = [*COLUMNS, ("m", "regular", "map<text, text>")]
+    cluster = Table(columns, [row(1, 3, "100").replace("}", ', "mainstay_ttl_1": 50}')])
+    rows = Sampler(cluster, consistency="ALL").begin("ks", "t", 0, limit=2, clock=lambda: NOW)  # type: ignore[arg-type]
+    assert 'TTL("v") AS mainstay_ttl_0, collection_min(TTL("m")) AS mainstay_ttl_1 FROM' in cluster.asked[-1]
+    assert rows is not None
+    assert rows.expires == NOW + timedelta(seconds=49)
+
+
+@pytest.mark.parametrize(("version", "expires"), [("5.0.9", NOW + timedelta(seconds=49)), ("4.1.9", NOW)])
+def test_a_table_of_collections_alone_whose_rows_expire_by_default_is_asked_when_where_it_can_be(
+    version: str, expires: datetime
+) -> None:
+    columns = [("k", "partition_key", "int"), ("m", "regular", "map<text, text>")]
+    rows = sampler_of(
+        columns,
+        ['{"k": 1, "m": {}, "mainstay_token": 3, "mainstay_ttl_0": 50}'],
+        versions=(version,),
+        default_time_to_live=60,
+    ).begin("ks", "t", 0, limit=2, clock=lambda: NOW)
+    assert rows is not None
+    assert rows.expires == expires
 
 
 def test_a_table_that_stood_still_is_not_read_again() -> None:

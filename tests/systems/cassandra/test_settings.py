@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +27,25 @@ def settings(**values: Any) -> Settings:
     ],
 )
 def test_copying_keeps_to_its_window(window: str | None, now: time, open_: bool) -> None:
-    assert settings(window=window).in_window(now) is open_
+    assert settings(window=window, timeout="23h").in_window(now) is open_
+
+
+@pytest.mark.parametrize(
+    ("window", "closed"),
+    [(None, 0), ("22:00-06:00", 16 * 60), ("06:00-22:00", 8 * 60), ("00:00-23:59", 1), ("23:30-00:15", 23 * 60 + 15)],
+)
+def test_a_window_is_closed_from_its_end_to_its_next_beginning(window: str | None, closed: int) -> None:
+    assert settings(window=window, timeout="1410m").closed == timedelta(minutes=closed)
+
+
+@pytest.mark.parametrize("timeout", ["12h", "16h"])
+def test_a_window_that_may_be_closed_for_longer_than_a_backup_has_is_refused_with_the_numbers(timeout: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        settings(window="22:00-06:00", timeout=timeout)
+    assert f"window (22:00-06:00) is closed for 16 h at a time, and timeout is {timeout[:-1]} h" in str(told.value)
+    assert "set timeout, and snapshot_ttl (24 h), to more than 16 h" in str(told.value)
+    assert settings(window="22:00-06:00", timeout="20h").closed == timedelta(hours=16)
+    assert settings(window="18:00-06:30", timeout="12h").closed == timedelta(hours=11, minutes=30)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +54,7 @@ def test_copying_keeps_to_its_window(window: str | None, now: time, open_: bool)
         {"bandwidth": "fast"},
         {"restore_bandwidth": "20"},
         {"window": "22-6"},
+        {"window": "22:00-22:00", "timeout": "23h"},
         {"snapshot_ttl": "1h"},
         {"transport": "telnet"},
         {"unknown": 1},

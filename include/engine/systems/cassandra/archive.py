@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from include.engine.archiving import Archive
@@ -11,6 +11,7 @@ from include.engine.model import ArchiveReach, Check, Manifest, RecoverableWindo
 from include.engine.store.bucket import Bucket
 from include.engine.store.catalog import Catalog
 from include.engine.systems.cassandra.commit_logs import (
+    Newcomer,
     Reach,
     Segment,
     by_node,
@@ -18,6 +19,7 @@ from include.engine.systems.cassandra.commit_logs import (
     folder_of,
     reach,
     reach_of_newcomer,
+    reach_of_stranger,
     stored_segment,
 )
 from include.engine.systems.cassandra.cut import detail_of
@@ -34,13 +36,27 @@ class CommitLogArchive:
         found = (stored_segment(one.key, one.bytes) for one in self.bucket.list(folder_of(self.target)))
         return [segment for segment in found if segment is not None]
 
-    def reaches(self, manifest: Manifest) -> list[Reach]:
-        """Follow the log of every node of a backup from the backup's moment, and of those that joined the ring since then."""
-        segments, since = by_node(self.segments()), manifest.cut.at
+    def reaches(
+        self, manifest: Manifest, since: Sequence[Manifest] = (), ring: Mapping[str, datetime | None] = {}
+    ) -> list[Reach]:
+        """Follow the log of every node of a backup from the backup's moment, and of those that joined the ring since then.
+
+        :param since: backups that were taken later: their nodes belong to the ring, whether anything of them is archived or not
+        :param ring: likewise the nodes of the ring as it is now, and when each was born where that is known
+        """
+        segments, moment = by_node(self.segments()), manifest.cut.at
         nodes = [node.host_id for node in detail_of(manifest).cut.nodes]
-        joined = (reach_of_newcomer(host_id, some, since) for host_id, some in segments.items() if host_id not in nodes)
-        known = [reach(host_id, segments.get(host_id, []), since) for host_id in nodes]
-        return [*known, *(one for one in joined if one is not None)]
+        joined = newcomers(manifest, since, ring)
+        strangers = (
+            reach_of_stranger(host_id, some, moment)
+            for host_id, some in segments.items()
+            if host_id not in nodes and host_id not in joined
+        )
+        return [
+            *(reach(host_id, segments.get(host_id, []), moment) for host_id in nodes),
+            *(reach_of_newcomer(one, segments.get(host_id, []), moment) for host_id, one in joined.items()),
+            *(one for one in strangers if one is not None),
+        ]
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
         """Follow the log from the oldest kept backup that was taken since it began (see ``contracts.Archive``)."""
@@ -69,7 +85,7 @@ class CommitLogArchive:
             return ArchiveReach(verdict=Verdict.UNVERIFIED)
         windows, missing = [], []
         for manifest in kept:
-            nodes = self.reaches(manifest)
+            nodes = self.reaches(manifest, kept)
             ends = [one.until for one in nodes if one.until is not None]
             missing += [f"{one.host_id}: segment {number}" for one in nodes for number in one.missing]
             if ends and len(ends) == len(nodes):
@@ -93,6 +109,32 @@ class CommitLogArchive:
 def open_archive(target: Target, catalog: Catalog) -> Archive:
     """Give the archive of *target*, for ``wiring``."""
     return CommitLogArchive(target, catalog.bucket)
+
+
+def newcomers(
+    manifest: Manifest, since: Sequence[Manifest], ring: Mapping[str, datetime | None]
+) -> dict[str, Newcomer]:
+    """Name the nodes that joined the ring after *manifest*, as far as later backups and the ring itself tell.  Pure.
+
+    A node that a backup has not was no member when it was taken.
+    """
+    known = {node.host_id for node in detail_of(manifest).cut.nodes}
+    absent = manifest.cut.at
+    found: dict[str, Newcomer] = {}
+
+    def note(host_id: str, born: datetime | None) -> None:
+        if host_id not in known and host_id not in found:
+            found[host_id] = Newcomer(host_id=host_id, not_before=absent, born=born)
+
+    for one in sorted(since, key=lambda later: later.cut.at):
+        if one.cut.at > manifest.cut.at:
+            detail = detail_of(one)
+            for node in detail.cut.nodes:
+                note(node.host_id, detail.born.get(node.host_id))
+            absent = one.cut.at
+    for host_id, born in ring.items():
+        note(host_id, born)
+    return found
 
 
 def _window(manifest: Manifest, end: datetime) -> RecoverableWindow:
@@ -123,8 +165,8 @@ def _judged(address: str, reaches: Sequence[Reach], clock: Clock) -> Check:
         return Check(name=name, verdict=Verdict.UNVERIFIED, detail=detail)
     newest = begun[-1]
     if newest.missing:
-        named = ", ".join(map(str, newest.missing))
-        detail = f"segments are missing: {named}; no point after them can be reached until the next backup"
+        named = newest.why if newest.set_back else f"segments are missing: {', '.join(map(str, newest.missing))}"
+        detail = f"{named}; no point after {newest.until:%Y-%m-%d %H:%M:%SZ} can be reached until the next backup"
         return Check(name=name, verdict=Verdict.FAIL, detail=detail)
     until = newest.until
     assert until is not None

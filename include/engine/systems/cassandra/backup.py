@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
 import msgspec
 from msgspec import Struct
 
-from include.engine.contracts import BackupSource, Clock, Connection, CopyJob
+from include.engine.contracts import BackupSource, Clock, Connection, CopyJob, Stop
 from include.engine.errors import Incomplete, MainstayError, Unsupported
 from include.engine.excluding import LeftOut
 from include.engine.inventory import TargetSettings
@@ -23,8 +24,8 @@ from include.engine.systems.cassandra.schema import user_keyspaces
 from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
-from include.engine.systems.cassandra.threads import side_by_side
-from include.engine.systems.cassandra.transfer import Sender
+from include.engine.systems.cassandra.threads import linked, side_by_side
+from include.engine.systems.cassandra.transfer import Piece, Sender
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 
 SCHEMA = "schema.cql"
@@ -84,10 +85,11 @@ class CassandraSource:
             )
         cut = cut_of(job.cut)
         started = job.clock()
-        self._wait_for_window(job)
+        self._wait_for_window(job, job.stop)
         with session(self._connection) as cql:
             nodes = self._still_there(cql, cut)
             directories = {node.host_id: ring.data_directories(cql, node) for node in nodes}
+            born = ring.births(cql, nodes) if cut.archived else {}
         with ThreadPoolExecutor(1, thread_name_prefix="stored") as beside:
             listing = beside.submit(job.shared.stored)
             shares = self._hash(job, cut, nodes, directories)
@@ -98,7 +100,7 @@ class CassandraSource:
             cut = msgspec.structs.replace(cut, notes=(*cut.notes, empty))
         schema = stored.described(job, cut, there)
         sent = self._send(job, shares, there)
-        return self._manifest(job, cut, shares, schema, sent=sent, started=started)
+        return self._manifest(job, cut, shares, schema, sent=sent, born=born, started=started)
 
     def release(self, backup: str) -> None:
         """Clear the snapshots of *backup* on all nodes.
@@ -143,12 +145,13 @@ class CassandraSource:
     ) -> list[NodeFiles]:
         job.progress.stage(f"list and hash {self.target}")
         earlier = stored.of_nodes(job)
+        together = linked(job.stop)  # one node that dies ends the work of the others
 
         def one(node: Node) -> NodeFiles:
             transport = transport_to(self._settings, node.address)
             timeout = self._settings.timeout.total_seconds()
             script = node_scripts.listing(directories[node.host_id], cut.tag)
-            listing = sstables.read_listing(transport.run(script, timeout=timeout, stop=job.stop), cut.tag)
+            listing = sstables.read_listing(transport.run(script, timeout=timeout, stop=together), cut.tag)
             sstables.require_complete(listing, cut.tag, cut.schema.tables(), f"{self.target} on {node.address}")
             files = sstables.wanted(listing.files, cut.schema.views())
             known = sstables.known_digests(files, earlier.get(node.host_id, {}))
@@ -158,13 +161,13 @@ class CassandraSource:
             digests = {**known, **listed}
             if rest:
                 digests |= transfer.hash_files(
-                    transport, rest, check_data=self._settings.check_data, timeout=timeout, stop=job.stop
+                    transport, rest, check_data=self._settings.check_data, timeout=timeout, stop=together
                 )
             hashed = sum(file.bytes for file in new)
             job.progress.say(f"{node.address}: {len(files)} files, {len(rest)} of them new")
             return NodeFiles(node=node, transport=transport, files=files, digests=digests, hashed_bytes=hashed)
 
-        return side_by_side(one, nodes)
+        return side_by_side(one, nodes, stop=together)
 
     def _send(self, job: CopyJob, shares: Sequence[NodeFiles], there: Mapping[str, int]) -> Sent:
         """Send each object that is missing once, from a node that has it; in a full backup every object, there or not.
@@ -181,6 +184,7 @@ class CassandraSource:
                     claimed[sha256] = file.bytes
                     todo[share.node.host_id][sha256] = file
         job.progress.stage(f"send {self.target}", sum(claimed.values()))
+        together = linked(job.stop)
 
         def one(share: NodeFiles) -> None:
             sender = Sender(
@@ -190,26 +194,38 @@ class CassandraSource:
                 at_once=self._settings.uploads_at_once,
                 rate=self._settings.bandwidth_bytes,
                 progress=job.progress,
-                stop=job.stop,
+                stop=together,
                 timeout=self._settings.timeout.total_seconds(),
-                allowed=lambda: self._wait_for_window(job),
+                allowed=lambda: self._wait_for_window(job, together),
             )
-            pieces, begun = transfer.pieces(
-                sender, todo[share.node.host_id], large=self._settings.multipart_bytes, again=there
-            )
-            try:
-                transfer.send(sender, pieces)
-            except MainstayError:
-                for sha256, upload, _ in begun:
-                    job.shared.abandon_parts(sha256, upload)
-                raise
-            for sha256, upload, size in begun:
-                job.shared.finish_parts(sha256, upload, size)
+            self._send_from(sender, todo[share.node.host_id], there)
 
-        side_by_side(one, [share for share in shares if todo[share.node.host_id]])
+        side_by_side(one, [share for share in shares if todo[share.node.host_id]], stop=together)
         if claimed:
             stored.require(job, claimed)
         return Sent(objects=len(claimed), bytes=sum(claimed.values()))
+
+    def _send_from(self, sender: Sender, files: Mapping[str, SnapshotFile], there: Mapping[str, int]) -> None:
+        """Send one node's share; of what fails, no upload in parts is left in the store."""
+        begun: list[tuple[str, str, int]] = []
+        large = self._settings.multipart_bytes
+        small = {sha256: file for sha256, file in files.items() if file.bytes <= large}
+        try:
+            todo: list[Piece] = []
+            # Each large one by itself: when one cannot be read, it is known which were begun.
+            for part in (small, *({sha256: file} for sha256, file in files.items() if sha256 not in small)):
+                some, uploads = transfer.pieces(sender, part, large=large, again=there)
+                todo += some
+                begun += uploads
+            transfer.send(sender, todo)
+            while begun:
+                sender.shared.finish_parts(*begun[0])
+                del begun[0]
+        except MainstayError:
+            for sha256, upload, _ in begun:
+                with suppress(MainstayError):  # what a person must know is why it failed; `upkeep` removes what stays
+                    sender.shared.abandon_parts(sha256, upload)
+            raise
 
     def _manifest(
         self,
@@ -219,6 +235,7 @@ class CassandraSource:
         schema: Entry,
         *,
         sent: Sent,
+        born: Mapping[str, datetime | None],
         started: datetime,
     ) -> Manifest:
         entries: list[Entry] = []
@@ -237,6 +254,7 @@ class CassandraSource:
             sent_objects=sent.objects,
             sent_bytes=sent.bytes,
             hashed_bytes=sum(share.hashed_bytes for share in shares),
+            born={host_id: when for host_id, when in born.items() if when is not None},
         )
         return Manifest(
             id=job.id,
@@ -259,10 +277,10 @@ class CassandraSource:
             detail=msgspec.to_builtins(detail),
         )
 
-    def _wait_for_window(self, job: CopyJob) -> None:
+    def _wait_for_window(self, job: CopyJob, stop: Stop) -> None:
         told = False
         while not self._settings.in_window(job.clock().time()):
-            job.stop.check()
+            stop.check()
             if not told:
                 job.progress.say(f"{self.target}: waiting for the window {self._settings.window}")
                 told = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from include.engine.contracts import Connections, PlanRequest
-from include.engine.errors import Misconfigured, Refused
+from include.engine.errors import MainstayError, Misconfigured, Refused
 from include.engine.inventory import TargetSettings
 from include.engine.model import Manifest, System, Target
 from include.engine.store.bucket import Bucket
@@ -18,6 +20,8 @@ from include.engine.systems.cassandra.settings import Settings
 # Imported by the methods that need it: every seal of a set asks for a text of the module that imports this one.
 if TYPE_CHECKING:
     from include.engine.systems.cassandra.landing import Destination
+
+_SOON = 10.0  # seconds in which a cluster says who belongs to it, if there is one
 
 
 class Clusters:
@@ -54,6 +58,22 @@ class Clusters:
                 if {node.host_id for node in cql.ring()} & {node.host_id for node in detail.cut.nodes}:
                     found = self._targets[self._target]
         return Destination(connection=connection, settings=cast("Settings | None", found))
+
+    def born_now(self, detail: BackupDetail) -> dict[str, datetime | None]:
+        """Give the nodes of the cluster that was backed up as it is now, and when each was born.
+
+        None when it cannot be asked: it may be lost, or another one may be in its place.
+        """
+        settings = self._targets.get(self._target)
+        if settings is None or self._connections is None:
+            return {}
+        from include.engine.systems.cassandra.ring import births
+
+        with suppress(MainstayError), Cql(self._connections.get(settings.connection), timeout=_SOON) as cql:
+            nodes = cql.ring()
+            if {node.host_id for node in nodes} & {node.host_id for node in detail.cut.nodes}:
+                return births(cql, nodes)
+        return {}
 
     def look(
         self,

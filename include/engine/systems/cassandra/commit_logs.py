@@ -2,6 +2,9 @@
 
 A segment's number is the time, in milliseconds, at which its server was started, plus a count: consecutive numbers are one
 life of a server, and a number that is a time after the last segment was written begins another.  Everything else is a gap.
+
+So a segment that lacks within a life is noticed; the last ones of a life and the first one are not, as the next life may begin
+with any number.  That none of these lacks is the shipper's to see to (:func:`turns`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ _NAME = re.compile(r"^CommitLog-(\d+)-(\d+)\.log$")
 _STORED = re.compile(r"^(CommitLog-\d+-\d+\.log)\.(\d+)\.([0-9a-f]{64})$")
 _ROUNDING = timedelta(seconds=2)  # file times are read in whole seconds
 _MARGIN = timedelta(minutes=5)  # that a node's clock may differ from ours; to replay a write twice does no harm
+_ONE_LIFE = 1000  # no server begins anew within so many milliseconds, and none skips so many segments
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -48,12 +52,36 @@ class Reach(Struct, frozen=True, kw_only=True):
     :param segments: that lead there, in order
     :param until: every write that the node took until then is in them; None when the log does not begin before the backup
     :param missing: the numbers of the first segments that are not there
+    :param set_back: what follows was written by a server whose clock was set back before it was started again: whether segments
+        lack in between cannot be told
     """
 
     host_id: str
     segments: tuple[Segment, ...] = ()
     until: datetime | None = None
     missing: tuple[int, ...] = ()
+    set_back: bool = False
+
+    @property
+    def why(self) -> str:
+        """Why it leads no further, in words; empty when that is all there is."""
+        if self.set_back:
+            return (
+                "its server was started again after its clock was set back, and nobody can tell whether segments lack"
+            )
+        return f"its segment {self.missing[0]} is missing" if self.missing else ""
+
+
+class Newcomer(Struct, frozen=True, kw_only=True):
+    """A node of the ring that a backup has not: what was written to it since it joined may be in its own log alone.
+
+    :param not_before: it took no write before that
+    :param born: when its server was first started, by its own clock, where that is known
+    """
+
+    host_id: str
+    not_before: datetime
+    born: datetime | None = None
 
 
 def folder_of(target: Target) -> str:
@@ -116,23 +144,34 @@ def reach(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach:
     return _followed(host_id, list(segments[first : before[-1] + 1]), segments[before[-1] + 1 :])
 
 
-def reach_of_newcomer(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach | None:
-    """Follow the log of a node that no backup of *since* has: all of it, if it wrote after that; None when it had gone by then.
+def reach_of_newcomer(newcomer: Newcomer, segments: Sequence[Segment], since: datetime) -> Reach:
+    """Follow the log of a node that a backup of *since* has not: all of it, from its server's first start on.
 
-    Rows that it took over from others are in their files and logs, what was written to it since may be in its own alone.
+    Rows that it took over from others are in their files and logs.
     """
+    some = [segment for segment in segments if segment.modified > since - _MARGIN]
+    born = newcomer.born
+    if not some or (born is not None and some[0].begins_a_life_after > born + _ROUNDING):
+        # It was started before it was archived: nothing is known of what it took after it was born.
+        until = max(newcomer.not_before, born - _MARGIN) if born is not None else newcomer.not_before
+        return Reach(host_id=newcomer.host_id, until=until)
+    return _followed(newcomer.host_id, some[:1], some[1:])
+
+
+def reach_of_stranger(host_id: str, segments: Sequence[Segment], since: datetime) -> Reach | None:
+    """Follow the log of a node that only the archive knows: of one that came and went; None when it had gone by then."""
     if not any(segment.modified > since for segment in segments):
         return None
-    some = [segment for segment in segments if segment.modified > since - _MARGIN]
-    return _followed(host_id, some[:1], some[1:])
+    return reach_of_newcomer(Newcomer(host_id=host_id, not_before=since), segments, since)
 
 
 def _followed(host_id: str, chain: list[Segment], following: Sequence[Segment]) -> Reach:
     for segment in following:
         last = chain[-1]
         if _gap(last, segment):
-            lost = tuple(range(last.number + 1, segment.number))[:10]
-            return Reach(host_id=host_id, segments=tuple(chain), until=chain[-1].modified, missing=lost)
+            set_back = segment.number - last.number >= _ONE_LIFE  # so many do not lack: it is another life
+            lost = tuple(range(last.number + 1, segment.number))[: 1 if set_back else 10]
+            return Reach(host_id=host_id, segments=tuple(chain), until=last.modified, missing=lost, set_back=set_back)
         chain.append(segment)
     return Reach(host_id=host_id, segments=tuple(chain), until=chain[-1].modified)
 
@@ -149,15 +188,38 @@ def needed(reaches: Iterable[Reach], point: datetime) -> list[Segment]:
                 f"the commit log of node {one.host_id} does not begin before the backup",
                 hint="restore a backup that was taken after the archive began, or to the moment of a backup",
             )
-        if one.missing or one.until < point:
-            gap = f", because its segment {one.missing[0]} is missing" if one.missing else ""
-            if one.until < point:
-                raise Incomplete(
-                    f"the commit log of node {one.host_id} leads to {one.until:%Y-%m-%d %H:%M:%SZ} only{gap}",
-                    hint="choose an earlier point; if it is of the last minutes, wait until the segment is full and shipped",
-                )
+        if one.until < point and not one.segments:
+            raise Incomplete(
+                f"the node {one.host_id} joined the ring after the backup, and its commit log was not archived from its first"
+                f" start on: what it alone took after {one.until:%Y-%m-%d %H:%M:%SZ} is not known",
+                hint="choose an earlier point, or one after the first backup that has this node; set archive_command there"
+                " (docs/cassandra.md) if it is not",
+            )
+        if one.until < point:
+            raise Incomplete(
+                f"the commit log of node {one.host_id} leads to {one.until:%Y-%m-%d %H:%M:%SZ} only"
+                + (f", because {one.why}" if one.why else ""),
+                hint="choose an earlier point; if it is of the last minutes, wait until the segment is full and shipped",
+            )
         found += one.segments
     return found
+
+
+def turns(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """Share what one node has to send out to turns, the oldest first: those of one turn may be stored in any order.
+
+    Nobody could tell that the end of a server's life, or the first segment of the next, is still missing: no segment is stored
+    before all of the lives before it are, and before the first one of its own.
+    """
+    found: list[list[Segment]] = []
+    last: Segment | None = None
+    for segment in sorted(segments, key=lambda one: (one.number, one.modified)):
+        if last is None or segment.number - last.number > 1:
+            found += [[segment], []]
+        else:
+            found[-1].append(segment)
+        last = segment
+    return [turn for turn in found if turn]
 
 
 def rounds(segments: Iterable[Segment]) -> list[list[Segment]]:
@@ -190,4 +252,5 @@ def expired(segments: Mapping[str, Sequence[Segment]], oldest: datetime, nodes: 
 
 
 def _gap(last: Segment, following: Segment) -> bool:
-    return following.number - last.number > 1 and following.begins_a_life_after < last.modified - _ROUNDING
+    step = following.number - last.number
+    return step > 1 and (step < _ONE_LIFE or following.begins_a_life_after < last.modified - _ROUNDING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -41,6 +42,7 @@ class BackupDetail(Struct, frozen=True, kw_only=True):
     sent_objects: int
     sent_bytes: int
     hashed_bytes: int
+    born: dict[str, datetime] = {}  # by host id: when the node's server was first started, as far as it said so
 
 
 def cut_of(cut: Cut) -> SnapshotCut:

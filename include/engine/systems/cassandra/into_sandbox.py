@@ -78,7 +78,7 @@ def _to_point(
     bucket: Bucket, job: RestoreJob, server: CassandraServer, restored: Restored, destination: Destination
 ) -> Restored:
     point = replay.point_of(job.plan)
-    segments = replay.segments_for(bucket, job.chain[-1], point)
+    segments = replay.segments_for(bucket, job.chain[-1:], point)
     schema, selection = detail_of(job.chain[-1]).cut.schema, selection_of(job.plan)
     began = time.monotonic()
     # A node that replays tells views of it by its batch log, a minute after it has begun to answer: they are built of the rows.

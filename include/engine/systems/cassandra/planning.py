@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from include.engine.contracts import PlanRequest
 from include.engine.model import DestinationKind, RecoveryPoint
@@ -43,11 +43,13 @@ def plan_warnings(
     *,
     changed: Sequence[str] = (),
     spared: Sequence[str] = (),
+    ring: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Say what a person should know before it is done.
 
     :param changed: tables whose schema changed after the backup, where commit logs are replayed
     :param spared: tables that hold rows, and are not emptied because an attempt that did not end has done that
+    :param ring: the nodes of the cluster as it is now, where commit logs are replayed; none when it could not be asked
     """
     found = [
         "rows with a TTL kept ageing in the store: what has expired does not come back",
@@ -64,6 +66,11 @@ def plan_warnings(
             "commit logs do not hold what was truncated, or loaded as files: rows that were truncated after the backup come back,"
             " and rows that were imported after it do not"
         )
+        if not ring:
+            found.append(
+                "the cluster does not answer, so nobody knows its nodes as of now: what was written since the last backup to a node"
+                " that joined after it, and of whose commit log nothing is archived, is missing"
+            )
     if changed:
         found.append(
             f"{', '.join(changed)}: made, altered or dropped after the backup; what the point had of that may not come back"

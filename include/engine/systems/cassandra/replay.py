@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +27,17 @@ _AT_ONCE = 4
 _START = 1800.0  # seconds that a start may take: it replays first
 
 
-def segments_for(bucket: Bucket, manifest: Manifest, point: datetime) -> list[Segment]:
-    """Give the archived segments that bring *manifest* to *point*.
+def segments_for(
+    bucket: Bucket, manifests: Sequence[Manifest], point: datetime, ring: Mapping[str, datetime | None] = {}
+) -> list[Segment]:
+    """Give the archived segments that bring the first of *manifests* to *point*.
 
+    :param manifests: a backup, and those after it that tell who has joined the ring since (``selection.until_after``)
+    :param ring: see ``archive.CommitLogArchive.reaches``
     :raises Incomplete: when the archive does not lead there without a gap
     """
-    found = needed(CommitLogArchive(manifest.target, bucket).reaches(manifest), point)
+    archive = CommitLogArchive(manifests[0].target, bucket)
+    found = needed(archive.reaches(manifests[0], manifests[1:], ring), point)
     names = Counter((segment.host_id, segment.name) for segment in found)
     for (host_id, name), count in names.items():
         if count > 1:

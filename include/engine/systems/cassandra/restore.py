@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,7 @@ class CassandraRestore:
         selection = select(detail.cut.schema, request.only, request.rename)
         files = files_of(manifest, selection)
         kind = DestinationKind(request.destination_kind)
-        logs, altered = self._logs(request, manifest, kind, selection)
+        logs, altered, ring = self._logs(request, manifest, kind, selection)
         overwritten: list[str] = []
         spared: list[str] = []
         method = Method.FILES if kind is DestinationKind.DIRECTORY else Method.IMPORT
@@ -121,7 +121,7 @@ class CassandraRestore:
             bytes_needed=2 * size if method is Method.LOADER else size,
             steps=plan_steps(method, kind, selection, request.point if logs else ""),
             would_overwrite=tuple(overwritten),
-            warnings=plan_warnings(selection, detail, request, changed=altered, spared=spared),
+            warnings=plan_warnings(selection, detail, request, changed=altered, spared=spared, ring=ring),
             detail={
                 "method": str(method),
                 "tables": [list(table) for table in selection.tables],
@@ -239,14 +239,14 @@ class CassandraRestore:
 
     def _logs(
         self, request: PlanRequest, manifest: Manifest, kind: DestinationKind, selection: Selection
-    ) -> tuple[int, list[str]]:
+    ) -> tuple[int, list[str], Collection[str]]:
         """Look whether the archived commit logs lead to the point in time, if one is asked for.
 
-        :returns: their bytes, and the tables of which they may not tell all
+        :returns: their bytes, the tables of which they may not tell all, and the nodes of the ring as it is now, if it answered
         """
         point = RecoveryPoint.parse(request.point).time
         if point is None:
-            return 0, []
+            return 0, [], ()
         from include.engine.systems.cassandra.replay import segments_for
 
         if kind is not DestinationKind.SANDBOX or request.rename:
@@ -256,8 +256,9 @@ class CassandraRestore:
             )
         manifests = until_after(request.manifests, manifest, point)
         require_logged(manifests, selection)
-        logs = sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifest, point))
-        return logs, changed(manifests, selection)
+        ring = self._clusters.born_now(detail_of(manifest))
+        logs = sum(segment.bytes for segment in segments_for(self.catalog.bucket, manifests, point, ring))
+        return logs, changed(manifests, selection), ring
 
 
 def _empty_directory(path: str) -> Path:

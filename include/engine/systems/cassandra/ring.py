@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from include.engine.errors import Contended, Incomplete, Unreachable, Unsupported
 from include.engine.systems.cassandra.client import Cql, Node
@@ -80,6 +81,22 @@ def require_no_newcomer(before: Mapping[str, frozenset[str]], after: Mapping[str
             f"{', '.join(joined)} joined the ring while the snapshot was taken: it would lack what this node alone has",
             hint="run it again: it is taken of the ring as it is then",
         )
+
+
+def births(cql: Cql, nodes: Sequence[Node]) -> dict[str, datetime | None]:
+    """Give when each node's server was first started, by its own clock: it chose its host id then, and never writes it again.
+
+    None for a node that does not answer.
+    """
+
+    def one(node: Node) -> datetime | None:
+        try:
+            (row,) = cql.rows("SELECT WRITETIME(host_id) AS born FROM system.local", at=node)
+        except Unreachable:
+            return None
+        return datetime.fromtimestamp(row["born"] / 1_000_000, UTC) if row["born"] else None
+
+    return dict(zip((node.host_id for node in nodes), side_by_side(one, nodes), strict=True))
 
 
 def data_directories(cql: Cql, node: Node) -> list[str]:

@@ -96,7 +96,7 @@ class Settings(TargetSettings):
     @field_validator("window")
     @classmethod
     def _times(cls, value: str | None) -> str | None:
-        if value is not None and not _WINDOW.match(value):
+        if value is not None and not (_WINDOW.match(value) and value[:5] != value[6:]):
             raise ValueError(f"{value!r} is not a window; write 22:00-06:00, in UTC")
         return value
 
@@ -106,6 +106,13 @@ class Settings(TargetSettings):
             raise ValueError(
                 f"snapshot_ttl ({self.snapshot_ttl}) is shorter than timeout ({self.timeout}):"
                 " the snapshot could vanish while it is copied"
+            )
+        closed = self.closed
+        if closed >= self.timeout:
+            raise ValueError(
+                f"window ({self.window}) is closed for {_hours(closed)} at a time, and timeout is {_hours(self.timeout)}: a backup"
+                " that has to wait for it could be ended before it has sent anything; set timeout, and snapshot_ttl"
+                f" ({_hours(self.snapshot_ttl)}), to more than {_hours(closed)}, by as much as a copy takes, or widen the window"
             )
         return self
 
@@ -147,11 +154,28 @@ class Settings(TargetSettings):
 
     def in_window(self, now: time) -> bool:
         """Whether copying is allowed at *now* (UTC)."""
-        match = _WINDOW.match(self.window or "")
-        if match is None:
+        if self._open is None:
             return True
-        begin, end = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
+        begin, end = self._open
         return begin <= now < end if begin <= end else now >= begin or now < end
+
+    @property
+    def closed(self) -> timedelta:
+        """For how long copying has to wait at most: from the end of the window to its next beginning."""
+        if self._open is None:
+            return timedelta()
+        begin, end = (timedelta(hours=moment.hour, minutes=moment.minute) for moment in self._open)
+        return (begin - end) % timedelta(days=1)
+
+    @property
+    def _open(self) -> tuple[time, time] | None:
+        match = _WINDOW.match(self.window or "")
+        return (time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))) if match else None
+
+
+def _hours(length: timedelta) -> str:
+    minutes = int(length.total_seconds()) // 60
+    return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
 def size(text: str) -> int:

@@ -2,7 +2,8 @@
 
 Cassandra's ``archive_command`` only makes a hard link, so it never waits for a network.  This looks at the links on each node,
 has the node send them by signed URL, and removes a link when the store lists its object.  Killed at any moment, the next run
-goes on: an object is named after its digest and written once.
+goes on: an object is named after its digest and written once.  What is stored by then leads somewhere without a gap that nobody
+could notice: segments are sent in :func:`~include.engine.systems.cassandra.commit_logs.turns`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from include.engine.store.bucket import Bucket
 from include.engine.store.shared import SharedFolder
 from include.engine.systems.cassandra import transfer
 from include.engine.systems.cassandra.client import Node
-from include.engine.systems.cassandra.commit_logs import Segment, folder_of, key_of, number_of
+from include.engine.systems.cassandra.commit_logs import Segment, folder_of, key_of, number_of, turns
 from include.engine.systems.cassandra.node_scripts import digests, segments
 from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
@@ -136,11 +137,10 @@ class CommitLogShipper:
             stop=stop,
             timeout=timeout,
         )
-        transfer.send(
-            sender, [transfer.Piece(sha256=one.sha256, path=one.key, bytes=one.bytes) for one in found.values()]
-        )
-        self._require_stored(node, found.values())
-        transport.run("rm -f -- " + " ".join(quote(one.key) for one in found.values()), timeout=timeout, stop=stop)
+        for turn in turns(found.values()):
+            transfer.send(sender, [transfer.Piece(sha256=one.sha256, path=one.key, bytes=one.bytes) for one in turn])
+            self._require_stored(node, turn)
+            transport.run("rm -f -- " + " ".join(quote(one.key) for one in turn), timeout=timeout, stop=stop)
         return len(found)
 
     def _require_stored(self, node: Node, shipped: Iterable[Segment]) -> None:
