@@ -617,23 +617,22 @@ def test_a_large_file_that_reads_otherwise_on_its_way_takes_the_place_of_no_good
     terms: dict[str, Any] = {"keyspaces": [keyspace], "multipart_above": "5120KiB"}
     manifest = estate.backup(**terms)
     largest = max(manifest.entries, key=lambda entry: entry.bytes)
-    pieces = transfer.pieces
+    parts = transfer._parts
 
     def stored() -> bytes:
         return bytes(estate.store.client().get_object(Bucket=estate.bucket, Key=f"p/{largest.key}")["Body"].read())
 
-    def misread(sender: transfer.Sender, files: object, **wishes: object) -> object:
-        flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
+    def misread(*arguments: Any) -> object:
+        (data,) = data_files(estate, f"{keyspace}.large")
+        flip_a_bit(data)
         try:
-            found = pieces(sender, files, **wishes)  # type: ignore[arg-type]
-        except BaseException:
-            flip_a_bit(data_files(estate, f"{keyspace}.large")[0])
-            raise
-        return found
+            return parts(*arguments)
+        finally:
+            flip_a_bit(data)
 
     whole = stored()
     with monkeypatch.context() as once:
-        once.setattr(transfer, "pieces", misread)
+        once.setattr(transfer, "_parts", misread)
         with pytest.raises(Corrupt, match="reads otherwise than it was hashed"):
             estate.backup(full=True, **terms)
     assert stored() == whole

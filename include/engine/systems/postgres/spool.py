@@ -4,6 +4,8 @@ PostgreSQL runs a ten-line shell script for each file that it wants.  The two si
 
 - the script creates ``want/<file>`` and waits;
 - we put the file into ``done/`` (complete, then renamed there), or create ``absent/<file>``;
+- one that was there already, fetched ahead, the script takes at once, and moves its wish to ``took/<file>``: what is in ``want/``
+  is always waited for, and all that recovery had asked for before has come;
 - ``failed`` means that the archive has the file and it cannot be had: the script exits with 200, and PostgreSQL, which takes
   a code above 125 for a broken archive and not for its end, stops instead of opening with half of the data.
 
@@ -26,6 +28,7 @@ from include.engine.errors import Corrupt, Incomplete, MainstayError, NotFound
 from include.engine.model import Target
 from include.engine.sandbox.accounts import Account, own
 from include.engine.store.bucket import Bucket
+from include.engine.systems.postgres.fetch_script import PAUSE, fetch_script
 from include.engine.systems.postgres.frozen_log import FrozenLog
 from include.engine.systems.postgres.lsn import SEGMENT_BYTES, Segment, parse_history_name
 from include.engine.systems.postgres.wal_audit import Archive
@@ -36,23 +39,6 @@ _AT_ONCE = 3
 _POLL = 0.01  # seconds between two looks at ``want/``
 _FAILING = "failing"  # made while there is room: on a full disk a file can be renamed, and may not be made
 _RELIST = 1.0  # seconds that an answer of the store about what it has is believed
-
-# $1 is %f, $2 is %p.  A kill of the restoring process must not leave recovery waiting for ever: it beats in `alive`.
-_SCRIPT = """#!/bin/sh
-# Asks the Mainstay process that runs this restore for one WAL file.  Exit 1: there is none.  200: stop, it is damaged.
-spool={spool}
-: > "$spool/want/$1" || exit 200
-waited=0
-while :; do
-    if [ -e "$spool/done/$1" ]; then mv -f "$spool/done/$1" "$2" && exit 0; exit 200; fi
-    if [ -e "$spool/absent/$1" ]; then rm -f "$spool/absent/$1"; exit 1; fi
-    if [ -e "$spool/failed" ]; then exit 200; fi
-    waited=$((waited + 1))
-    if [ $((waited % 100)) -eq 0 ] && [ -z "$(find "$spool/alive" -mmin -2 2>/dev/null)" ]; then exit 200; fi
-    if [ "$waited" -ge {polls} ]; then exit 200; fi
-    sleep 0.02 2>/dev/null || sleep 1
-done
-"""
 
 
 class WalSpool:
@@ -86,7 +72,6 @@ class WalSpool:
         self.account, self.identities = account, tuple(identities)
         self.segment_size, self.system_identifier, self.ahead = segment_size, system_identifier, ahead
         self.timeout, self.frozen, self.inside = timeout, frozen, inside
-        self.served: list[str] = []
         self.served_bytes = 0
         self._failure: MainstayError | None = None
         self._archive = Archive((), segment_size)
@@ -122,12 +107,12 @@ class WalSpool:
 
     def _prepare(self) -> None:
         clear(self.directory)
-        for path in (self.directory, *(self.directory / name for name in ("want", "done", "absent", "coming"))):
+        for path in (self.directory, *(self.directory / name for name in ("want", "took", "done", "absent", "coming"))):
             path.mkdir(mode=0o700)
             own(path, self.account)
         script = self.directory / "fetch"
-        polls = int(self.timeout / 0.02)
-        script.write_text(_SCRIPT.format(spool=shlex.quote(str(self.directory)), polls=polls))
+        polls = int(self.timeout / PAUSE)
+        script.write_text(fetch_script(self.directory, polls=polls))
         own(script, self.account, mode=0o500)
         (self.directory / _FAILING).touch()
         self._beat()
@@ -147,7 +132,10 @@ class WalSpool:
     def _answer_all(self) -> None:
         beaten = time.monotonic()
         while not self._closing.wait(_POLL):
-            for name in sorted(os.listdir(self.directory / "want")):  # noqa: PTH208 - 100 times a second
+            for name in sorted(os.listdir(self.directory / "took")):  # noqa: PTH208 - 100 times a second
+                (self.directory / "took" / name).unlink()
+                self._go_on(Segment.parse(name, self.segment_size))
+            for name in os.listdir(self.directory / "want"):  # noqa: PTH208
                 self._answer(name)
             if time.monotonic() - beaten > 10:
                 self._beat()
@@ -158,10 +146,18 @@ class WalSpool:
 
     def _answer(self, name: str) -> None:
         segment = Segment.parse(name, self.segment_size)
-        (self.directory / "want" / name).unlink(missing_ok=True)
+        ready = (self.directory / "done" / name).exists()
+        try:
+            (self.directory / "want" / name).unlink()
+        except FileNotFoundError:
+            return  # it has just been taken from what was fetched ahead
+        if ready:  # and is being taken now
+            self._go_on(segment)
+            return
         while (found := self._at_hand(name, segment)) is not None:
             waited_for = self._order(found, segment)
             if segment is not None:
+                self._forget_but(segment)
                 self._order_ahead(segment)
             try:
                 waited_for.result()
@@ -171,9 +167,7 @@ class WalSpool:
                 self._coming.pop(found.key, None)
                 self._refresh()  # listed and gone: a longer part, or the whole segment, has taken its place
                 continue
-            self._coming.pop(found.key, None)
-            self.served.append(name)
-            self.served_bytes += found.bytes
+            self._served(found)
             return
         self._place(self.directory / "absent" / name, b"")
 
@@ -201,19 +195,40 @@ class WalSpool:
         whole = found is not None and found.kind is WalKind.SEGMENT
         return not whole and (self._archive.newest_number(segment.timeline) or 0) > segment.number
 
-    def _order_ahead(self, segment: Segment) -> None:
+    def _go_on(self, segment: Segment | None) -> None:
+        """Count a segment that was there when it was asked for, and fetch further ahead.
+
+        Nothing is removed: something may have been asked for since, and lie there until the script sees it.
+        """
+        found = self._archive.find(segment) if segment is not None else None
+        if segment is not None and found is not None:
+            self._served(found)
+            self._order_ahead(segment)
+
+    def _served(self, found: WalObject) -> None:
+        self._coming.pop(found.key, None)
+        self.served_bytes += found.bytes
+
+    def _following(self, segment: Segment) -> list[Segment]:
         wanted = [segment.next]
         for _ in range(self.ahead - 2):
             wanted.append(wanted[-1].next)
-        keep = {segment.name, *(one.name for one in wanted)}
+        return wanted
+
+    def _forget_but(self, segment: Segment) -> None:
+        """Remove what nobody will fetch, as recovery waits for *segment* now: it may have jumped to another timeline."""
+        keep = {segment.name, *(one.name for one in self._following(segment))}
         for waiting in (self.directory / "done").iterdir():
-            if waiting.name not in keep:  # recovery has jumped to another timeline: nobody will fetch these
+            if waiting.name not in keep:
                 waiting.unlink(missing_ok=True)
-        for one in wanted:
+
+    def _order_ahead(self, segment: Segment) -> None:
+        for one in self._following(segment):
             ahead = self._archive.whole.get(one.timeline, {}).get(one.number)
             if ahead is None:
                 return
-            self._order(ahead, one)
+            if ahead.key not in self._coming:  # what has come and is not there was taken just now
+                self._order(ahead, one)
 
     def _order(self, wal: WalObject, segment: Segment | None) -> Future[None]:
         ready = self.directory / "done" / wal.name
