@@ -341,11 +341,10 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     stand.produce(topic, 30, start=900)
     _until(lambda: Connect(worker.connection()).status(name).failed)
     planned = failovers.plan(mirror, clock)
-    assert (planned.source_answers, planned.caught_up, planned.offsets) == (
-        True,
-        False,
-        30,
-    )  # and not: it lacks nothing
+    assert (planned.source_answers, planned.caught_up) == (True, False)
+    # And not: it lacks nothing.  The task from before may have copied some, and the broken one none.
+    assert planned.offsets is not None
+    assert 0 < planned.offsets <= 30
     running = Consumer(settings_of(dr.bootstrap) | {"group.id": groups[1]})
     running.subscribe([topic])
     _until(lambda: running.poll(0.1) is not None or bool(running.assignment()))

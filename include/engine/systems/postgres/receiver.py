@@ -105,10 +105,12 @@ class Receiver:
                 raise Misconfigured(
                     f"the slot {self.slot} is a {kind} one", hint="give the WAL archive a slot of its own"
                 )
-            if kind and not position:
-                # Made without a reservation: the server keeps nothing for it yet, so it may as well be made anew.
+            # Made without a reservation: the server keeps nothing for it yet, so it may as well be made anew.  And whoever asks for
+            # what was removed may have said first that it is there: then a new slot stands where nothing can begin.
+            useless = not position or self._anew
+            if kind and useless:
                 session.command(f'DROP_REPLICATION_SLOT "{self.slot}"')
-            if not kind or not position:
+            if not kind or useless:
                 session.command(f'CREATE_REPLICATION_SLOT "{self.slot}" PHYSICAL (RESERVE_WAL)')
                 self._slot_is_new = True
         self._segment_size = size
