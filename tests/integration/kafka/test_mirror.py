@@ -343,6 +343,7 @@ def test_a_fail_over_moves_the_groups_though_a_task_is_dead_and_one_group_runs_o
     planned = failovers.plan(mirror, clock)
     assert (planned.source_answers, planned.caught_up) == (True, False)
     # And not: it lacks nothing.  The task from before may have copied some, and the broken one none.
+    assert planned.offsets is not None
     assert 0 < planned.offsets <= 30
     running = Consumer(settings_of(dr.bootstrap) | {"group.id": groups[1]})
     running.subscribe([topic])
