@@ -1,11 +1,30 @@
-"""A child process whose last words are kept, for whoever asks how it ended."""
+"""Child processes: what they are told in secret, and their last words, for whoever asks how they ended."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _KEPT = 40  # lines
+
+
+@contextmanager
+def kept_in_memory(text: str) -> Iterator[int]:
+    """Give the descriptor of a file that has *text* and is on no disk: nothing of it stays, however we end.
+
+    Our own account can open it as ``/proc/<pid>/fd/<descriptor>``, a child that inherits it as ``/dev/fd/<descriptor>``.
+    """
+    file = os.memfd_create("secret")
+    try:
+        os.fchmod(file, 0o600)  # libpq reads no other
+        with open(file, "wb", closefd=False) as memory:
+            memory.write(text.encode())
+        yield file
+    finally:
+        os.close(file)
 
 
 class Overheard:

@@ -36,6 +36,11 @@ class Probe(Protocol):
         ...
 
 
+def sometimes(probe: Probe) -> tuple[str, ...]:
+    """Give the metrics that *probe* gives only when there is something to tell."""
+    return tuple(getattr(probe, "sometimes", ()))
+
+
 Recall = Callable[
     [Sequence[str], datetime], Sequence[Reading]
 ]  # metrics, since: what the sweeps have read of the target

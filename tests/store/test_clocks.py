@@ -28,10 +28,10 @@ def test_what_a_document_says_counts_unless_the_store_had_it_before() -> None:
     def taken(days: float, name: str = "x") -> StoredObject:
         return StoredObject(f"drills/{name}.json", 1, NOW + days * DAY)
 
-    assert believed(NOW, taken(0)) == NOW
-    assert believed(NOW, taken(3)) == NOW  # copied into another bucket since
-    assert believed(NOW + timedelta(minutes=5), taken(0)) == NOW + timedelta(minutes=5)  # clocks differ
-    assert believed(NOW + DAY, taken(0)) == NOW
+    assert believed(NOW, taken(0).modified) == NOW
+    assert believed(NOW, taken(3).modified) == NOW  # copied into another bucket since
+    assert believed(NOW + timedelta(minutes=5), taken(0).modified) == NOW + timedelta(minutes=5)  # clocks differ
+    assert believed(NOW + DAY, taken(0).modified) == NOW
     wrong, right, other = taken(0, backup_id(NOW + AHEAD)), taken(1, backup_id(NOW + DAY)), taken(0.5, "by-hand")
     assert sorted([right, other, wrong], key=in_order) == [wrong, other, right]
 

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from include.engine.children import kept_in_memory
 from include.engine.contracts import Stop
 
 _LEASH = Path(__file__).with_name("leash.py")
@@ -38,7 +39,7 @@ def run_tool(
     :param secret: the content of the file :data:`SECRET` that *command* may name, which is in memory only
     :raises Interrupted: when it was asked to stop
     """
-    with _kept_in_memory(secret) as file:
+    with kept_in_memory(secret) as file:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_LEASH), *(part.replace(SECRET, f"/dev/fd/{file}") for part in command)],
             cwd=directory,
@@ -58,17 +59,6 @@ def run_tool(
         _end(process, 0.0)
         stop.check()
     return code
-
-
-@contextmanager
-def _kept_in_memory(text: str) -> Iterator[int]:
-    """Give the descriptor of a file that has *text* and is on no disk: nothing of it stays, however we end."""
-    file = os.memfd_create("secret")
-    try:
-        os.write(file, text.encode())
-        yield file
-    finally:
-        os.close(file)
 
 
 def _end(process: subprocess.Popen[bytes], moment: float) -> None:

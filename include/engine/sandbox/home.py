@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from include.engine.errors import Misconfigured, Refused
+from include.engine.errors import MainstayError, Misconfigured, Refused
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account, ourselves, private_directory, server_account
 from include.engine.sandbox.ports import fixed_port, free_port, promised
@@ -88,6 +88,15 @@ class Home:
             private_directory(root / step, owner=ourselves(), mode=0o700)
         private_directory(root / "servers", owner=ourselves(), mode=0o711)
         return Sandbox(name=name, root=root, home=self)
+
+    def for_drill(self, what: str) -> Sandbox:
+        """Give a new sandbox for a drill of *what*.  Those of drills that were killed go first: a copy of everything is in them.
+
+        Of its own: two drills go on side by side, of one target or of targets whose names begin alike.
+        """
+        with suppress(MainstayError):  # ours goes on
+            self.sweep()
+        return self.sandbox(f"drill-{what[:24]}-{secrets.token_hex(4)}")
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes that are there, by name."""

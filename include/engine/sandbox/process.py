@@ -276,11 +276,11 @@ def tail(log: Path, lines: int = _TAIL) -> str:
 
 @contextmanager
 def exclusive(path: Path, *, busy: Contended | None = None) -> Iterator[None]:
-    """Hold the lock file *path*; the kernel lets go of it whatever happens to us.
+    """Hold the lock file *path*, or a directory; the kernel lets go of it whatever happens to us.
 
     :param busy: is raised when another process holds it; without, that one is waited for
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, (os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))

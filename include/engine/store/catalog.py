@@ -268,7 +268,7 @@ class Catalog:
         report = documents.read(self.bucket, found.key, DrillReport)
         if report is None:
             return None
-        ahead = report.finished - clocks.believed(report.finished, found)
+        ahead = report.finished - clocks.believed(report.finished, found.modified)
         return msgspec.structs.replace(report, started=report.started - ahead, finished=report.finished - ahead)
 
     def record_verification(self, verification: Verification) -> None:

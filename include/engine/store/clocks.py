@@ -15,9 +15,9 @@ from include.engine.store.bucket import StoredObject
 from include.engine.store.lease import CLOCK_TOLERANCE
 
 
-def believed(at: datetime, found: StoredObject) -> datetime:
+def believed(at: datetime, taken: datetime) -> datetime:
     """Give *at*, or when the store took the document, if that was before *at* by more than clocks may differ."""
-    return at if at <= found.modified + CLOCK_TOLERANCE else found.modified
+    return at if at <= taken + CLOCK_TOLERANCE else taken
 
 
 def in_order(found: StoredObject) -> tuple[datetime, str]:
@@ -27,7 +27,7 @@ def in_order(found: StoredObject) -> tuple[datetime, str]:
         at = backup_time(name)
     except Misconfigured:
         at = found.modified
-    return believed(at, found), found.key
+    return believed(at, found.modified), found.key
 
 
 def is_ahead(at: datetime, now: datetime) -> bool:

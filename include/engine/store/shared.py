@@ -30,11 +30,16 @@ def shared_folder(target: Target) -> str:
     return f"{target}/objects"
 
 
-def store_once(bucket: Bucket, key: str, content: bytes) -> None:
-    """Store *content* unless *key* is there; when it is, it is the same, as its digest is in its key.
+def store_once(bucket: Bucket, key: str, content: bytes, *, again: bool = False) -> None:
+    """Store *content* unless *key* is there: then it is the same, as its digest is in its key.
 
     Asked for first: a store may refuse a large body that it has already by closing the connection in its middle.
+
+    :param again: over what is there, too: it may have rotted
     """
+    if again:
+        bucket.upload(key, [content])
+        return
     if bucket.exists(key):
         return
     try:
@@ -63,10 +68,7 @@ class SharedFolder:
     def put(self, content: bytes, *, again: bool = False) -> Entry:
         """Store a small document unless it is there, or *again*, and give its entry, named after its digest."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if again:
-            self._bucket.upload(self.key(sha256), [content])
-        else:
-            store_once(self._bucket, self.key(sha256), content)
+        store_once(self._bucket, self.key(sha256), content, again=again)
         return Entry(name=sha256, key=self.key(sha256), bytes=len(content), sha256=sha256)
 
     def sign_put(self, sha256: str, expires: timedelta, *, again: bool = False) -> SignedRequest:

@@ -90,10 +90,7 @@ class VaultWriter:
         stem, dot, suffix = name.rpartition(".")
         marked = f"{stem}.{digest[:20]}.{suffix}" if dot else f"{name}.{digest[:20]}"
         key = f"{shared_folder(target)}/{marked}{_SUFFIX if self._recipients else ''}"
-        if again:
-            self._bucket.upload(key, [sealed])
-        else:
-            store_once(self._bucket, key, sealed)
+        store_once(self._bucket, key, sealed, again=again)
         entry = Entry(name=name, key=key, bytes=len(sealed), sha256=digest, original_bytes=original_bytes)
         self.written.append(entry)
         return entry

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from include.engine.errors import PermanentError
 from include.engine.model import Target, Verdict, Verification, encode
-from include.engine.store import documents
+from include.engine.store import clocks, documents
 from include.engine.store.bucket import Bucket, StoredObject
 from include.engine.store.lease import CLOCK_TOLERANCE
 
@@ -91,9 +91,9 @@ class Verifications:
         :raises Corrupt: when it cannot be read
         """
         found = documents.read(self._bucket, noted.key, Verification)
-        if found is None or found.at <= noted.taken + CLOCK_TOLERANCE:
-            return found
-        return msgspec.structs.replace(found, at=noted.taken)
+        if found is None:
+            return None
+        return msgspec.structs.replace(found, at=clocks.believed(found.at, noted.taken))
 
     def readable(self, noted: Sequence[Noted]) -> dict[str, Verification]:
         """Read several side by side, and give them by their keys, in their order; what cannot be read is left out."""

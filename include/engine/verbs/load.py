@@ -18,7 +18,7 @@ from include.engine.loading.profiles import Profile
 from include.engine.loading.schedule import Schedule
 from include.engine.loading.workers import machine, trial_of
 from include.engine.model import LoadResult, Reading, Verdict
-from include.engine.probing import Probe
+from include.engine.probing import Probe, sometimes
 from include.engine.store.loads import Loads
 from include.engine.verbs.load_course import PREPARED_WITHIN, Course
 from include.engine.verbs.load_page import with_page
@@ -175,7 +175,7 @@ def _guard(engine: LoadEngine, probes: Sequence[Probe], wish: Wish, clock: Clock
     guards = wish.permission.guards
     limit = guards[CANARY].above if CANARY in guards else None
     timeout = min(max(2 * limit if limit else _PATIENCE, _SHORTEST), _PATIENCE)
-    wanted = [probe for probe in probes if {*probe.metrics, *getattr(probe, "sometimes", ())} & set(guards)]
+    wanted = [probe for probe in probes if {*probe.metrics, *sometimes(probe)} & set(guards)]
 
     def read() -> Sequence[Reading]:
         return [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from include.engine.contracts import Clock
 from include.engine.health.looks import Look, Trouble
 from include.engine.model import Reading
-from include.engine.probing import Probe
+from include.engine.probing import Probe, sometimes
 
 _WIDTH = 64  # probes at once: they wait for the network, not for a processor
 _ALL_OF_IT = 0.9  # of its time: a probe that takes so much and gives nothing was not answered
@@ -124,7 +124,7 @@ def _look(
         probe=one.probe.name,
         source=one.probe.source,
         metrics=tuple(one.probe.metrics),
-        sometimes=tuple(getattr(one.probe, "sometimes", ())),
+        sometimes=sometimes(one.probe),
         at=clock(),
         seconds=seconds,
         readings=readings,

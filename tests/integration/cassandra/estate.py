@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,28 @@ class Estate:
         pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         found = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
         return {key: size for key, size in found.items() if "/objects/" in key}
+
+
+def saved_table(estate: Estate, keyspace: str, cql: Cql) -> str:
+    """A table of 50 rows that was backed up."""
+    name = f"{keyspace}.t"
+    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v text, w int)")
+    cql.many(f"INSERT INTO {name} (k, v, w) VALUES (?, ?, ?)", [(n, f"value {n}", n) for n in range(50)])
+    estate.backup(keyspaces=[keyspace])
+    return name
+
+
+def flushed_table(estate: Estate, keyspace: str, cql: Cql) -> str:
+    """A table of 200 flushed rows."""
+    make_table(cql, f"{keyspace}.t", count=200)
+    estate.server.nodes[0].nodetool("flush", keyspace)
+    return f"{keyspace}.t"
+
+
+def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
+    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v blob)")
+    dice = random.Random(1)
+    cql.many(f"INSERT INTO {name} (k, v) VALUES (?, ?)", [(n, dice.randbytes(size)) for n in range(count)])
 
 
 def rows(cql: Cql, table: str, *, consistency: str = "QUORUM") -> list[str]:

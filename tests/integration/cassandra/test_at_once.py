@@ -23,7 +23,7 @@ from include.engine.systems.cassandra.sstableloader import Loader
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 from include.engine.verbs import restore as restores
 from tests.integration.cassandra.children import beside, kill_when
-from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows, saved_table
 
 pytestmark = pytest.mark.integration
 
@@ -32,12 +32,7 @@ SERVER = "cassandra_admin"
 
 @pytest.fixture
 def table(estate: Estate, keyspace: str, cql: Cql) -> str:
-    """A table of 50 rows that was backed up."""
-    name = f"{keyspace}.t"
-    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v text)")
-    cql.many(f"INSERT INTO {name} (k, v) VALUES (?, ?)", [(n, f"value {n}") for n in range(50)])
-    estate.backup(keyspaces=[keyspace])
-    return name
+    return saved_table(estate, keyspace, cql)
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.ranges import Sampler
 from include.engine.verbs import verify
 from tests.faults import Wire
-from tests.integration.cassandra.estate import Estate, Told, detail, now, rows
-from tests.integration.cassandra.test_bad_days import make_table
+from tests.integration.cassandra.estate import Estate, Told, detail, make_table, now, rows
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,23 +38,14 @@ from include.engine.systems.object_store.server import ObjectStoreServer
 from include.engine.verbs import backup, verify
 from tests.faults import Wire
 from tests.integration.cassandra.children import beside, kill_when
-from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, Told, detail, flushed_table, make_table, now, rows
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def table(keyspace: str, cql: Cql, estate: Estate) -> str:
-    """A table of 200 flushed rows in this test's keyspace."""
-    make_table(cql, f"{keyspace}.t", count=200)
-    estate.server.nodes[0].nodetool("flush", keyspace)
-    return f"{keyspace}.t"
-
-
-def make_table(cql: Cql, name: str, *, count: int, size: int = 20) -> None:
-    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v blob)")
-    dice = random.Random(1)
-    cql.many(f"INSERT INTO {name} (k, v) VALUES (?, ?)", [(n, dice.randbytes(size)) for n in range(count)])
+    return flushed_table(estate, keyspace, cql)
 
 
 def data_files(estate: Estate, table: str) -> list[Path]:
@@ -586,14 +576,14 @@ def test_signed_urls_that_are_always_refused_are_a_matter_for_a_person(
 def test_the_store_refuses_bytes_that_are_not_what_was_hashed(
     estate: Estate, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = transfer.pieces
+    pieces = transfer.in_one
 
-    def then_flip(sender: transfer.Sender, files: object, **wishes: object) -> object:
-        found = pieces(sender, files, **wishes)  # type: ignore[arg-type]
+    def then_flip(*arguments: Any) -> object:
+        found = pieces(*arguments)
         flip_a_bit(data_files(estate, table)[0])
         return found
 
-    monkeypatch.setattr(transfer, "pieces", then_flip)
+    monkeypatch.setattr(transfer, "in_one", then_flip)
     with pytest.raises(Corrupt, match="not what was hashed a moment ago"):
         estate.backup(keyspaces=[table.partition(".")[0]])
 

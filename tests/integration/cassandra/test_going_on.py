@@ -13,7 +13,7 @@ from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.landing import Landing
 from include.engine.systems.cassandra.unfinished import Unfinished
 from include.engine.verbs import restore
-from tests.integration.cassandra.estate import TARGET, Estate, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, now, rows, saved_table
 
 pytestmark = pytest.mark.integration
 
@@ -22,12 +22,7 @@ CONFIRMED: dict[str, Any] = {"confirm": "cassandra_admin"}
 
 @pytest.fixture
 def table(estate: Estate, keyspace: str, cql: Cql) -> str:
-    """A table of 50 rows that was backed up."""
-    name = f"{keyspace}.t"
-    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v text)")
-    cql.many(f"INSERT INTO {name} (k, v) VALUES (?, ?)", [(n, f"value {n}") for n in range(50)])
-    estate.backup(keyspaces=[keyspace])
-    return name
+    return saved_table(estate, keyspace, cql)
 
 
 def failing_after(work: Callable[..., None], error: Exception) -> Callable[..., None]:

@@ -25,8 +25,7 @@ from include.engine.systems.cassandra.server import CassandraServer
 from include.engine.verbs import backup, drill, restore, verify
 from tests.estate import eventually
 from tests.integration.cassandra.children import beside, kill_when
-from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
-from tests.integration.cassandra.test_bad_days import make_table
+from tests.integration.cassandra.estate import TARGET, Estate, Told, make_table, now, rows
 from tests.sshd import Sshd
 
 pytestmark = pytest.mark.integration

@@ -16,18 +16,15 @@ from include.engine.model import DestinationKind, Manifest, Verdict
 from include.engine.systems.cassandra.client import Cql
 from include.engine.systems.cassandra.cut import cut_of
 from include.engine.verbs import backup
-from tests.integration.cassandra.estate import TARGET, Estate, detail, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, detail, flushed_table, now, rows
 from tests.integration.cassandra.shells import job
-from tests.integration.cassandra.test_bad_days import make_table
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def table(keyspace: str, cql: Cql, estate: Estate) -> str:
-    make_table(cql, f"{keyspace}.t", count=200)
-    estate.server.nodes[0].nodetool("flush", keyspace)
-    return f"{keyspace}.t"
+    return flushed_table(estate, keyspace, cql)
 
 
 def test_the_manifest_has_the_host_id_the_rack_and_the_tokens_that_the_node_tells(estate: Estate, table: str) -> None:

@@ -19,7 +19,7 @@ from include.engine.systems.cassandra.client import Cql, Node
 from include.engine.systems.cassandra.selection import Method
 from include.engine.verbs import restore as restores
 from include.engine.verbs.pipeline import Pipeline
-from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows
+from tests.integration.cassandra.estate import TARGET, Estate, Told, now, rows, saved_table
 
 pytestmark = pytest.mark.integration
 
@@ -28,12 +28,7 @@ SERVER = "cassandra_admin"
 
 @pytest.fixture
 def table(estate: Estate, keyspace: str, cql: Cql) -> str:
-    """A table of 50 rows that was backed up."""
-    name = f"{keyspace}.t"
-    cql.rows(f"CREATE TABLE {name} (k int PRIMARY KEY, v text, w int)")
-    cql.many(f"INSERT INTO {name} (k, v, w) VALUES (?, ?, ?)", [(n, f"value {n}", n) for n in range(50)])
-    estate.backup(keyspaces=[keyspace])
-    return name
+    return saved_table(estate, keyspace, cql)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from msgspec import Struct
+
 from include.engine.archiving import Archive
 from include.engine.contracts import Clock
 from include.engine.model import ArchiveReach, Check, Manifest, RecoverableWindow, Target, Verdict
@@ -44,19 +46,7 @@ class CommitLogArchive:
         :param since: backups that were taken later: their nodes belong to the ring, whether anything of them is archived or not
         :param ring: likewise the nodes of the ring as it is now, and when each was born where that is known
         """
-        segments, moment = by_node(self.segments()), manifest.cut.at
-        nodes = [node.host_id for node in detail_of(manifest).cut.nodes]
-        joined = newcomers(manifest, since, ring)
-        strangers = (
-            reach_of_stranger(host_id, some, moment)
-            for host_id, some in segments.items()
-            if host_id not in nodes and host_id not in joined
-        )
-        return [
-            *(reach(host_id, segments.get(host_id, []), moment) for host_id in nodes),
-            *(reach_of_newcomer(one, segments.get(host_id, []), moment) for host_id, one in joined.items()),
-            *(one for one in strangers if one is not None),
-        ]
+        return _reaches(by_node(self.segments()), _Member.of(manifest), [_Member.of(one) for one in since], ring)
 
     def audit(self, kept: Sequence[Manifest], clock: Clock) -> Sequence[Check]:
         """Follow the log from the oldest kept backup that was taken since it began (see ``contracts.Archive``)."""
@@ -84,8 +74,9 @@ class CommitLogArchive:
         if not stored:
             return ArchiveReach(verdict=Verdict.UNVERIFIED)
         windows, missing = [], []
-        for manifest in kept:
-            nodes = self.reaches(manifest, kept)
+        segments, members = by_node(stored), [_Member.of(manifest) for manifest in kept]
+        for manifest, member in zip(kept, members, strict=True):
+            nodes = _reaches(segments, member, members, {})
             ends = [one.until for one in nodes if one.until is not None]
             missing += [f"{one.host_id}: segment {number}" for one in nodes for number in one.missing]
             if ends and len(ends) == len(nodes):
@@ -111,27 +102,56 @@ def open_archive(target: Target, catalog: Catalog) -> Archive:
     return CommitLogArchive(target, catalog.bucket)
 
 
-def newcomers(
-    manifest: Manifest, since: Sequence[Manifest], ring: Mapping[str, datetime | None]
-) -> dict[str, Newcomer]:
-    """Name the nodes that joined the ring after *manifest*, as far as later backups and the ring itself tell.  Pure.
+class _Member(Struct, frozen=True):
+    """What a backup says of the ring: when, its nodes, and when those were born of which that is known."""
+
+    at: datetime
+    nodes: tuple[str, ...]
+    born: Mapping[str, datetime]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> _Member:
+        """Read it from a manifest."""
+        detail = detail_of(manifest)
+        return cls(at=manifest.cut.at, nodes=tuple(node.host_id for node in detail.cut.nodes), born=detail.born)
+
+
+def _reaches(
+    segments: Mapping[str, Sequence[Segment]],
+    backup: _Member,
+    since: Sequence[_Member],
+    ring: Mapping[str, datetime | None],
+) -> list[Reach]:
+    joined = _newcomers(backup, since, ring)
+    strangers = (
+        reach_of_stranger(host_id, some, backup.at)
+        for host_id, some in segments.items()
+        if host_id not in backup.nodes and host_id not in joined
+    )
+    return [
+        *(reach(host_id, segments.get(host_id, []), backup.at) for host_id in backup.nodes),
+        *(reach_of_newcomer(one, segments.get(host_id, []), backup.at) for host_id, one in joined.items()),
+        *(one for one in strangers if one is not None),
+    ]
+
+
+def _newcomers(backup: _Member, since: Sequence[_Member], ring: Mapping[str, datetime | None]) -> dict[str, Newcomer]:
+    """Name the nodes that joined the ring after *backup*, as far as later backups and the ring itself tell.  Pure.
 
     A node that a backup has not was no member when it was taken.
     """
-    known = {node.host_id for node in detail_of(manifest).cut.nodes}
-    absent = manifest.cut.at
+    absent = backup.at
     found: dict[str, Newcomer] = {}
 
     def note(host_id: str, born: datetime | None) -> None:
-        if host_id not in known and host_id not in found:
+        if host_id not in backup.nodes and host_id not in found:
             found[host_id] = Newcomer(host_id=host_id, not_before=absent, born=born)
 
-    for one in sorted(since, key=lambda later: later.cut.at):
-        if one.cut.at > manifest.cut.at:
-            detail = detail_of(one)
-            for node in detail.cut.nodes:
-                note(node.host_id, detail.born.get(node.host_id))
-            absent = one.cut.at
+    for one in sorted(since, key=lambda later: later.at):
+        if one.at > backup.at:
+            for host_id in one.nodes:
+                note(host_id, one.born.get(host_id))
+            absent = one.at
     for host_id, born in ring.items():
         note(host_id, born)
     return found

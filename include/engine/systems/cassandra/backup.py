@@ -25,7 +25,7 @@ from include.engine.systems.cassandra.sessions import session
 from include.engine.systems.cassandra.settings import Settings
 from include.engine.systems.cassandra.sstables import SnapshotFile, SSTableName
 from include.engine.systems.cassandra.threads import linked, side_by_side
-from include.engine.systems.cassandra.transfer import Piece, Sender
+from include.engine.systems.cassandra.transfer import Sender
 from include.engine.systems.cassandra.transport import NodeTransport, transport_to
 
 SCHEMA = "schema.cql"
@@ -209,14 +209,13 @@ class CassandraSource:
         """Send one node's share; of what fails, no upload in parts is left in the store."""
         begun: list[tuple[str, str, int]] = []
         large = self._settings.multipart_bytes
-        small = {sha256: file for sha256, file in files.items() if file.bytes <= large}
+        todo = transfer.in_one({sha256: file for sha256, file in files.items() if file.bytes <= large}, there)
         try:
-            todo: list[Piece] = []
-            # Each large one by itself: when one cannot be read, it is known which were begun.
-            for part in (small, *({sha256: file} for sha256, file in files.items() if sha256 not in small)):
-                some, uploads = transfer.pieces(sender, part, large=large, again=there)
-                todo += some
-                begun += uploads
+            for sha256, file in files.items():
+                if file.bytes > large:
+                    upload, parts = transfer.in_parts(sender, sha256, file, large)
+                    begun.append((sha256, upload, file.bytes))
+                    todo += parts
             transfer.send(sender, todo)
             while begun:
                 sender.shared.finish_parts(*begun[0])

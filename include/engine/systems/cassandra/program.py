@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from include.engine.children import kept_in_memory
 from include.engine.errors import NotFound
 from include.engine.sandbox.distributions import Shelf
 from include.engine.sandbox.home import Home
@@ -121,11 +122,8 @@ def argument_file(path: Path, arguments: Sequence[str]) -> Path:
 @contextmanager
 def unwritten(arguments: Sequence[str]) -> Iterator[Path]:
     """Give a path where ``java @path`` reads *arguments* while the context lasts: in memory, where no kill leaves a password."""
-    descriptor = os.memfd_create("arguments")
-    with open(descriptor, "wb") as memory:  # noqa: PTH123 - there is no path yet
-        memory.write(_as_file(arguments).encode())
-        memory.flush()
-        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")  # which our own account can open
+    with kept_in_memory(_as_file(arguments)) as descriptor:
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def _as_file(arguments: Sequence[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import msgspec
 
 from include.engine import model
 from include.engine.contracts import Connections, PlanRequest, Rehearsal, RestoreEngine, RestoreJob
-from include.engine.errors import MainstayError, Misconfigured, Refused, Unsupported
+from include.engine.errors import Misconfigured, Refused, Unsupported
 from include.engine.inventory import TargetSettings
 from include.engine.model import (
     Check,
@@ -160,13 +159,8 @@ class CassandraRestore:
         from include.engine.systems.cassandra.restoration import since
         from include.engine.systems.cassandra.server import CassandraServer
 
-        with suppress(
-            MainstayError
-        ):  # a drill that was killed has left its servers, with what they restored; ours goes on
-            self.home.sweep()
         heap = heap_here(job)
-        name = f"drill-{self.target.name[:24]}-{secrets.token_hex(4)}"
-        with self.home.sandbox(name) as sandbox:
+        with self.home.for_drill(self.target.name) as sandbox:
             began = time.monotonic()
             server = CassandraServer(sandbox, "restored", jolokia=False, heap=heap).start()
             started = Stage(name="start a node", seconds=since(began), counts=False)

@@ -161,22 +161,11 @@ class OnNodes:
         return self._settings.timeout.total_seconds()
 
 
-class OnWorker:
-    """The files come to this machine, and sstableloader streams them.
+class _Here:
+    """The files come to this machine."""
 
-    :param directory: of this restore, see :func:`alone`
-    """
-
-    def __init__(
-        self, job: RestoreJob, landing: Landing, files: Sequence[StoredFile], home: Home, directory: Path
-    ) -> None:
+    def __init__(self, job: RestoreJob, landing: Landing, files: Sequence[StoredFile], directory: Path) -> None:
         self._job, self._landing, self._files, self._directory = job, landing, files, directory
-        self._loader = Loader(landing.destination.connection, home, directory / ".loader")
-
-    def require_ready(self) -> None:
-        """Let sstableloader start (see :class:`Staging`)."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows are in it
-        self._loader.require_usable()
 
     def fetch(self) -> None:
         """Fetch them to here (see :class:`Staging`)."""
@@ -185,6 +174,28 @@ class OnWorker:
     def require_whole(self) -> None:
         """Look at each (see :class:`Staging`)."""
         _require_here(self._files, self._directory)
+
+    def sweep(self) -> None:
+        """Remove the directory (see :class:`Staging`)."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class OnWorker(_Here):
+    """The files come to this machine, and sstableloader streams them.
+
+    :param directory: of this restore, see :func:`alone`
+    """
+
+    def __init__(
+        self, job: RestoreJob, landing: Landing, files: Sequence[StoredFile], home: Home, directory: Path
+    ) -> None:
+        super().__init__(job, landing, files, directory)
+        self._loader = Loader(landing.destination.connection, home, directory / ".loader")
+
+    def require_ready(self) -> None:
+        """Let sstableloader start (see :class:`Staging`)."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows are in it
+        self._loader.require_usable()
 
     def fill(self) -> None:
         """Load one table of one node after the other (see :class:`Staging`)."""
@@ -198,37 +209,25 @@ class OnWorker:
                 name = self._landing.selection.keyspace(keyspace)
                 self._loader.load(folder, name, nodes=self._landing.nodes, storage_port=port)
 
-    def sweep(self) -> None:
-        """Remove the directory (see :class:`Staging`)."""
-        shutil.rmtree(self._directory, ignore_errors=True)
 
-
-class InSandbox:
+class InSandbox(_Here):
     """The files come to this machine, where the one node is that takes them: one of ours."""
 
     def __init__(self, job: RestoreJob, landing: Landing, files: Sequence[StoredFile], server: CassandraServer) -> None:
-        self._job, self._landing, self._files, self._server = job, landing, files, server
-        self._directory = server.nodes[0].staging
+        super().__init__(job, landing, files, server.nodes[0].staging)
+        self._server = server
 
     def require_ready(self) -> None:
         """Ask for nothing: we have started the node ourselves (see :class:`Staging`)."""
 
     def fetch(self) -> None:
         """Fetch them to where the node may take them (see :class:`Staging`)."""
-        fetch.to_here(self._files, self._directory, self._job.reader, self._job.progress, self._job.stop)
+        super().fetch()
         own_tree(self._directory, self._server.sandbox.account)
-
-    def require_whole(self) -> None:
-        """Look at each (see :class:`Staging`)."""
-        _require_here(self._files, self._directory)
 
     def fill(self) -> None:
         """Let nodetool import them (see :class:`Staging`)."""
         self._landing.import_files({self._landing.nodes[0].host_id: folders_of(self._files, str(self._directory))})
-
-    def sweep(self) -> None:
-        """Remove the directory (see :class:`Staging`)."""
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def folders_of(files: Sequence[StoredFile], top: str) -> dict[tuple[str, str], list[str]]:

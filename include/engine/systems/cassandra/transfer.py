@@ -118,34 +118,30 @@ def hash_files(
     return found
 
 
-def pieces(
-    sender: Sender, files: Mapping[str, SnapshotFile], *, large: int, again: Collection[str] = ()
-) -> tuple[list[Piece], list[tuple[str, str, int]]]:
-    """Cut what has to be sent, by digest, into pieces; begin the uploads in parts, and name them with their sizes.
+def in_one(files: Mapping[str, SnapshotFile], again: Collection[str] = ()) -> list[Piece]:
+    """Give a piece for each of *files*, by digest.  Pure.
 
-    :param large: files of more bytes go in parts
     :param again: the digests of objects that are there, and are to be replaced
-    :raises Corrupt: when a large file reads otherwise than it was hashed; nothing has begun then
     """
-    small = {sha256: file for sha256, file in files.items() if file.bytes <= large}
-    found = [
-        Piece(sha256=sha256, path=file.path, bytes=file.bytes, again=sha256 in again) for sha256, file in small.items()
+    return [
+        Piece(sha256=sha256, path=file.path, bytes=file.bytes, again=sha256 in again) for sha256, file in files.items()
     ]
-    cut = {sha256: _parts(sender, sha256, file, large) for sha256, file in files.items() if sha256 not in small}
-    begun: list[tuple[str, str, int]] = []
-    for sha256, parts in cut.items():
-        upload = sender.shared.begin_parts(sha256)
-        begun.append((sha256, upload, files[sha256].bytes))
-        found += [msgspec.structs.replace(part, upload=upload) for part in parts]
-    return found, begun
 
 
-def _parts(sender: Sender, sha256: str, file: SnapshotFile, large: int) -> list[Piece]:
-    """Cut a large file, and prove that its parts make what *sha256* names.
+def in_parts(sender: Sender, sha256: str, file: SnapshotFile, large: int) -> tuple[str, list[Piece]]:
+    """Begin the upload of a file of more than *large* bytes, and give its name and its pieces.
 
     A store compares each part with the part's digest and nothing with the whole's: parts of a wrong reading would take the place
     of an object that is right.
+
+    :raises Corrupt: when the parts do not make what *sha256* names: it reads otherwise than it was hashed; nothing has begun then
     """
+    parts = _parts(sender, sha256, file, large)
+    upload = sender.shared.begin_parts(sha256)
+    return upload, [msgspec.structs.replace(part, upload=upload) for part in parts]
+
+
+def _parts(sender: Sender, sha256: str, file: SnapshotFile, large: int) -> list[Piece]:
     size = max(min(_PART, large), -(-file.bytes // 10_000))
     script = node_scripts.part_digests(file.path, file.bytes, size)
     printed = sender.transport.run(script, timeout=sender.timeout, stop=sender.stop).splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +55,5 @@ def lasting_cluster(target: Target, backup: str) -> KafkaCluster:
 @contextmanager
 def sandbox_cluster(target: Target) -> Iterator[KafkaCluster]:
     """Start a cluster of one broker that is destroyed at the end, whatever happens."""
-    # Of its own: two drills go on side by side, of one target or of targets whose names begin alike.
-    with Home.of(_PROJECT).sandbox(f"drill-{target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
+    with Home.of(_PROJECT).for_drill(target.name) as sandbox:
         yield KafkaCluster(sandbox, "drill").start()

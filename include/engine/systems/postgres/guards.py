@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from include.engine.contracts import PlanRequest
 from include.engine.errors import Contended, Misconfigured, Refused, Unsupported
 from include.engine.sandbox import procfs
 from include.engine.sandbox.accounts import Account, own
+from include.engine.sandbox.process import exclusive
 
 MARKER = ".mainstay-restore.json"
 _CONTROL = "global/pg_control"
@@ -200,7 +198,8 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
     :raises Refused: when it cannot be moved, as the directory is a mount point
     :raises Contended: when another restore took it since it was looked at
     """
-    with _alone(path):
+    # One at a time, of all on this machine, looks at a place and takes it.
+    with exclusive(next(parent for parent in path.parents if parent.exists())):
         now = look(path)
         if (now.kind, now.system_identifier, now.marker) != (found.kind, found.system_identifier, found.marker):
             raise _taken(path)  # what is there now is not what was allowed to be moved
@@ -211,17 +210,6 @@ def occupy(path: Path, found: Occupation, marker: Marker, account: Account) -> P
     if found.kind == "unfinished":
         empty(path, keep=MARKER)
     return aside
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one at a time, of all on this machine, look at a place and take it."""
-    above = os.open(next(parent for parent in path.parents if parent.exists()), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(above, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(above)
 
 
 def _moved_aside(path: Path, marker: Marker) -> Path:

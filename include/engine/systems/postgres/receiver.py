@@ -13,12 +13,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from psycopg.conninfo import make_conninfo
 
+from include.engine.children import kept_in_memory
 from include.engine.contracts import Connection, Stop
 from include.engine.errors import Incomplete, Interrupted, MainstayError, Misconfigured, Unreachable
 from include.engine.full_disks import says_full
@@ -146,7 +147,8 @@ class Receiver:
         self._discard_torn()
         self._seed(self._fork, anew=self._anew)
         self._fork = None
-        with self._passfile() as passfile:
+        # Everybody on the machine can read a command line, and a file that has a name stays when we are killed.
+        with kept_in_memory(self._passwords()) as passfile:
             child = self._started(passfile)
         stop.on_stop(lambda: threading.Thread(target=end, args=(child,), name="end pg_receivewal", daemon=True).start())
         said = self._listen(child)
@@ -224,20 +226,9 @@ class Receiver:
         }
         return make_conninfo("", **{**parameters, "dbname": "replication", "passfile": passfile})
 
-    @contextlib.contextmanager
-    def _passfile(self) -> Iterator[int]:
-        """Give a file with the password, to be inherited.
-
-        Everybody on the machine can read a command line, and a file that has a name stays when we are killed.
-        """
-        descriptor = os.memfd_create("passfile")
-        try:
-            os.fchmod(descriptor, 0o600)  # libpq reads no other
-            escaped = self.connection.password.replace("\\", "\\\\").replace(":", "\\:")
-            os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def _passwords(self) -> str:
+        escaped = self.connection.password.replace("\\", "\\\\").replace(":", "\\:")
+        return f"*:*:*:*:{escaped}\n"
 
     def _kill_orphans(self) -> None:
         """End what an archiver that was killed has left: it would hold the slot."""

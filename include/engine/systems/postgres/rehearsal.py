@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from include.engine.contracts import Rehearsal, RestoreJob
@@ -27,9 +26,7 @@ def rehearse(ground: Ground, job: RestoreJob, *, home: Home) -> Iterator[Rehears
 
     Nothing is left afterwards, whatever happened.
     """
-    with suppress(MainstayError):  # a drill that was killed has left its server, and a copy of everything; ours goes on
-        home.sweep()
-    with home.sandbox(f"drill-{job.plan.target.name[:24]}-{secrets.token_hex(4)}") as sandbox:
+    with home.for_drill(job.plan.target.name) as sandbox:
         data = sandbox.directory("postgres-restored") / "data"
         data.mkdir()
         own(data, sandbox.account, mode=0o700)  # whatever our umask is, the server's account must get in

@@ -59,8 +59,7 @@ def resumed(
         raise Unsupported(
             f"only the inventory says what {target} does with its records", hint="drill it with the inventory at hand"
         )
-    name = f"drill-{target.name[:24]}-{secrets.token_hex(4)}"
-    with Home.of(PROJECT).sandbox(name) as sandbox:
+    with Home.of(PROJECT).for_drill(target.name) as sandbox:
         scratch = Path(private_directory(sandbox.root / "stream", owner=ourselves(), mode=0o700))
         checkpoint = f"file://{scratch / 'checkpoint'}"
         (scratch / "checkpoint").mkdir(mode=0o700)
